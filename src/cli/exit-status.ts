@@ -1,0 +1,20 @@
+/** Exit statuses: a published contract, listed in README.md. */
+import type { ErrorKind } from '../errors.js';
+
+export const EXIT_SUCCESS = 0;
+export const EXIT_USAGE = 2;
+
+export const EXIT_STATUS: Readonly<Record<ErrorKind, number>> = {
+  internal: 1,
+  usage: EXIT_USAGE,
+  'host-io': 3,
+  format: 4,
+  corrupt: 4,
+  unsupported: 5,
+  'named-file': 6,
+  secret: 7,
+  snapshot: 8,
+  mountpoint: 9,
+  fuse: 10,
+  'read-only': 11,
+};

@@ -1,0 +1,97 @@
+/** `qcow2fs info`: what an image is. Needs no key and opens no file that the image names. */
+import path from 'node:path';
+import type { Command } from 'commander';
+import { type ImageInfo, readInfo } from '../qcow2/info.js';
+import { humanBytes, print, printable, table } from './output.js';
+
+export function addInfoCommand(program: Command): void {
+  program
+    .command('info')
+    .summary('show what an image is')
+    .description(
+      'Shows the header, features, encryption, snapshots, bitmaps, named files and allocation of IMAGE.\n' +
+        'Needs no key and opens no file that the image names.',
+    )
+    .argument('IMAGE', 'a qcow2 image: a file or a block device')
+    .option('--json', 'as a JSON object')
+    .action(info);
+}
+
+function info(image: string, { json }: { json?: boolean }): void {
+  const found = readInfo(path.resolve(image));
+  print(json ? JSON.stringify(found, null, 2) : describe(found));
+}
+
+function describe(info: ImageInfo): string {
+  const bytes = (value: number): string => `${humanBytes(value)} (${value} bytes)`;
+  const rows: [string, string][] = [
+    ['image', printable(info.image)],
+    ['format', `qcow2 version ${info.version}`],
+    ['disk size', bytes(info.virtualSize)],
+    ['file size', `${humanBytes(info.fileSize)}, ${humanBytes(info.diskUsage)} on disk`],
+    ['cluster size', humanBytes(info.clusterSize)],
+    ['compression', info.compressionType],
+    ['refcount width', `${info.refcountBits} bits`],
+  ];
+  for (const [kind, names] of Object.entries(info.features)) {
+    if (names.length > 0) rows.push([`${kind} features`, names.map(printable).join(', ')]);
+  }
+  if (info.backingFile !== null) {
+    const format = info.backingFormat === null ? 'format not declared' : printable(info.backingFormat);
+    rows.push(['backing file', `${printable(info.backingFile)} (${format})`]);
+  }
+  if (info.dataFile !== null) rows.push(['data file', printable(info.dataFile)]);
+  if (info.allocation !== null) rows.push(['allocation', describeAllocation(info.allocation)]);
+  return [
+    table(rows.map(([label, value]) => [`${label}:`, value])),
+    ...describeEncryption(info.encryption),
+    ...describeSnapshots(info.snapshots),
+    ...describeBitmaps(info.bitmaps),
+  ].join('\n');
+}
+
+function describeAllocation(allocation: NonNullable<ImageInfo['allocation']>): string {
+  return Object.entries(allocation)
+    .filter(([, bytes]) => bytes > 0)
+    .map(([kind, bytes]) => `${humanBytes(bytes)} ${kind}`)
+    .join(', ');
+}
+
+function describeEncryption(encryption: ImageInfo['encryption']): string[] {
+  if (encryption === null) return [];
+  const { luks } = encryption;
+  if (luks === null) return ['encryption: legacy AES, aes-128-cbc-plain64, no key derivation'];
+  const rows = luks.keySlots
+    .filter(({ active }) => active)
+    .map(({ slot, iterations, stripes }) => [`  ${slot}`, String(iterations), String(stripes)]);
+  return [
+    `encryption: LUKS version ${luks.version}, ${printable(luks.cipher)} with a ${luks.keyBits}-bit key, UUID ${printable(luks.uuid)}`,
+    `  mode ${printable(luks.mode)}, IV ${printable(luks.ivGenerator ?? 'none')}, hash ${printable(luks.hash)}, ` +
+      `${luks.digestIterations} iterations for the digest`,
+    ...(rows.length === 0
+      ? ['  no active key slot']
+      : [table([['  key slot', 'iterations', 'stripes'], ...rows])]),
+  ];
+}
+
+function describeSnapshots(snapshots: ImageInfo['snapshots']): string[] {
+  if (snapshots.length === 0) return [];
+  const rows = snapshots.map(({ id, name, date, diskSize, vmStateSize }) => [
+    `  ${printable(id)}`,
+    printable(name),
+    date,
+    humanBytes(diskSize),
+    humanBytes(vmStateSize),
+  ]);
+  return ['snapshots:', table([['  ID', 'name', 'date', 'disk size', 'VM state'], ...rows])];
+}
+
+function describeBitmaps(bitmaps: ImageInfo['bitmaps']): string[] {
+  if (bitmaps.length === 0) return [];
+  const rows = bitmaps.map(({ name, granularity, inUse, auto }) => [
+    `  ${printable(name)}`,
+    humanBytes(granularity),
+    [auto ? 'auto' : '', inUse ? 'in use (not trustworthy)' : ''].filter(Boolean).join(', ') || '-',
+  ]);
+  return ['bitmaps:', table([['  name', 'granularity', 'flags'], ...rows])];
+}

@@ -1,0 +1,63 @@
+/** `qcow2fs list`: the disks that are mounted on this machine. */
+import type { Command } from 'commander';
+import { isAlive, readState } from '../daemon/state.js';
+import { type MountEntry, mountTable } from '../fuse/mount-linux.js';
+import { humanBytes, print, printable, table } from './output.js';
+
+/** One mount as `--json` gives it; null where this user may not know. */
+interface ListedMount {
+  readonly image: string;
+  readonly mountpoint: string;
+  readonly disk: string | null;
+  /** Bytes. */
+  readonly size: number | null;
+  readonly readOnly: boolean;
+  readonly userId: number | null;
+  readonly pid: number | null;
+  /** `dead`: the daemon is gone and the mount only answers errors. */
+  readonly state: 'mounted' | 'dead' | 'unknown';
+  readonly transport: string | null;
+  readonly threads: number | null;
+  readonly log: string | null;
+}
+
+export function addListCommand(program: Command): void {
+  program
+    .command('list')
+    .summary('show what is mounted')
+    .description('Shows the disks that are mounted on this machine.')
+    .option('--json', 'as a JSON array')
+    .action(list);
+}
+
+function list({ json }: { json?: boolean }): void {
+  const mounts = mountTable().map(describe);
+  if (json) return print(JSON.stringify(mounts, null, 2));
+  if (mounts.length === 0) return print('no qcow2fs disk is mounted');
+  const rows = mounts.map(({ disk, mountpoint, size, readOnly, pid, state, image }) => [
+    printable(disk ?? mountpoint),
+    size === null ? '?' : humanBytes(size),
+    readOnly ? 'ro' : 'rw',
+    pid === null ? '?' : String(pid),
+    state,
+    printable(image),
+  ]);
+  print(table([['DISK', 'SIZE', 'MODE', 'PID', 'STATE', 'IMAGE'], ...rows]));
+}
+
+function describe({ source, mountpoint, device, userId, readOnly }: MountEntry): ListedMount {
+  const state = userId === undefined ? undefined : readState(device, userId);
+  return {
+    image: source,
+    mountpoint,
+    disk: state?.disk ?? null,
+    size: state?.size ?? null,
+    readOnly,
+    userId: userId ?? null,
+    pid: state?.pid ?? null,
+    state: state === undefined ? 'unknown' : isAlive(state) ? 'mounted' : 'dead',
+    transport: state?.transport ?? null,
+    threads: state?.threads ?? null,
+    log: state?.log ?? null,
+  };
+}

@@ -1,0 +1,108 @@
+/** The options of `mount`, given as words of the command line or of mount(8)'s `-o` list. */
+import { TRANSPORTS, type Transport } from '../daemon/config.js';
+import { Qcow2fsError } from '../errors.js';
+import { SECRET_FORMATS, type SecretFormat } from './secret.js';
+
+export const MAX_THREADS = 64;
+const MAX_NAME_BYTES = 255;
+
+/** As commander collects them. */
+export interface MountFlags {
+  readOnly?: boolean;
+  secretFile?: string;
+  secretFormat?: string;
+  snapshot?: string;
+  allowDir?: string[];
+  allowOther?: boolean;
+  name?: string;
+  threads?: string;
+  transport?: string;
+  log?: string;
+  foreground?: boolean;
+  option?: string[];
+}
+
+/** Words that mount(8) and fstab pass along and that mean nothing here. */
+const IGNORED_WORDS = new Set(
+  (
+    'defaults rw dev nodev suid nosuid exec noexec atime noatime diratime nodiratime relatime norelatime ' +
+    'strictatime nostrictatime lazytime nolazytime sync async dirsync auto noauto user nouser users nousers ' +
+    'owner noowner group nogroup nofail _netdev loud silent'
+  ).split(' '),
+);
+const FLAG_WORDS = {
+  ro: 'readOnly',
+  'read-only': 'readOnly',
+  'allow-other': 'allowOther',
+  foreground: 'foreground',
+} as const;
+const VALUE_WORDS = {
+  'secret-file': 'secretFile',
+  'secret-format': 'secretFormat',
+  snapshot: 'snapshot',
+  name: 'name',
+  threads: 'threads',
+  transport: 'transport',
+  log: 'log',
+} as const;
+
+function usage(message: string): Qcow2fsError {
+  return new Qcow2fsError('usage', message);
+}
+
+/** Splits at commas that no backslash protects. */
+function splitList(list: string): string[] {
+  return list.split(/(?<!\\),/).map((word) => word.replaceAll('\\,', ','));
+}
+
+/** Adds the words of all `-o` lists to the flags. @throws Qcow2fsError `usage` */
+export function applyOptionLists(flags: MountFlags): MountFlags {
+  const merged: MountFlags = { ...flags, allowDir: [...(flags.allowDir ?? [])] };
+  for (const word of (flags.option ?? []).flatMap(splitList)) applyWord(merged, word);
+  return merged;
+}
+
+function applyWord(flags: MountFlags, word: string): void {
+  if (word === '' || IGNORED_WORDS.has(word) || /^(x-|X-|comment=)/.test(word)) return;
+  const equals = word.indexOf('=');
+  const key = (equals === -1 ? word : word.slice(0, equals)).replaceAll('_', '-');
+  const value = equals === -1 ? undefined : word.slice(equals + 1);
+  if (key in FLAG_WORDS) {
+    if (value !== undefined) throw usage(`-o ${word}: ${key} takes no value`);
+    flags[FLAG_WORDS[key as keyof typeof FLAG_WORDS]] = true;
+  } else if (key in VALUE_WORDS || key === 'allow-dir') {
+    if (value === undefined || value === '') throw usage(`-o ${word}: ${key} needs a value: ${key}=VALUE`);
+    if (key === 'allow-dir') flags.allowDir?.push(value);
+    else flags[VALUE_WORDS[key as keyof typeof VALUE_WORDS]] = value;
+  } else {
+    throw usage(`-o ${word}: unknown option; see qcow2fs mount --help`);
+  }
+}
+
+export function parseThreads(text: string): number {
+  const threads = Number(text);
+  if (!/^\d+$/.test(text) || threads < 1 || threads > MAX_THREADS) {
+    throw usage(`--threads ${text}: a number from 1 to ${MAX_THREADS} is needed`);
+  }
+  return threads;
+}
+
+export function parseTransport(text: string): Transport {
+  const transport = TRANSPORTS.find((known) => known === text);
+  if (transport === undefined) throw usage(`--transport ${text}: ${TRANSPORTS.join(' or ')} is needed`);
+  return transport;
+}
+
+export function parseSecretFormat(text: string): SecretFormat {
+  const format = SECRET_FORMATS.find((known) => known === text);
+  if (format === undefined) throw usage(`--secret-format ${text}: ${SECRET_FORMATS.join(' or ')} is needed`);
+  return format;
+}
+
+export function parseFileName(text: string): string {
+  const valid = text !== '' && text !== '.' && text !== '..' && !/[/\0]/.test(text);
+  if (!valid || Buffer.byteLength(text) > MAX_NAME_BYTES) {
+    throw usage(`--name ${text}: a file name without "/" of at most ${MAX_NAME_BYTES} bytes is needed`);
+  }
+  return text;
+}

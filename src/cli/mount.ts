@@ -1,0 +1,110 @@
+/** `qcow2fs mount`: presents an image as one raw file. */
+import fs from 'node:fs';
+import path from 'node:path';
+import type { Command } from 'commander';
+import type { DaemonConfig } from '../daemon/config.js';
+import { errnoName, hostReason, Qcow2fsError } from '../errors.js';
+import {
+  applyOptionLists,
+  type MountFlags,
+  parseFileName,
+  parseSecretFormat,
+  parseThreads,
+  parseTransport,
+} from './mount-options.js';
+import { warn } from './output.js';
+import { readSecret } from './secret.js';
+
+const DEFAULT_NAME = 'disk.raw';
+const DEFAULT_THREADS = '2';
+
+const collect = (value: string, previous: string[] = []): string[] => [...previous, value];
+
+export function addMountCommand(program: Command): void {
+  program
+    .command('mount')
+    .summary('present an image as one raw file')
+    .description(
+      'Presents IMAGE as one raw file. MOUNTPOINT is an empty directory, which then holds the file disk.raw,\n' +
+        'or a regular file, which then is the disk. Returns when the disk can be opened.',
+    )
+    .argument('IMAGE', 'a qcow2 image: a file or a block device')
+    .argument('MOUNTPOINT', 'an empty directory, or a regular file')
+    .option('-r, --read-only', 'open everything read-only and change nothing, not even a time stamp')
+    .option(
+      '-o, --option <list>',
+      'options as mount(8) takes them: ro,allow_other,secret-file=FILE,...',
+      collect,
+    )
+    .option(
+      '--secret-file <file>',
+      'the key of an encrypted image: every byte of FILE, a trailing newline included',
+    )
+    .option('--secret-format <format>', 'how FILE holds the key: raw or base64', 'raw')
+    .option('--snapshot <name>', 'present the internal snapshot of this ID or name')
+    .option('--allow-dir <dir>', 'let the image name backing and data files below DIR (repeatable)', collect)
+    .option('--allow-other', 'let other users open the disk, as its permissions allow')
+    .option('--name <name>', `the name of the file in a directory mountpoint (default: ${DEFAULT_NAME})`)
+    .option('--threads <n>', `threads that serve requests (default: ${DEFAULT_THREADS})`)
+    .option('--transport <kind>', 'kernel (fast, Linux) or libfuse (portable)')
+    .option('--log <file>', 'where the daemon logs')
+    .option('-f, --foreground', 'stay in the foreground and log to standard error')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  qcow2fs mount -r disk.qcow2 /mnt/x                            then look at /mnt/x/disk.raw
+  qcow2fs mount -r --secret-file key.txt luks.qcow2 /mnt/x      a LUKS image
+  qcow2fs mount -r --snapshot before-upgrade vm.qcow2 /mnt/x    a snapshot`,
+    )
+    .action(mount);
+}
+
+async function mount(image: string, mountpoint: string, flags: MountFlags): Promise<void> {
+  const options = applyOptionLists(flags);
+  const config = toConfig(image, mountpoint, options);
+  if (!options.readOnly) warn('mounted read-only: this version cannot write yet; -r says that you know');
+  if (options.foreground) {
+    const { runDaemon } = await import('../daemon/daemon.js');
+    await runDaemon(config, () => {});
+  } else {
+    const { defaultLogFile, startDaemon } = await import('../daemon/start.js');
+    await startDaemon({ ...config, log: path.resolve(options.log ?? defaultLogFile()) });
+  }
+}
+
+function toConfig(image: string, mountpoint: string, options: MountFlags): DaemonConfig {
+  const format = parseSecretFormat(options.secretFormat ?? 'raw');
+  return {
+    image: path.resolve(image),
+    mountpoint: resolveMountpoint(mountpoint),
+    name: parseFileName(options.name ?? DEFAULT_NAME),
+    secret: options.secretFile === undefined ? undefined : readSecret(options.secretFile, format),
+    snapshot: options.snapshot,
+    allowDirectories: (options.allowDir ?? []).map((directory) => path.resolve(directory)),
+    allowOther: options.allowOther ?? false,
+    threads: parseThreads(options.threads ?? DEFAULT_THREADS),
+    transport: parseTransport(options.transport ?? (process.platform === 'linux' ? 'kernel' : 'libfuse')),
+    log: undefined,
+  };
+}
+
+/**
+ * Absolute and without symbolic links, as the mount table shows it. The last component is left alone: it may be a
+ * mount whose daemon died.
+ */
+export function resolveMountpoint(mountpoint: string): string {
+  const absolute = path.resolve(mountpoint);
+  try {
+    return fs.realpathSync(absolute);
+  } catch (error) {
+    if (errnoName(error) === 'ENOTCONN') return resolveParent(absolute);
+    const hint =
+      errnoName(error) === 'ENOENT' ? 'does not exist; make it first: mkdir or touch' : hostReason(error);
+    throw new Qcow2fsError('mountpoint', `${absolute}: the mountpoint ${hint}`);
+  }
+}
+
+function resolveParent(absolute: string): string {
+  return path.join(fs.realpathSync(path.dirname(absolute)), path.basename(absolute));
+}

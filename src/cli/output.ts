@@ -1,0 +1,41 @@
+/** What the commands print: results on standard output, everything else on standard error. */
+
+export function print(text: string): void {
+  process.stdout.write(`${text}\n`);
+}
+
+export function warn(message: string): void {
+  process.stderr.write(`qcow2fs: ${message}\n`);
+}
+
+/** Control characters in names that an image chose must not reach a terminal. */
+export function printable(text: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what this is about
+  return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g, (character) => {
+    return `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
+  });
+}
+
+/** Columns as wide as their widest cell, two blanks apart. */
+export function table(rows: readonly (readonly string[])[]): string {
+  const widths: number[] = [];
+  for (const row of rows) {
+    row.forEach((cell, column) => {
+      widths[column] = Math.max(widths[column] ?? 0, cell.length);
+    });
+  }
+  const line = (row: readonly string[]): string =>
+    row.map((cell, column) => (column === row.length - 1 ? cell : cell.padEnd(widths[column]!))).join('  ');
+  return rows.map(line).join('\n');
+}
+
+const UNITS = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'] as const;
+
+/** `64 KiB`, `1.5 GiB`: exact up to a KiB, else with up to three digits. */
+export function humanBytes(bytes: number): string {
+  let value = bytes;
+  let unit = 0;
+  for (; value >= 1024 && unit < UNITS.length - 1; unit++) value /= 1024;
+  const rounded = Number.isInteger(value) ? value : Number(value.toPrecision(3));
+  return `${rounded} ${UNITS[unit]}`;
+}

@@ -1,0 +1,48 @@
+/** `qcow2fs umount`: unmounts, and returns when the daemon has released the image. */
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Command } from 'commander';
+import { isAlive, type MountState, readState } from '../daemon/state.js';
+import { Qcow2fsError } from '../errors.js';
+import { mountedAt, unmountKernel } from '../fuse/mount-linux.js';
+import { resolveMountpoint } from './mount.js';
+
+const POLL_INTERVAL = 5;
+/** Milliseconds that a daemon may take to release the image. */
+const PATIENCE = 60_000;
+
+export function addUmountCommand(program: Command): void {
+  program
+    .command('umount')
+    .alias('unmount')
+    .summary('unmount, and return when the image is released')
+    .description('Unmounts, and returns when the daemon has released the image.')
+    .argument('MOUNTPOINT', 'where the disk is mounted')
+    .action(umount);
+}
+
+async function umount(mountpoint: string): Promise<void> {
+  const resolved = resolveMountpoint(mountpoint);
+  const entry = mountedAt(resolved);
+  if (entry === undefined) {
+    throw new Qcow2fsError(
+      'mountpoint',
+      `${resolved}: no qcow2fs disk is mounted there; see what is: qcow2fs list`,
+    );
+  }
+  const state = readState(entry.device, entry.userId ?? process.getuid!());
+  unmountKernel(resolved, false);
+  if (state !== undefined) await waitForRelease(state);
+}
+
+async function waitForRelease(state: MountState): Promise<void> {
+  const deadline = Date.now() + PATIENCE;
+  while (isAlive(state)) {
+    if (Date.now() > deadline) {
+      throw new Qcow2fsError(
+        'mountpoint',
+        `${state.mountpoint}: unmounted, but its daemon (process ${state.pid}) still runs after ${PATIENCE / 1000} s; see ${state.log ?? 'its standard error'}`,
+      );
+    }
+    await delay(POLL_INTERVAL);
+  }
+}

@@ -1,0 +1,25 @@
+/** What a daemon is told at its start: plain data, sent over a pipe because it may hold a secret. */
+
+export const TRANSPORTS = ['kernel', 'libfuse'] as const;
+export type Transport = (typeof TRANSPORTS)[number];
+
+export interface DaemonConfig {
+  /** Absolute paths: a daemon's working directory is /. */
+  readonly image: string;
+  readonly mountpoint: string;
+  /** The file's name in a directory mountpoint. */
+  readonly name: string;
+  readonly secret: Uint8Array | undefined;
+  readonly snapshot: string | undefined;
+  readonly allowDirectories: readonly string[];
+  readonly allowOther: boolean;
+  readonly threads: number;
+  readonly transport: Transport;
+  /** Where the daemon's standard error goes, for messages; undefined in the foreground. */
+  readonly log: string | undefined;
+}
+
+/** What the daemon answers once: that the disk can be opened, or why it cannot. */
+export type DaemonReport =
+  | { readonly type: 'ready'; readonly disk: string }
+  | { readonly type: 'failed'; readonly error: import('../errors.js').ErrorRecord };

@@ -1,0 +1,73 @@
+/** Starts a daemon in the background and waits until its disk can be opened. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { fromErrorRecord, hostReason, Qcow2fsError } from '../errors.js';
+import type { DaemonConfig, DaemonReport } from './config.js';
+
+const ENTRY = fileURLToPath(new URL('./main.js', import.meta.url));
+
+/** Where a daemon logs unless told otherwise. */
+export function defaultLogFile(): string {
+  if (process.getuid?.() === 0) return '/var/log/qcow2fs.log';
+  const state = process.env['XDG_STATE_HOME'] ?? path.join(os.homedir(), '.local', 'state');
+  return path.join(state, 'qcow2fs', 'qcow2fs.log');
+}
+
+/**
+ * @returns the path of the disk, which has been opened once
+ * @throws Qcow2fsError; no daemon and no mount is left then
+ */
+export async function startDaemon(config: DaemonConfig & { readonly log: string }): Promise<string> {
+  const log = openLog(config.log);
+  const child = spawn(process.execPath, [ENTRY, config.image, config.mountpoint], {
+    detached: true,
+    stdio: ['ignore', log, log, 'ipc'],
+    serialization: 'advanced',
+  });
+  fs.closeSync(log);
+  const disk = await waitForReport(child, config);
+  await openOnce(disk, child);
+  child.unref();
+  return disk;
+}
+
+function openLog(file: string): number {
+  try {
+    fs.mkdirSync(path.dirname(file), { recursive: true });
+    return fs.openSync(file, 'a', 0o600);
+  } catch (error) {
+    throw new Qcow2fsError(
+      'host-io',
+      `${file}: cannot open the log: ${hostReason(error)}; name another: --log FILE`,
+    );
+  }
+}
+
+function waitForReport(child: ChildProcess, config: DaemonConfig): Promise<string> {
+  return new Promise((resolve, reject) => {
+    child.once('error', (error) => {
+      reject(new Qcow2fsError('internal', `cannot start the daemon: ${hostReason(error)}`));
+    });
+    child.once('message', (report: DaemonReport) => {
+      if (report.type === 'ready') resolve(report.disk);
+      else reject(fromErrorRecord(report.error));
+    });
+    child.once('exit', (code, signal) => {
+      const how = signal === null ? `with status ${code}` : `by ${signal}`;
+      reject(new Qcow2fsError('internal', `the daemon ended ${how} before it was ready; see ${config.log}`));
+    });
+    child.send(config);
+  });
+}
+
+async function openOnce(disk: string, child: ChildProcess): Promise<void> {
+  try {
+    await (await fs.promises.open(disk, 'r')).close();
+  } catch (error) {
+    child.kill('SIGTERM');
+    throw new Qcow2fsError('mountpoint', `${disk}: mounted, but cannot be opened: ${hostReason(error)}`);
+  }
+}

@@ -1,0 +1,99 @@
+/**
+ * What is known of each mount besides the kernel's mount table: a small file by device number, in a directory that
+ * belongs to the mounting user. It tells which process serves the mount.
+ */
+import fs from 'node:fs';
+import path from 'node:path';
+import { hostReason, Qcow2fsError } from '../errors.js';
+import type { Transport } from './config.js';
+
+export interface MountState {
+  readonly pid: number;
+  /** Tells the process from a later one with the same number: clock ticks after boot (proc(5), field 22). */
+  readonly startTime: string;
+  readonly image: string;
+  readonly mountpoint: string;
+  /** Path of the raw disk. */
+  readonly disk: string;
+  /** Bytes. */
+  readonly size: number;
+  readonly transport: Transport;
+  readonly threads: number;
+  readonly log: string | undefined;
+}
+
+function fileName(device: string): string {
+  return `${device.replace(':', '-')}.json`;
+}
+
+/** Where the user's daemons keep their state: the run-time directory if the system has one, else one in /tmp. */
+function directories(userId: number): string[] {
+  if (userId === 0) return ['/run/qcow2fs', '/tmp/qcow2fs-0'];
+  return [`/run/user/${userId}/qcow2fs`, `/tmp/qcow2fs-${userId}`];
+}
+
+/** A directory in /tmp may have been made by anybody: it counts only if it is the user's own. */
+function isOwn(directory: string, userId: number): boolean {
+  try {
+    const stat = fs.lstatSync(directory);
+    return stat.isDirectory() && stat.uid === userId;
+  } catch {
+    return false;
+  }
+}
+
+export function writeState(device: string, state: MountState): void {
+  const userId = process.getuid!();
+  let reason: unknown;
+  for (const directory of directories(userId)) {
+    try {
+      fs.mkdirSync(directory, { mode: 0o700 });
+    } catch (error) {
+      reason = error;
+    }
+    if (!isOwn(directory, userId)) continue;
+    const file = path.join(directory, fileName(device));
+    fs.writeFileSync(`${file}.new`, `${JSON.stringify(state)}\n`, { mode: 0o600 });
+    fs.renameSync(`${file}.new`, file);
+    return;
+  }
+  throw new Qcow2fsError(
+    'host-io',
+    `cannot keep the mount's state below /run or /tmp: ${hostReason(reason)}`,
+  );
+}
+
+export function removeState(device: string): void {
+  for (const directory of directories(process.getuid!())) {
+    fs.rmSync(path.join(directory, fileName(device)), { force: true });
+  }
+}
+
+/** The state of a user's mount; undefined when there is none that this process may read. */
+export function readState(device: string, userId: number): MountState | undefined {
+  for (const directory of directories(userId)) {
+    if (!isOwn(directory, userId)) continue;
+    try {
+      return JSON.parse(fs.readFileSync(path.join(directory, fileName(device)), 'utf8')) as MountState;
+    } catch {
+      // The next directory may have it.
+    }
+  }
+  return undefined;
+}
+
+/** The start time of a process, or undefined when there is none. */
+export function processStartTime(pid: number): string | undefined {
+  try {
+    const stat = fs.readFileSync(`/proc/${pid}/stat`, 'utf8');
+    // The command in parentheses may hold anything; field 3 follows it. A zombie has released everything.
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    return fields[0] === 'Z' || fields[0] === 'X' ? undefined : fields[19];
+  } catch {
+    return undefined;
+  }
+}
+
+export function isAlive(state: MountState): boolean {
+  return processStartTime(state.pid) === state.startTime;
+}

@@ -1,0 +1,65 @@
+/**
+ * What everything above the engine sees: one raw disk. FUSE, the command line and the tests know nothing else.
+ *
+ * All calls are synchronous and may be made from the thread that owns the object. Offsets and lengths are bytes
+ * of the guest disk and need no alignment. Every failure is a `Qcow2fsError`.
+ */
+
+/** A run of the guest disk that is stored in one way. */
+export interface Extent {
+  /** First byte, in bytes of the guest disk. */
+  readonly offset: number;
+  /** Bytes; at least 1. */
+  readonly length: number;
+  /** False where the metadata alone proves that the run reads as zeros. */
+  readonly data: boolean;
+  /** The layer that holds the run: 0 is the image itself, 1 its backing file, and so on. */
+  readonly depth: number;
+  /** True for compressed clusters. */
+  readonly compressed: boolean;
+  /** Where the run is stored in its layer's file, where it is stored as it is. */
+  readonly hostOffset: number | undefined;
+}
+
+export interface Disk {
+  /** Bytes; a multiple of 512. */
+  readonly size: number;
+  /** True when `write`, `zero`, `discard` and `resize` fail with `read-only`. */
+  readonly readOnly: boolean;
+
+  /** Fills `target[targetOffset, targetOffset + length)` from `offset`; the range must lie inside the disk. */
+  read(target: Buffer, targetOffset: number, length: number, offset: number): void;
+  /** Writes `source[sourceOffset, sourceOffset + length)` at `offset`; the range must lie inside the disk. */
+  write(source: Buffer, sourceOffset: number, length: number, offset: number): void;
+  /** Makes the range read as zeros. */
+  zero(offset: number, length: number): void;
+  /** Makes the range read as zeros and gives its space back to the host where whole clusters allow. */
+  discard(offset: number, length: number): void;
+
+  /** The extent at `offset` (`0 <= offset < size`), starting exactly there. */
+  extentAt(offset: number): Extent;
+  /** Bytes that hold data, as `extentAt` tells; an estimate for disks whose metadata is too large to visit. */
+  allocatedBytes(): number;
+
+  /** Grows the disk to `size` bytes. */
+  resize(size: number): void;
+  /** Returns when everything written before is on stable storage. */
+  flush(): void;
+  close(): void;
+}
+
+/** Calls `visit` with each extent of `[offset, offset + length)`, in order. */
+export function forEachExtent(
+  disk: Disk,
+  offset: number,
+  length: number,
+  visit: (extent: Extent) => void,
+): void {
+  const end = offset + length;
+  for (let at = offset; at < end; ) {
+    const extent = disk.extentAt(at);
+    const clipped = Math.min(extent.length, end - at);
+    visit(clipped === extent.length ? extent : { ...extent, length: clipped });
+    at += clipped;
+  }
+}

@@ -1,0 +1,138 @@
+/**
+ * The file system that a mount shows: a directory with the disk as its one file, or the disk itself as the root.
+ * Knows nothing of wires; both transports ask it.
+ */
+import type { Disk } from '../disk.js';
+import { S_IFDIR, S_IFREG } from './protocol.js';
+
+export const ROOT_INODE = 1;
+const FILE_INODE = 2;
+/** Extents that one seek visits at most: beyond that it gives a safe answer instead of a precise one. */
+const MAX_VISITED_EXTENTS = 1_000_000;
+
+export interface DiskFsOptions {
+  /** The file's name in the directory; undefined when the mountpoint is the file itself. */
+  readonly name: string | undefined;
+  readonly uid: number;
+  readonly gid: number;
+  /** Permission bits of the image file: the disk's follow them. */
+  readonly mode: number;
+  /** Milliseconds since 1970. */
+  readonly mtimeMs: number;
+}
+
+export interface Attributes {
+  readonly inode: number;
+  /** Bytes. */
+  readonly size: number;
+  /** Units of 512 bytes that hold data. */
+  readonly blocks: number;
+  readonly mode: number;
+  readonly links: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly mtimeMs: number;
+}
+
+export interface DirectoryEntry {
+  readonly name: string;
+  readonly inode: number;
+}
+
+export class DiskFs {
+  readonly disk: Disk;
+  /** The inode of the disk. */
+  readonly diskInode: number;
+  readonly #options: DiskFsOptions;
+  #blocks: number | undefined;
+
+  constructor(disk: Disk, options: DiskFsOptions) {
+    this.disk = disk;
+    this.#options = options;
+    this.diskInode = options.name === undefined ? ROOT_INODE : FILE_INODE;
+  }
+
+  isDisk(inode: number): boolean {
+    return inode === this.diskInode;
+  }
+
+  /** The inode of `name` in the directory `parent`, or undefined. */
+  lookup(parent: number, name: string): number | undefined {
+    return parent === ROOT_INODE && name === this.#options.name ? FILE_INODE : undefined;
+  }
+
+  /** @returns undefined for an inode that does not exist */
+  attributes(inode: number): Attributes | undefined {
+    const { uid, gid, mtimeMs } = this.#options;
+    if (this.isDisk(inode)) {
+      const { size } = this.disk;
+      const permissions = this.#permissions();
+      return {
+        inode,
+        size,
+        blocks: this.#countBlocks(),
+        mode: S_IFREG | permissions,
+        links: 1,
+        uid,
+        gid,
+        mtimeMs,
+      };
+    }
+    if (inode !== ROOT_INODE) return undefined;
+    return {
+      inode,
+      size: 0,
+      blocks: 0,
+      mode: S_IFDIR | this.#directoryPermissions(),
+      links: 2,
+      uid,
+      gid,
+      mtimeMs,
+    };
+  }
+
+  /** Entries of the root directory; undefined for anything else. */
+  entries(inode: number): readonly DirectoryEntry[] | undefined {
+    const { name } = this.#options;
+    if (inode !== ROOT_INODE || name === undefined) return undefined;
+    return [
+      { name: '.', inode: ROOT_INODE },
+      { name: '..', inode: ROOT_INODE },
+      { name, inode: FILE_INODE },
+    ];
+  }
+
+  /**
+   * lseek(2) with SEEK_DATA or SEEK_HOLE.
+   * @returns undefined for ENXIO: `offset` is at or beyond the end, or no data follows
+   */
+  seek(offset: number, wanted: 'data' | 'hole'): number | undefined {
+    const { disk } = this;
+    if (offset < 0 || offset >= disk.size) return undefined;
+    let at = offset;
+    for (let visited = 0; at < disk.size; visited++) {
+      const extent = disk.extentAt(at);
+      if (extent.data === (wanted === 'data')) return at;
+      // Always right: calling a hole data, and finding no hole before the end.
+      if (visited === MAX_VISITED_EXTENTS) return wanted === 'data' ? at : disk.size;
+      at += extent.length;
+    }
+    return wanted === 'hole' ? disk.size : undefined;
+  }
+
+  /** Whoever may read the image may read the disk; nobody may write a disk that is read-only. */
+  #permissions(): number {
+    const { mode } = this.#options;
+    return this.disk.readOnly ? mode & 0o444 : mode & 0o666;
+  }
+
+  #directoryPermissions(): number {
+    const read = this.#permissions() & 0o444;
+    return 0o500 | read | (read >> 2);
+  }
+
+  #countBlocks(): number {
+    this.#blocks ??= Math.ceil(this.disk.allocatedBytes() / 512);
+    return this.#blocks;
+  }
+}

@@ -1,0 +1,365 @@
+/**
+ * The FUSE server without a kernel: the bytes of one request in, the bytes of its reply out. A read allocates nothing:
+ * the disk fills the reply in place.
+ */
+import { Qcow2fsError } from '../errors.js';
+import { type Attributes, type DirectoryEntry, type DiskFs, ROOT_INODE } from './disk-fs.js';
+import { Errno, errnoOf } from './errno.js';
+import * as fuse from './protocol.js';
+import { InitFlag, Opcode } from './protocol.js';
+
+/** The largest request and reply: 256 pages, the most that a kernel grants. */
+export const MAX_TRANSFER = 1024 * 1024;
+const MAX_PAGES = 256;
+const HEADER = fuse.outHeader.size;
+/** Room for the largest request: a write with its headers. */
+export const REQUEST_BYTES = MAX_TRANSFER + 4096;
+/** Room for the largest reply: a read with its header. */
+export const REPLY_BYTES = MAX_TRANSFER + HEADER;
+
+/** Requests that the kernel keeps in flight for read-ahead and direct I/O. */
+const MAX_BACKGROUND = 64;
+const CONGESTION_THRESHOLD = 48;
+/** Seconds that the kernel may remember names and attributes: they only change through the kernel itself. */
+const VALID_SECONDS = 3600;
+const LOOKUP_FLAGS = InitFlag.DO_READDIRPLUS | InitFlag.READDIRPLUS_AUTO | InitFlag.PARALLEL_DIROPS;
+const DATA_FLAGS =
+  InitFlag.ASYNC_READ |
+  InitFlag.ASYNC_DIO |
+  InitFlag.BIG_WRITES |
+  InitFlag.MAX_PAGES |
+  InitFlag.DIRECT_IO_ALLOW_MMAP;
+const WRITE_FLAGS = InitFlag.WRITEBACK_CACHE;
+
+const O_ACCMODE = 3;
+const STATFS_BLOCK = 4096;
+const MAX_NAME = 255;
+const PATH_OPCODES: ReadonlySet<number> = new Set([
+  Opcode.SYMLINK,
+  Opcode.MKNOD,
+  Opcode.MKDIR,
+  Opcode.UNLINK,
+  Opcode.RMDIR,
+  Opcode.RENAME,
+  Opcode.RENAME2,
+  Opcode.LINK,
+  Opcode.CREATE,
+]);
+
+/** Offsets of the fields that the hot path reads without decoding a structure. */
+const { len: LEN, opcode: OPCODE, unique: UNIQUE, nodeid: NODEID } = fuse.inHeader.offsets;
+const BODY = fuse.inHeader.size;
+const READ_OFFSET = BODY + fuse.readIn.offsets.offset;
+const READ_SIZE = BODY + fuse.readIn.offsets.size;
+const TWO_32 = 0x1_0000_0000;
+
+/** Told of every failure that becomes an errno, so that the daemon can log it. */
+export type FailureListener = (error: unknown) => void;
+
+export class Dispatcher {
+  readonly #fs: DiskFs;
+  readonly #onFailure: FailureListener;
+
+  constructor(fs: DiskFs, onFailure: FailureListener) {
+    this.#fs = fs;
+    this.#onFailure = onFailure;
+  }
+
+  /**
+   * @param request one request as read(2) on /dev/fuse gives it, in its first `length` bytes
+   * @param reply has room for `REPLY_BYTES`
+   * @returns bytes of the reply; 0 for requests that get none
+   */
+  dispatch(request: Buffer, length: number, reply: Buffer): number {
+    if (length < BODY || request.readUInt32LE(LEN) !== length) return 0;
+    const opcode = request.readUInt32LE(OPCODE);
+    let result: number;
+    try {
+      result = this.#perform(opcode, request, length, reply);
+    } catch (error) {
+      this.#onFailure(error);
+      result = -errnoOf(error);
+    }
+    if (result === NO_REPLY) return 0;
+    return finish(request, reply, result);
+  }
+
+  /** @returns bytes of the reply's body, a negative errno, or `NO_REPLY` */
+  #perform(opcode: number, request: Buffer, length: number, reply: Buffer): number {
+    const inode = request.readUInt32LE(NODEID) + request.readUInt32LE(NODEID + 4) * TWO_32;
+    switch (opcode) {
+      case Opcode.READ:
+        return length < BODY + fuse.readIn.size ? -Errno.EINVAL : this.#read(request, inode, reply);
+      case Opcode.FORGET:
+      case Opcode.BATCH_FORGET:
+      case Opcode.INTERRUPT:
+        return NO_REPLY;
+      case Opcode.DESTROY:
+      case Opcode.RELEASE:
+      case Opcode.RELEASEDIR:
+      case Opcode.FSYNCDIR:
+        return 0;
+      case Opcode.FLUSH:
+      case Opcode.FSYNC:
+      case Opcode.SYNCFS:
+        this.#fs.disk.flush();
+        return 0;
+      case Opcode.STATFS:
+        return this.#statfs(reply);
+      case Opcode.GETATTR:
+        return this.#getattr(inode, reply);
+      default:
+        if (PATH_OPCODES.has(opcode)) return -Errno.EROFS;
+        return this.#performWithBody(opcode, inode, request.subarray(BODY, length), reply);
+    }
+  }
+
+  #performWithBody(opcode: number, inode: number, body: Buffer, reply: Buffer): number {
+    switch (opcode) {
+      case Opcode.INIT:
+        return body.length < 16 ? -Errno.EINVAL : this.#init(body, reply);
+      case Opcode.LOOKUP:
+        return this.#lookup(inode, body, reply);
+      case Opcode.OPEN:
+        return body.length < fuse.openIn.size ? -Errno.EINVAL : this.#open(inode, body, reply);
+      case Opcode.OPENDIR:
+        return this.#opendir(inode, reply);
+      case Opcode.READDIR:
+      case Opcode.READDIRPLUS: {
+        if (body.length < fuse.readIn.size) return -Errno.EINVAL;
+        return this.#readdir(inode, body, reply, opcode === Opcode.READDIRPLUS);
+      }
+      case Opcode.LSEEK:
+        return body.length < fuse.lseekIn.size ? -Errno.EINVAL : this.#lseek(inode, body, reply);
+      case Opcode.SETATTR:
+        return body.length < fuse.setattrIn.size ? -Errno.EINVAL : this.#setattr(inode, body, reply);
+      case Opcode.WRITE:
+        return body.length < fuse.writeIn.size ? -Errno.EINVAL : this.#write(inode, body, reply);
+      case Opcode.FALLOCATE:
+        return body.length < fuse.fallocateIn.size ? -Errno.EINVAL : this.#fallocate(inode, body);
+      default:
+        return -Errno.ENOSYS;
+    }
+  }
+
+  #read(request: Buffer, inode: number, reply: Buffer): number {
+    if (!this.#fs.isDisk(inode)) return -Errno.EISDIR;
+    const { disk } = this.#fs;
+    const offset = request.readUInt32LE(READ_OFFSET) + request.readUInt32LE(READ_OFFSET + 4) * TWO_32;
+    const size = request.readUInt32LE(READ_SIZE);
+    if (size > MAX_TRANSFER) return -Errno.EINVAL;
+    const length = Math.max(0, Math.min(size, disk.size - offset));
+    if (length > 0) disk.read(reply, HEADER, length, offset);
+    return length;
+  }
+
+  #init(body: Buffer, reply: Buffer): number {
+    const padded = Buffer.alloc(fuse.initIn.size);
+    body.copy(padded);
+    const { major, minor, maxReadahead, flags, flags2 } = fuse.initIn.read(padded);
+    if (major < FUSE_OLDEST_MAJOR) throw new Qcow2fsError('fuse', `the kernel speaks FUSE ${major}.${minor}`);
+    const offered = BigInt(flags) | (BigInt(flags2) << 32n);
+    const { readOnly } = this.#fs.disk;
+    const wanted = InitFlag.INIT_EXT | LOOKUP_FLAGS | DATA_FLAGS | (readOnly ? 0n : WRITE_FLAGS);
+    const granted = offered & wanted;
+    return this.#reply(fuse.initOut, reply, {
+      major: fuse.FUSE_MAJOR,
+      minor: Math.min(minor, fuse.FUSE_MINOR),
+      maxReadahead,
+      flags: Number(granted & 0xffff_ffffn),
+      flags2: Number(granted >> 32n),
+      maxBackground: MAX_BACKGROUND,
+      congestionThreshold: CONGESTION_THRESHOLD,
+      maxWrite: MAX_TRANSFER,
+      timeGran: 1,
+      maxPages: MAX_PAGES,
+    });
+  }
+
+  #lookup(parent: number, body: Buffer, reply: Buffer): number {
+    const end = body.indexOf(0);
+    const name = body.toString('utf8', 0, end === -1 ? body.length : end);
+    const inode = this.#fs.lookup(parent, name);
+    if (inode === undefined) return -Errno.ENOENT;
+    writeEntry(reply, HEADER, this.#fs.attributes(inode)!);
+    return fuse.entryHead.size + fuse.attr.size;
+  }
+
+  #getattr(inode: number, reply: Buffer): number {
+    const attributes = this.#fs.attributes(inode);
+    if (attributes === undefined) return -Errno.ENOENT;
+    fuse.attrHead.write(reply, HEADER, { attrValid: VALID_SECONDS, attrValidNsec: 0, dummy: 0 });
+    writeAttr(reply, HEADER + fuse.attrHead.size, attributes);
+    return fuse.attrHead.size + fuse.attr.size;
+  }
+
+  #setattr(inode: number, body: Buffer, reply: Buffer): number {
+    const { disk } = this.#fs;
+    if (disk.readOnly) return -Errno.EROFS;
+    const { valid, size } = fuse.setattrIn.read(body);
+    if (valid & fuse.FATTR_SIZE) {
+      if (!this.#fs.isDisk(inode)) return -Errno.EISDIR;
+      if (size !== disk.size) disk.resize(size);
+    }
+    return this.#getattr(inode, reply);
+  }
+
+  #open(inode: number, body: Buffer, reply: Buffer): number {
+    if (!this.#fs.isDisk(inode)) return -Errno.EISDIR;
+    const writing = (fuse.openIn.read(body).flags & O_ACCMODE) !== 0;
+    if (writing && this.#fs.disk.readOnly) return -Errno.EROFS;
+    return this.#reply(fuse.openOut, reply, { openFlags: fuse.FOPEN_KEEP_CACHE });
+  }
+
+  #opendir(inode: number, reply: Buffer): number {
+    if (this.#fs.entries(inode) === undefined) return -Errno.ENOTDIR;
+    return this.#reply(fuse.openOut, reply, { openFlags: fuse.FOPEN_KEEP_CACHE | fuse.FOPEN_CACHE_DIR });
+  }
+
+  #readdir(inode: number, body: Buffer, reply: Buffer, plus: boolean): number {
+    const entries = this.#fs.entries(inode);
+    if (entries === undefined) return -Errno.ENOTDIR;
+    const { offset, size } = fuse.readIn.read(body);
+    const end = HEADER + Math.min(size, MAX_TRANSFER);
+    let at = HEADER;
+    for (let index = offset; index < entries.length; index++) {
+      const next = this.#writeDirent(reply, at, end, entries[index]!, index + 1, plus);
+      if (next === undefined) break;
+      at = next;
+    }
+    return at - HEADER;
+  }
+
+  /** @returns where the next entry goes, or undefined when this one does not fit */
+  #writeDirent(
+    reply: Buffer,
+    at: number,
+    end: number,
+    entry: DirectoryEntry,
+    nextOffset: number,
+    plus: boolean,
+  ): number | undefined {
+    const name = Buffer.from(entry.name);
+    const head = plus ? fuse.entryHead.size + fuse.attr.size : 0;
+    const size = head + Math.ceil((fuse.direntHead.size + name.length) / 8) * 8;
+    if (at + size > end) return undefined;
+    const attributes = this.#fs.attributes(entry.inode)!;
+    reply.fill(0, at, at + size);
+    // The kernel counts a look-up for every entry but the dots, which it wants with node 0.
+    if (plus && entry.inode !== ROOT_INODE) writeEntry(reply, at, attributes);
+    fuse.direntHead.write(reply, at + head, {
+      ino: entry.inode,
+      off: nextOffset,
+      namelen: name.length,
+      type: (attributes.mode & fuse.S_IFMT) >> fuse.DT_SHIFT,
+    });
+    name.copy(reply, at + head + fuse.direntHead.size);
+    return at + size;
+  }
+
+  #lseek(inode: number, body: Buffer, reply: Buffer): number {
+    if (!this.#fs.isDisk(inode)) return -Errno.EINVAL;
+    const { offset, whence } = fuse.lseekIn.read(body);
+    if (whence !== fuse.SEEK_DATA && whence !== fuse.SEEK_HOLE) return -Errno.EINVAL;
+    const found = this.#fs.seek(offset, whence === fuse.SEEK_DATA ? 'data' : 'hole');
+    if (found === undefined) return -Errno.ENXIO;
+    return this.#reply(fuse.lseekOut, reply, { offset: found });
+  }
+
+  #write(inode: number, body: Buffer, reply: Buffer): number {
+    const { disk } = this.#fs;
+    if (disk.readOnly) return -Errno.EROFS;
+    if (!this.#fs.isDisk(inode)) return -Errno.EISDIR;
+    const { offset, size } = fuse.writeIn.read(body);
+    if (fuse.writeIn.size + size > body.length) return -Errno.EINVAL;
+    disk.write(body, fuse.writeIn.size, size, offset);
+    return this.#reply(fuse.writeOut, reply, { size });
+  }
+
+  #fallocate(inode: number, body: Buffer): number {
+    const { disk } = this.#fs;
+    if (disk.readOnly) return -Errno.EROFS;
+    if (!this.#fs.isDisk(inode)) return -Errno.EISDIR;
+    const { offset, length, mode } = fuse.fallocateIn.read(body);
+    switch (mode & ~fuse.FALLOC_FL_KEEP_SIZE) {
+      case fuse.FALLOC_FL_PUNCH_HOLE:
+        disk.discard(offset, length);
+        return 0;
+      case fuse.FALLOC_FL_ZERO_RANGE:
+        disk.zero(offset, length);
+        return 0;
+      default:
+        return -Errno.EOPNOTSUPP;
+    }
+  }
+
+  #statfs(reply: Buffer): number {
+    const blocks = Math.ceil(this.#fs.disk.size / STATFS_BLOCK);
+    return this.#reply(fuse.statfsOut, reply, {
+      blocks,
+      files: 1,
+      bsize: STATFS_BLOCK,
+      frsize: STATFS_BLOCK,
+      namelen: MAX_NAME,
+    });
+  }
+
+  /** Zeroes the structure, writes the given fields, and gives its size. */
+  #reply<V>(
+    struct: { readonly size: number; write(buffer: Buffer, at: number, values: V): void },
+    reply: Buffer,
+    values: V,
+  ): number {
+    reply.fill(0, HEADER, HEADER + struct.size);
+    struct.write(reply, HEADER, values);
+    return struct.size;
+  }
+}
+
+const FUSE_OLDEST_MAJOR = 7;
+const NO_REPLY = Number.NEGATIVE_INFINITY;
+
+function finish(request: Buffer, reply: Buffer, result: number): number {
+  const length = HEADER + Math.max(0, result);
+  reply.writeUInt32LE(length, 0);
+  reply.writeInt32LE(Math.min(0, result), 4);
+  reply.writeUInt32LE(request.readUInt32LE(UNIQUE), 8);
+  reply.writeUInt32LE(request.readUInt32LE(UNIQUE + 4), 12);
+  return length;
+}
+
+function writeEntry(reply: Buffer, at: number, attributes: Attributes): void {
+  fuse.entryHead.write(reply, at, {
+    nodeid: attributes.inode,
+    generation: 0,
+    entryValid: VALID_SECONDS,
+    attrValid: VALID_SECONDS,
+    entryValidNsec: 0,
+    attrValidNsec: 0,
+  });
+  writeAttr(reply, at + fuse.entryHead.size, attributes);
+}
+
+function writeAttr(reply: Buffer, at: number, attributes: Attributes): void {
+  const { inode, size, blocks, mode, links, uid, gid, mtimeMs } = attributes;
+  const seconds = Math.max(0, Math.floor(mtimeMs / 1000));
+  const nanoseconds = mtimeMs < 0 ? 0 : Math.floor((mtimeMs % 1000) * 1e6);
+  fuse.attr.write(reply, at, {
+    ino: inode,
+    size,
+    blocks,
+    atime: seconds,
+    mtime: seconds,
+    ctime: seconds,
+    atimensec: nanoseconds,
+    mtimensec: nanoseconds,
+    ctimensec: nanoseconds,
+    mode,
+    nlink: links,
+    uid,
+    gid,
+    rdev: 0,
+    blksize: STATFS_BLOCK,
+    flags: 0,
+  });
+}

@@ -1,0 +1,140 @@
+/**
+ * The portable transport: the same file system through fuse-native and libfuse 2. Slower than the kernel transport,
+ * without SEEK_DATA and SEEK_HOLE, and only for directory mountpoints, because libfuse 2 has no more to offer.
+ */
+import { createRequire } from 'node:module';
+import { Qcow2fsError } from '../errors.js';
+import { type Attributes, type DiskFs, ROOT_INODE } from './disk-fs.js';
+import { Errno, errnoOf } from './errno.js';
+
+type FuseModule = typeof import('fuse-native');
+type Operations = ConstructorParameters<FuseModule>[1];
+type Stat = Exclude<Parameters<Parameters<NonNullable<Operations['getattr']>>[1]>[1], undefined>;
+
+export interface LibfuseOptions {
+  readonly mountpoint: string;
+  readonly source: string;
+  readonly allowOther: boolean;
+}
+
+const STATFS_BLOCK = 4096;
+/** fuse-native carries 32 bits of each count. */
+const MAX_COUNT = 0xffff_ffff;
+const O_ACCMODE = 3;
+
+/**
+ * Mounts; the calling thread's event loop answers from then on.
+ * @throws Qcow2fsError `fuse` or `mountpoint`
+ */
+export async function mountLibfuse(
+  diskFs: DiskFs,
+  options: LibfuseOptions,
+  onFailure: (error: unknown) => void,
+): Promise<void> {
+  const Fuse = loadFuseNative();
+  class ReadOnlyFuse extends Fuse {
+    override _fuseOptions(): string {
+      const words = [
+        'ro',
+        'default_permissions',
+        `fsname=${options.source.replace(/[\\,]/g, '\\$&')}`,
+        'subtype=qcow2fs',
+        ...(options.allowOther ? ['allow_other'] : []),
+      ];
+      return `-o${words.join(',')}`;
+    }
+  }
+  const fuse = new ReadOnlyFuse(options.mountpoint, operations(diskFs, onFailure));
+  await new Promise<void>((resolve, reject) => {
+    fuse.mount((error) => {
+      if (error === null) resolve();
+      else
+        reject(
+          new Qcow2fsError('mountpoint', `${options.mountpoint}: libfuse cannot mount: ${error.message}`),
+        );
+    });
+  });
+}
+
+function loadFuseNative(): FuseModule {
+  try {
+    return createRequire(import.meta.url)('fuse-native') as FuseModule;
+  } catch (error) {
+    throw new Qcow2fsError('fuse', `cannot load fuse-native: ${(error as Error).message.split('\n', 1)[0]}`);
+  }
+}
+
+function operations(diskFs: DiskFs, onFailure: (error: unknown) => void): Operations {
+  const { disk } = diskFs;
+  const inodeOf = (path: string): number | undefined =>
+    path === '/' ? ROOT_INODE : diskFs.lookup(ROOT_INODE, path.slice(1));
+  const attempt = (action: () => number): number => {
+    try {
+      return action();
+    } catch (error) {
+      onFailure(error);
+      return -errnoOf(error);
+    }
+  };
+  const flush = (): number =>
+    attempt(() => {
+      disk.flush();
+      return 0;
+    });
+
+  return {
+    getattr(path, done) {
+      const inode = inodeOf(path);
+      const attributes = inode === undefined ? undefined : diskFs.attributes(inode);
+      if (attributes === undefined) done(-Errno.ENOENT);
+      else done(0, toStat(attributes));
+    },
+    readdir(path, done) {
+      const entries = diskFs.entries(inodeOf(path) ?? 0);
+      if (entries === undefined) done(-Errno.ENOTDIR);
+      else
+        done(
+          0,
+          entries.map(({ name }) => name),
+        );
+    },
+    open(path, flags, done) {
+      if (!diskFs.isDisk(inodeOf(path) ?? 0)) done(-Errno.EISDIR);
+      else if ((flags & O_ACCMODE) !== 0 && disk.readOnly) done(-Errno.EROFS);
+      else done(0, 0);
+    },
+    read(_path, _fd, buffer, length, offset, done) {
+      const available = Math.max(0, Math.min(length, disk.size - offset));
+      done(
+        attempt(() => {
+          disk.read(buffer, 0, available, offset);
+          return available;
+        }),
+      );
+    },
+    release: (_path, _fd, done) => done(0),
+    flush: (_path, _fd, done) => done(flush()),
+    fsync: (_path, _dataOnly, _fd, done) => done(flush()),
+    statfs(_path, done) {
+      const blocks = Math.min(MAX_COUNT, Math.ceil(disk.size / STATFS_BLOCK));
+      done(0, { bsize: STATFS_BLOCK, frsize: STATFS_BLOCK, blocks, files: 1, namemax: 255 });
+    },
+  };
+}
+
+function toStat({ inode, size, blocks, mode, links, uid, gid, mtimeMs }: Attributes): Stat {
+  const time = new Date(mtimeMs);
+  return {
+    ino: inode,
+    size,
+    blocks,
+    blksize: STATFS_BLOCK,
+    mode,
+    nlink: links,
+    uid,
+    gid,
+    atime: time,
+    mtime: time,
+    ctime: time,
+  };
+}

@@ -1,0 +1,167 @@
+/** A file or block device of the host, or a part of one, as a `Storage`. */
+import fs from 'node:fs';
+import { errnoName, hostReason, Qcow2fsError } from '../errors.js';
+import type { Storage } from '../storage.js';
+import {
+  FALLOC_FL_KEEP_SIZE,
+  FALLOC_FL_PUNCH_HOLE,
+  FALLOC_FL_ZERO_RANGE,
+  fallocate,
+  seekData,
+  seekEnd,
+  seekHole,
+} from './libc.js';
+
+/** An open file as it travels to another thread of the process, which shares the descriptor. */
+export interface OpenFile {
+  readonly fd: number;
+  readonly path: string;
+  /** Block devices have no size of their own in stat(2). */
+  readonly blockDevice: boolean;
+  /** Identify the file, whatever its name: two names of one file have the same pair. */
+  readonly device: bigint;
+  readonly inode: bigint;
+  /** Permission bits and modification time in milliseconds, for the mounted file's own attributes. */
+  readonly mode: number;
+  readonly mtimeMs: number;
+}
+
+/**
+ * Opens a file or block device read-only without touching its access time where the kernel allows that
+ * (O_NOATIME needs ownership), and without blocking on a FIFO.
+ *
+ * @throws Qcow2fsError of the given kind
+ */
+export function openReadOnly(path: string, kind: 'host-io' | 'named-file' = 'host-io'): OpenFile {
+  const fd = openWithoutAtime(path, kind);
+  try {
+    const stat = fs.fstatSync(fd, { bigint: true });
+    if (!stat.isFile() && !stat.isBlockDevice()) {
+      const what = stat.isDirectory() ? 'a directory' : stat.isFIFO() ? 'a FIFO' : 'no file';
+      throw new Qcow2fsError(kind, `${path}: is ${what}; a regular file or a block device is needed`);
+    }
+    return {
+      fd,
+      path,
+      blockDevice: stat.isBlockDevice(),
+      device: stat.dev,
+      inode: stat.ino,
+      mode: Number(stat.mode) & 0o7777,
+      mtimeMs: Number(stat.mtimeMs),
+    };
+  } catch (error) {
+    fs.closeSync(fd);
+    throw error;
+  }
+}
+
+function openWithoutAtime(path: string, kind: 'host-io' | 'named-file'): number {
+  const { O_RDONLY, O_NONBLOCK, O_NOATIME = 0 } = fs.constants;
+  const flags = O_RDONLY | O_NONBLOCK;
+  try {
+    try {
+      return fs.openSync(path, flags | O_NOATIME);
+    } catch (error) {
+      if (errnoName(error) !== 'EPERM') throw error;
+      return fs.openSync(path, flags);
+    }
+  } catch (error) {
+    throw new Qcow2fsError(kind, `${path}: cannot open: ${hostReason(error)}`, { cause: error });
+  }
+}
+
+export class FileStorage implements Storage {
+  readonly path: string;
+  readonly #file: OpenFile;
+
+  constructor(file: OpenFile) {
+    this.#file = file;
+    this.path = file.path;
+  }
+
+  size(): number {
+    return this.#try('size', () =>
+      this.#file.blockDevice ? seekEnd(this.#file.fd) : fs.fstatSync(this.#file.fd).size,
+    );
+  }
+
+  allocatedBytes(): number {
+    return this.#try('size', () =>
+      this.#file.blockDevice ? seekEnd(this.#file.fd) : fs.fstatSync(this.#file.fd).blocks * 512,
+    );
+  }
+
+  read(target: Buffer, targetOffset: number, length: number, position: number): number {
+    const { fd } = this.#file;
+    let done = 0;
+    try {
+      while (done < length) {
+        const read = fs.readSync(fd, target, targetOffset + done, length - done, position + done);
+        if (read === 0) break;
+        done += read;
+      }
+    } catch (error) {
+      throw this.#failure('read', position + done, error);
+    }
+    return done;
+  }
+
+  write(source: Buffer, sourceOffset: number, length: number, position: number): void {
+    const { fd } = this.#file;
+    let done = 0;
+    try {
+      while (done < length) {
+        done += fs.writeSync(fd, source, sourceOffset + done, length - done, position + done);
+      }
+    } catch (error) {
+      throw this.#failure('write', position + done, error);
+    }
+  }
+
+  nextData(position: number): number {
+    return seekData(this.#file.fd, position) ?? this.size();
+  }
+
+  nextHole(position: number): number {
+    return seekHole(this.#file.fd, position) ?? this.size();
+  }
+
+  punch(position: number, length: number): void {
+    this.#try('punch', () =>
+      fallocate(this.#file.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, position, length),
+    );
+  }
+
+  zero(position: number, length: number): void {
+    this.#try('zero', () =>
+      fallocate(this.#file.fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, position, length),
+    );
+  }
+
+  truncate(size: number): void {
+    this.#try('truncate', () => fs.ftruncateSync(this.#file.fd, size));
+  }
+
+  sync(): void {
+    this.#try('sync', () => fs.fdatasyncSync(this.#file.fd));
+  }
+
+  close(): void {
+    fs.closeSync(this.#file.fd);
+  }
+
+  #try<T>(call: string, action: () => T): T {
+    try {
+      return action();
+    } catch (error) {
+      throw this.#failure(call, undefined, error);
+    }
+  }
+
+  #failure(call: string, position: number | undefined, error: unknown): Qcow2fsError {
+    const where = position === undefined ? '' : ` at 0x${position.toString(16)}`;
+    return new Qcow2fsError('host-io', `${this.path}: ${call} failed${where}: ${hostReason(error)}`, {
+      cause: error,
+    });
+  }
+}

@@ -1,0 +1,156 @@
+/**
+ * The calls of the C library that Node lacks. The only importer of koffi; it is loaded at the first call, because
+ * most threads never make one.
+ */
+import { createRequire } from 'node:module';
+import { Qcow2fsError } from '../errors.js';
+
+type Koffi = typeof import('koffi');
+type Foreign = (...args: unknown[]) => number;
+
+const SEEK_END = 2;
+const SEEK_DATA = 3;
+const SEEK_HOLE = 4;
+const ENXIO = 6;
+
+let koffi: Koffi | undefined;
+const functions = new Map<string, Foreign>();
+
+function loadKoffi(): Koffi {
+  try {
+    koffi ??= createRequire(import.meta.url)('koffi') as Koffi;
+    return koffi;
+  } catch (error) {
+    throw new Qcow2fsError('internal', `cannot load koffi: ${(error as Error).message}; reinstall qcow2fs`);
+  }
+}
+
+function foreign(prototype: string): Foreign {
+  let found = functions.get(prototype);
+  if (found === undefined) {
+    found = loadKoffi().load(null).func(prototype) as Foreign;
+    functions.set(prototype, found);
+  }
+  return found;
+}
+
+/** A failed call as Node reports its own: with `code` ('EBUSY') and `errno`. */
+function systemError(call: string): NodeJS.ErrnoException {
+  const library = loadKoffi();
+  const errno = library.errno();
+  const code = Object.entries(library.os.errno).find(([, value]) => value === errno)?.[0] ?? `errno ${errno}`;
+  return Object.assign(new Error(`${code}, ${call}`), { errno, code, syscall: call });
+}
+
+function seek(fd: number, position: number, whence: number): number {
+  return foreign('int64_t lseek(int fd, int64_t offset, int whence)')(fd, position, whence);
+}
+
+/** Bytes of a file or block device. */
+export function seekEnd(fd: number): number {
+  const end = seek(fd, 0, SEEK_END);
+  if (end < 0) throw systemError('lseek');
+  return end;
+}
+
+/**
+ * The first position at or after `position` that holds data, or undefined when only a hole follows. File systems
+ * without holes answer `position`.
+ */
+export function seekData(fd: number, position: number): number | undefined {
+  const found = seek(fd, position, SEEK_DATA);
+  if (found >= 0) return found;
+  return loadKoffi().errno() === ENXIO ? undefined : position;
+}
+
+/** The first position at or after `position` in a hole; the end of a file is one. */
+export function seekHole(fd: number, position: number): number | undefined {
+  const found = seek(fd, position, SEEK_HOLE);
+  return found >= 0 ? found : undefined;
+}
+
+export const FALLOC_FL_KEEP_SIZE = 0x01;
+export const FALLOC_FL_PUNCH_HOLE = 0x02;
+export const FALLOC_FL_ZERO_RANGE = 0x10;
+
+/** @throws a system error */
+export function fallocate(fd: number, mode: number, position: number, length: number): void {
+  const call = foreign('int fallocate(int fd, int mode, int64_t offset, int64_t length)');
+  if (call(fd, mode, position, length) !== 0) throw systemError('fallocate');
+}
+
+export const MS_RDONLY = 1;
+export const MS_NOSUID = 2;
+export const MS_NODEV = 4;
+
+/** mount(2). @throws a system error */
+export function mount(source: string, target: string, type: string, flags: number, data: string): void {
+  const call = foreign(
+    'int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)',
+  );
+  if (call(source, target, type, flags, data) !== 0) throw systemError('mount');
+}
+
+export const MNT_DETACH = 2;
+export const UMOUNT_NOFOLLOW = 8;
+
+/** umount2(2). @throws a system error */
+export function unmount(target: string, flags: number): void {
+  if (foreign('int umount2(const char *target, int flags)')(target, flags) !== 0)
+    throw systemError('umount2');
+}
+
+const AF_UNIX = 1;
+const SOCK_STREAM = 1;
+const SOCK_CLOEXEC = 0o2000000;
+
+/** A pair of connected stream sockets. @throws a system error */
+export function socketPair(): [number, number] {
+  const pair = new Int32Array(2);
+  const call = foreign('int socketpair(int domain, int type, int protocol, void *pair)');
+  if (call(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) !== 0) throw systemError('socketpair');
+  return [pair[0]!, pair[1]!];
+}
+
+const SOL_SOCKET = 1;
+const SCM_RIGHTS = 1;
+const MSG_CMSG_CLOEXEC = 0x40000000;
+/** struct cmsghdr { size_t len; int level; int type; } with one int behind it, and the padding to 8. */
+const CMSG_BYTES = 24;
+
+/**
+ * Receives one file descriptor (unix(7), SCM_RIGHTS).
+ * @returns undefined when the peer closed the socket without sending one
+ * @throws a system error
+ */
+export function receiveDescriptor(socket: number): number | undefined {
+  const library = loadKoffi();
+  const iovec = library.struct({ base: 'void *', length: 'size_t' });
+  const msghdr = library.struct({
+    name: 'void *',
+    nameLength: 'uint32_t',
+    iov: library.pointer(iovec),
+    iovLength: 'size_t',
+    control: 'void *',
+    controlLength: 'size_t',
+    flags: 'int',
+  });
+  const recvmsg = library
+    .load(null)
+    .func('recvmsg', 'int64_t', ['int', library.inout(library.pointer(msghdr)), 'int']) as Foreign;
+  const payload = Buffer.alloc(1);
+  const control = Buffer.alloc(CMSG_BYTES);
+  const message = {
+    name: null,
+    nameLength: 0,
+    iov: { base: payload, length: payload.length },
+    iovLength: 1,
+    control,
+    controlLength: control.length,
+    flags: 0,
+  };
+  const received = recvmsg(socket, message, MSG_CMSG_CLOEXEC);
+  if (received < 0) throw systemError('recvmsg');
+  const isRights = control.readInt32LE(8) === SOL_SOCKET && control.readInt32LE(12) === SCM_RIGHTS;
+  return received > 0 && isRights ? control.readInt32LE(16) : undefined;
+}

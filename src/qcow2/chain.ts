@@ -1,0 +1,252 @@
+/**
+ * An image with everything it stands on: its data file, its backing file, that one's backing file, and so on.
+ *
+ * Opening reads and checks all headers and gives plain data, `Layers`; attaching makes a `Disk` of it. Threads of one
+ * process share the descriptors and the metadata, so each attaches a disk of its own to the same layers.
+ */
+import type { Disk } from '../disk.js';
+import { Qcow2fsError } from '../errors.js';
+import { FileStorage, type OpenFile, openReadOnly } from '../host/file-storage.js';
+import { RawDisk } from '../raw-disk.js';
+import { hasFeature, Incompatible } from './format/header.js';
+import { MAX_CHAIN_DEPTH } from './format/limits.js';
+import { identifyFormat, MAGIC_BYTES } from './format/magic.js';
+import { type Geometry, geometryOf } from './geometry.js';
+import { diskTable, type Image, readImage, readL1, readUpTo } from './image.js';
+import { type ImageName, parseImageName } from './image-name.js';
+import { allocateMetadata } from './metadata.js';
+import { NamedFiles } from './named-files.js';
+import { Qcow2Disk, type Qcow2Parameters } from './qcow2-disk.js';
+import { unlockImage } from './unlock.js';
+import { prepareZstd } from './zstd.js';
+
+/** Bytes of L2 slices that all images of a chain keep together: maps 256 GiB at 64 KiB a cluster. */
+const L2_CACHE_BYTES = 32 * 1024 * 1024;
+const MIN_L2_CACHE_BYTES = 512 * 1024;
+
+export interface OpenOptions {
+  /** Opens every encrypted image of the chain. */
+  readonly secret?: Uint8Array | undefined;
+  /** ID or name of an internal snapshot to present instead of the active disk. */
+  readonly snapshot?: string | undefined;
+  /** Directories below which images may name files, besides the image's own. */
+  readonly allowDirectories?: readonly string[];
+}
+
+interface Qcow2Layer {
+  readonly kind: 'qcow2';
+  readonly file: OpenFile;
+  readonly dataFile: OpenFile | undefined;
+  readonly parameters: Qcow2Parameters;
+}
+
+interface RawLayer {
+  readonly kind: 'raw';
+  readonly file: OpenFile;
+  /** Bytes. */
+  readonly start: number;
+  readonly length: number;
+}
+
+/** The image itself first, what stands at the bottom last. */
+export type Layers = readonly [Qcow2Layer, ...(Qcow2Layer | RawLayer)[]];
+
+/**
+ * @param path the image on the command line
+ * @throws Qcow2fsError; nothing stays open then
+ */
+export function openLayers(path: string, options: OpenOptions = {}): Layers {
+  const opener = new ChainOpener(path, options);
+  try {
+    return opener.open(path);
+  } catch (error) {
+    opener.close();
+    throw error;
+  }
+}
+
+/** A disk for the calling thread; closing it closes the files of all threads. */
+export async function attachDisk(layers: Layers): Promise<Disk> {
+  if (layers.some((layer) => layer.kind === 'qcow2' && layer.parameters.compressionType === 'zstd')) {
+    await prepareZstd();
+  }
+  let disk: Disk | undefined;
+  for (const layer of layers.toReversed()) {
+    const storage = new FileStorage(layer.file);
+    if (layer.kind === 'raw') disk = new RawDisk(storage, layer.start, layer.length);
+    else {
+      const dataFile = layer.dataFile && new FileStorage(layer.dataFile);
+      disk = new Qcow2Disk(layer.parameters, storage, dataFile, disk);
+    }
+  }
+  return disk!;
+}
+
+/** `openLayers` and `attachDisk` in one, for a single thread. */
+export async function openDisk(path: string, options: OpenOptions = {}): Promise<Disk> {
+  return attachDisk(openLayers(path, options));
+}
+
+/** A qcow2 layer before it is known how many share the cache. */
+type PendingLayer = RawLayer | (Omit<Qcow2Layer, 'parameters'> & { readonly prepare: Preparation });
+type Preparation = (cacheBytes: number) => Qcow2Parameters;
+
+class ChainOpener {
+  readonly #options: OpenOptions;
+  readonly #named: NamedFiles;
+  readonly #open: OpenFile[] = [];
+  readonly #layers: PendingLayer[] = [];
+  #encrypted = false;
+
+  constructor(path: string, options: OpenOptions) {
+    this.#options = options;
+    this.#named = new NamedFiles(path, options.allowDirectories ?? []);
+  }
+
+  open(path: string): Layers {
+    let image = this.#addQcow2(this.#keep(openReadOnly(path)), this.#options.snapshot);
+    let backing = backingOf(image, 'own');
+    while (backing !== undefined) {
+      if (this.#layers.length >= MAX_CHAIN_DEPTH) {
+        throw new Qcow2fsError(
+          'named-file',
+          `${path}: its backing chain has more than ${MAX_CHAIN_DEPTH} files`,
+        );
+      }
+      const below = this.#addBacking(backing, image.storage.path);
+      if (below === undefined) break;
+      image = below;
+      backing = backingOf(below, backing.name.backing);
+    }
+    if (this.#options.secret !== undefined && !this.#encrypted) {
+      throw new Qcow2fsError('secret', `${path}: the image is not encrypted; leave out --secret-file`);
+    }
+    return this.#finish();
+  }
+
+  close(): void {
+    for (const file of this.#open) new FileStorage(file).close();
+  }
+
+  #keep(file: OpenFile): OpenFile {
+    this.#open.push(file);
+    return file;
+  }
+
+  #finish(): Layers {
+    const cacheBytes = Math.max(MIN_L2_CACHE_BYTES, Math.floor(L2_CACHE_BYTES / this.#layers.length));
+    const layers = this.#layers.map((layer) => {
+      if (layer.kind === 'raw') return layer;
+      const { prepare, ...files } = layer;
+      return { ...files, parameters: prepare(cacheBytes) };
+    });
+    return layers as unknown as Layers;
+  }
+
+  /** @returns the image when it may have a backing file of its own, undefined for raw files */
+  #addBacking({ name, declared }: Backing, namedBy: string): Image | undefined {
+    const file = this.#keep(this.#named.open(name.filename, 'backing file', namedBy));
+    const twin = this.#open.find((other) => other !== file && sameFile(other, file));
+    if (twin !== undefined) {
+      throw new Qcow2fsError(
+        'named-file',
+        `${namedBy}: its backing file ${file.path} is already part of the chain`,
+      );
+    }
+    if (formatOf(file, declared, namedBy) === 'raw') {
+      this.#addRaw(file, name);
+      return undefined;
+    }
+    return this.#addQcow2(file, undefined);
+  }
+
+  #addRaw(file: OpenFile, name: ImageName): void {
+    const size = new FileStorage(file).size();
+    const available = Math.max(0, size - name.start);
+    this.#layers.push({
+      kind: 'raw',
+      file,
+      start: name.start,
+      length: Math.min(available, name.length ?? available),
+    });
+  }
+
+  #addQcow2(file: OpenFile, snapshot: string | undefined): Image {
+    const image = readImage(new FileStorage(file));
+    const table = diskTable(image, snapshot);
+    const dataFile = this.#openDataFile(image);
+    const encryption = unlockImage(image, this.#options.secret);
+    this.#encrypted ||= encryption !== undefined;
+    const l1 = readL1(image, table);
+    const geometry: Geometry = geometryOf(image.header);
+    this.#layers.push({
+      kind: 'qcow2',
+      file,
+      dataFile,
+      prepare: (cacheBytes) => ({
+        size: table.size,
+        geometry,
+        compressionType: image.header.compressionType,
+        encryption,
+        metadata: allocateMetadata(geometry, l1, table.size, cacheBytes),
+      }),
+    });
+    return image;
+  }
+
+  #openDataFile({ header, extensions, storage }: Image): OpenFile | undefined {
+    if (!hasFeature(header, Incompatible.externalDataFile)) return undefined;
+    if (extensions.dataFile === undefined) {
+      throw new Qcow2fsError(
+        'named-file',
+        `${storage.path}: its data lies in another file, but it does not name it`,
+      );
+    }
+    const { filename } = parseImageName(extensions.dataFile, storage.path);
+    return this.#keep(this.#named.open(filename, 'data file', storage.path));
+  }
+}
+
+interface Backing {
+  readonly name: ImageName;
+  readonly declared: string | undefined;
+}
+
+/** The backing file that an image has, unless the name by which it was opened says otherwise. */
+function backingOf(image: Image, said: ImageName['backing']): Backing | undefined {
+  if (said === 'none') return undefined;
+  if (said !== 'own') return { name: said, declared: said.format };
+  const { backingFile, backingFormat } = image.extensions;
+  if (backingFile === undefined) return undefined;
+  const name = parseImageName(backingFile, image.storage.path);
+  return { name, declared: name.format ?? backingFormat };
+}
+
+function sameFile(a: OpenFile, b: OpenFile): boolean {
+  return a.device === b.device && a.inode === b.inode;
+}
+
+/** A backing file without a declared format is never probed into a chain: its guest may have written any header. */
+function formatOf(file: OpenFile, declared: string | undefined, namedBy: string): 'raw' | 'qcow2' {
+  switch (declared) {
+    case 'qcow2':
+      return 'qcow2';
+    case 'raw':
+    case 'file':
+    case 'host_device':
+      return 'raw';
+    case undefined: {
+      const looks = identifyFormat(readUpTo(new FileStorage(file), 0, MAGIC_BYTES));
+      if (looks === undefined) return 'raw';
+      throw new Qcow2fsError(
+        'named-file',
+        `${namedBy}: does not declare the format of its backing file ${file.path}, which looks like ${looks}; declare it: qemu-img rebase -u -F FORMAT -b NAME`,
+      );
+    }
+    default:
+      throw new Qcow2fsError(
+        'unsupported',
+        `${namedBy}: its backing file ${file.path} has the format ${declared}; only qcow2 and raw are supported`,
+      );
+  }
+}

@@ -1,0 +1,28 @@
+/**
+ * Where the ciphers meet the clusters: which sector number a byte is encrypted with. Legacy AES counts sectors of the
+ * guest disk, LUKS sectors of the file that holds the data (QEMU block/qcow2-cluster.c, crypto/block.c). Compressed
+ * clusters are never encrypted, so nothing here sees them.
+ */
+import { createSectorCipher, type SectorCipher, type SectorCipherSpec } from '../crypto/sector-cipher.js';
+import { type GuestOffset, type HostOffset, SECTOR_SIZE } from './format/units.js';
+
+/** Plain data, master key included: it travels to the threads of the process and nowhere else. */
+export interface EncryptionSpec {
+  readonly tweak: 'guest' | 'host';
+  readonly cipher: SectorCipherSpec;
+}
+
+export class Encryption {
+  readonly #cipher: SectorCipher;
+  readonly #byGuest: boolean;
+
+  constructor(spec: EncryptionSpec) {
+    this.#cipher = createSectorCipher(spec.cipher);
+    this.#byGuest = spec.tweak === 'guest';
+  }
+
+  /** Decrypts whole sectors in place; both offsets are those of `buffer[start]`. */
+  decrypt(buffer: Buffer, start: number, length: number, guest: GuestOffset, host: HostOffset): void {
+    this.#cipher.decrypt(buffer, start, length, (this.#byGuest ? guest : host) / SECTOR_SIZE);
+  }
+}

@@ -1,0 +1,62 @@
+/** The bitmap directory (specification: "Bitmaps"): what dirty bitmaps the image carries. */
+import { Qcow2fsError } from '../../errors.js';
+import { struct } from '../../struct.js';
+import type { Extensions } from './extensions.js';
+import { MAX_BITMAP_DIRECTORY_BYTES, MAX_BITMAPS } from './limits.js';
+
+const directoryEntry = struct('bitmap directory entry', 'be', 24, {
+  tableOffset: [0, 'mask64'],
+  tableSize: [8, 'u32'],
+  flags: [12, 'u32'],
+  type: [16, 'u8'],
+  granularityBits: [17, 'u8'],
+  nameSize: [18, 'u16'],
+  extraDataSize: [20, 'u32'],
+});
+const FLAG_IN_USE = 1;
+const FLAG_AUTO = 2;
+
+export interface Bitmap {
+  readonly name: string;
+  /** Guest bytes per bit. */
+  readonly granularity: number;
+  /** Not saved correctly: its content cannot be trusted. */
+  readonly inUse: boolean;
+  /** Must reflect all changes of the disk. */
+  readonly auto: boolean;
+}
+
+/**
+ * @param read gives `length` bytes of the image at `offset`, or fewer at its end
+ * @throws Qcow2fsError `format`
+ */
+export function readBitmaps(
+  extension: NonNullable<Extensions['bitmaps']>,
+  read: (offset: number, length: number) => Buffer,
+  path: string,
+): Bitmap[] {
+  const bad = (what: string): Qcow2fsError => new Qcow2fsError('format', `${path}: ${what}`);
+  if (extension.count > MAX_BITMAPS || extension.directorySize > MAX_BITMAP_DIRECTORY_BYTES) {
+    throw bad(
+      `the bitmap directory is too large: ${extension.count} bitmaps, ${extension.directorySize} bytes`,
+    );
+  }
+  const directory = read(extension.directoryOffset, extension.directorySize);
+  const bitmaps: Bitmap[] = [];
+  let at = 0;
+  for (let index = 0; index < extension.count; index++) {
+    if (at + directoryEntry.size > directory.length)
+      throw bad(`bitmap directory entry ${index} is cut short`);
+    const entry = directoryEntry.read(directory, at);
+    const name = at + directoryEntry.size + entry.extraDataSize;
+    if (name + entry.nameSize > directory.length) throw bad(`bitmap directory entry ${index} is cut short`);
+    bitmaps.push({
+      name: directory.toString('utf8', name, name + entry.nameSize),
+      granularity: 2 ** entry.granularityBits,
+      inUse: (entry.flags & FLAG_IN_USE) !== 0,
+      auto: (entry.flags & FLAG_AUTO) !== 0,
+    });
+    at = Math.ceil((name + entry.nameSize) / 8) * 8;
+  }
+  return bitmaps;
+}

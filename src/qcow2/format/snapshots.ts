@@ -1,0 +1,122 @@
+/**
+ * The snapshot table (specification: "Snapshots"): entries of 40 bytes, then extra data, ID and name, padded to 8.
+ */
+import { Qcow2fsError } from '../../errors.js';
+import { struct } from '../../struct.js';
+import { checkTable, type Header } from './header.js';
+import { MAX_L1_BYTES, MAX_SNAPSHOT_EXTRA_BYTES, MAX_SNAPSHOT_TABLE_BYTES } from './limits.js';
+import { SECTOR_SIZE } from './units.js';
+
+const snapshotEntry = struct('snapshot table entry', 'be', 40, {
+  l1TableOffset: [0, 'u64'],
+  l1Size: [8, 'u32'],
+  idSize: [12, 'u16'],
+  nameSize: [14, 'u16'],
+  dateSeconds: [16, 'u32'],
+  dateNanoseconds: [20, 'u32'],
+  vmClockNanoseconds: [24, 'mask64'],
+  vmStateSize: [32, 'u32'],
+  extraDataSize: [36, 'u32'],
+});
+const EXTRA_VM_STATE_SIZE_END = 8;
+const EXTRA_DISK_SIZE_END = 16;
+
+export interface Snapshot {
+  readonly id: string;
+  readonly name: string;
+  readonly l1TableOffset: number;
+  /** Entries. */
+  readonly l1Size: number;
+  /** Bytes of the disk when the snapshot was taken, whole sectors. */
+  readonly diskSize: number;
+  /** Bytes; stored beyond the disk, so never part of it. */
+  readonly vmStateSize: number;
+  /** Milliseconds since 1970. */
+  readonly date: number;
+  /** Nanoseconds that the guest had run. */
+  readonly vmClock: bigint;
+}
+
+/**
+ * Reads the whole table.
+ * @param read gives `length` bytes of the image at `offset`, or fewer at its end
+ * @throws Qcow2fsError `format`
+ */
+export function readSnapshots(
+  header: Header,
+  read: (offset: number, length: number) => Buffer,
+  path: string,
+): Snapshot[] {
+  const bad = (what: string): Qcow2fsError => new Qcow2fsError('format', `${path}: ${what}`);
+  const snapshots: Snapshot[] = [];
+  let at = header.snapshotsOffset;
+  for (let index = 0; index < header.snapshotCount; index++) {
+    const what = `snapshot table entry ${index}`;
+    const fixed = read(at, snapshotEntry.size);
+    if (fixed.length < snapshotEntry.size) throw bad(`${what} lies outside the file`);
+    const entry = parseEntry(fixed, what, bad);
+    if (entry.extraDataSize > MAX_SNAPSHOT_EXTRA_BYTES) {
+      throw bad(
+        `${what} has ${entry.extraDataSize} bytes of extra data; ${MAX_SNAPSHOT_EXTRA_BYTES} are allowed`,
+      );
+    }
+    const tailSize = entry.extraDataSize + entry.idSize + entry.nameSize;
+    const tail = read(at + snapshotEntry.size, tailSize);
+    if (tail.length < tailSize) throw bad(`${what} lies outside the file`);
+    snapshots.push(decode(entry, tail, header, what, bad));
+    at += Math.ceil((snapshotEntry.size + tailSize) / 8) * 8;
+    if (at - header.snapshotsOffset > MAX_SNAPSHOT_TABLE_BYTES) {
+      throw bad(`the snapshot table takes more than ${MAX_SNAPSHOT_TABLE_BYTES} bytes`);
+    }
+  }
+  return snapshots;
+}
+
+/** The snapshot that `wanted` names: by ID first, then by name, as qemu-img does. */
+export function findSnapshot(snapshots: readonly Snapshot[], wanted: string): Snapshot | undefined {
+  return snapshots.find(({ id }) => id === wanted) ?? snapshots.find(({ name }) => name === wanted);
+}
+
+/** The rules for a snapshot that is to be presented. @throws Qcow2fsError `format` */
+export function checkSnapshotTable(snapshot: Snapshot, header: Header, needed: number, path: string): void {
+  const bad = (what: string): Qcow2fsError =>
+    new Qcow2fsError('format', `${path}: snapshot ${snapshot.id} (${snapshot.name}): ${what}`);
+  checkTable('L1 table', snapshot.l1TableOffset, snapshot.l1Size * 8, MAX_L1_BYTES, header.clusterSize, bad);
+  if (snapshot.l1Size < needed) {
+    throw bad(`the L1 table has ${snapshot.l1Size} entries; its disk size needs ${needed}`);
+  }
+}
+
+type RawEntry = ReturnType<typeof snapshotEntry.read>;
+
+function parseEntry(bytes: Buffer, what: string, bad: (what: string) => Qcow2fsError): RawEntry {
+  try {
+    return snapshotEntry.read(bytes);
+  } catch (error) {
+    throw bad(`${what} is out of range: ${(error as Error).message}`);
+  }
+}
+
+function decode(
+  entry: RawEntry,
+  tail: Buffer,
+  header: Header,
+  what: string,
+  bad: (what: string) => Qcow2fsError,
+): Snapshot {
+  const { extraDataSize, idSize, nameSize } = entry;
+  const vmStateSize =
+    extraDataSize >= EXTRA_VM_STATE_SIZE_END ? Number(tail.readBigUInt64BE(0)) : entry.vmStateSize;
+  const diskSize = extraDataSize >= EXTRA_DISK_SIZE_END ? Number(tail.readBigUInt64BE(8)) : header.size;
+  if (!Number.isSafeInteger(diskSize)) throw bad(`${what}: disk size ${diskSize} is out of range`);
+  return {
+    id: tail.toString('utf8', extraDataSize, extraDataSize + idSize),
+    name: tail.toString('utf8', extraDataSize + idSize, extraDataSize + idSize + nameSize),
+    l1TableOffset: entry.l1TableOffset,
+    l1Size: entry.l1Size,
+    diskSize: diskSize - (diskSize % SECTOR_SIZE),
+    vmStateSize,
+    date: entry.dateSeconds * 1000 + Math.floor(entry.dateNanoseconds / 1e6),
+    vmClock: entry.vmClockNanoseconds,
+  };
+}

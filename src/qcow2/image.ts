@@ -1,0 +1,97 @@
+/** The header, extensions and tables of one image file, read and checked; nothing that the image names is opened. */
+import { Qcow2fsError } from '../errors.js';
+import type { Storage } from '../storage.js';
+import { type Extensions, parseExtensions } from './format/extensions.js';
+import { refuseUnknownFeatures } from './format/features.js';
+import { bytesPerL1Entry, HEADER_BYTES, type Header, parseHeader } from './format/header.js';
+import { MAX_LUKS_HEADER_BYTES } from './format/limits.js';
+import { checkSnapshotTable, findSnapshot, readSnapshots, type Snapshot } from './format/snapshots.js';
+import { hex } from './format/units.js';
+
+export interface Image {
+  readonly storage: Storage;
+  readonly header: Header;
+  readonly extensions: Extensions;
+  readonly snapshots: readonly Snapshot[];
+}
+
+/** The table that maps a disk: the active one, or a snapshot's. */
+export interface DiskTable {
+  readonly l1TableOffset: number;
+  /** Bytes of the guest disk. */
+  readonly size: number;
+}
+
+/**
+ * @throws Qcow2fsError `format`, `unsupported`, or `host-io`
+ */
+export function readImage(storage: Storage): Image {
+  const { path } = storage;
+  const header = parseHeader(readUpTo(storage, 0, HEADER_BYTES), path);
+  const extensions = parseExtensions(header, readUpTo(storage, 0, header.clusterSize), path);
+  refuseUnknownFeatures(header, extensions, path);
+  checkEncryptionPointer(header, extensions, path);
+  const snapshots = readSnapshots(header, (offset, length) => readUpTo(storage, offset, length), path);
+  return { storage, header, extensions, snapshots };
+}
+
+/** `length` bytes at `offset`, or fewer at the end of the file. */
+export function readUpTo(storage: Storage, offset: number, length: number): Buffer {
+  const available = Math.max(0, Math.min(length, storage.size() - offset));
+  const bytes = Buffer.alloc(available);
+  return bytes.subarray(0, storage.read(bytes, 0, available, offset));
+}
+
+/** @throws Qcow2fsError `snapshot` when there is none of that ID or name */
+export function diskTable(image: Image, wanted: string | undefined): DiskTable {
+  const { header, snapshots, storage } = image;
+  if (wanted === undefined) return header;
+  const snapshot = findSnapshot(snapshots, wanted);
+  if (snapshot === undefined) {
+    const known = snapshots.map(({ id, name }) => (name === '' ? id : `${id} (${name})`)).join(', ');
+    const hint = known === '' ? 'the image has none' : `it has ${known}`;
+    throw new Qcow2fsError(
+      'snapshot',
+      `${storage.path}: no snapshot has the ID or name "${wanted}"; ${hint}`,
+    );
+  }
+  checkSnapshotTable(snapshot, header, l1EntriesFor(header, snapshot.diskSize), storage.path);
+  return { l1TableOffset: snapshot.l1TableOffset, size: snapshot.diskSize };
+}
+
+/**
+ * The part of the L1 table that maps the disk, as it is on disk.
+ * @throws Qcow2fsError `format` when it lies outside the file
+ */
+export function readL1(image: Image, table: DiskTable): Buffer {
+  const length = l1EntriesFor(image.header, table.size) * 8;
+  const bytes = readUpTo(image.storage, table.l1TableOffset, length);
+  if (bytes.length < length) {
+    throw new Qcow2fsError(
+      'format',
+      `${image.storage.path}: the L1 table at ${hex(table.l1TableOffset)} lies outside the file; it is truncated or damaged`,
+    );
+  }
+  return bytes;
+}
+
+function l1EntriesFor(header: Header, size: number): number {
+  return Math.ceil(size / bytesPerL1Entry(header));
+}
+
+function checkEncryptionPointer(header: Header, extensions: Extensions, path: string): void {
+  const bad = (what: string): Qcow2fsError => new Qcow2fsError('format', `${path}: ${what}`);
+  const pointer = extensions.encryption;
+  if (header.cryptMethod !== 'luks') {
+    if (pointer) throw bad('a LUKS header in an image whose encryption method is not LUKS');
+    return;
+  }
+  if (!pointer)
+    throw bad('the encryption method is LUKS, but the extension that tells where its header is lacks');
+  if (pointer.offset % header.clusterSize !== 0) {
+    throw bad(`the LUKS header starts at ${hex(pointer.offset)}, which is no multiple of the cluster size`);
+  }
+  if (pointer.length > MAX_LUKS_HEADER_BYTES) {
+    throw bad(`the LUKS header takes ${pointer.length} bytes; ${MAX_LUKS_HEADER_BYTES} are allowed`);
+  }
+}

@@ -1,0 +1,80 @@
+/**
+ * The one gate for files that an image names. An image is hostile until proven otherwise and may name /etc/shadow as
+ * its raw backing file, so what it names is opened only below the directory of the image on the command line, or
+ * below a directory that the user allowed. What counts is the file that was really opened, symbolic links resolved.
+ */
+import fs from 'node:fs';
+import path from 'node:path';
+import { hostReason, Qcow2fsError } from '../errors.js';
+import { type OpenFile, openReadOnly } from '../host/file-storage.js';
+
+/** Linux: opens a place in the file system without touching what is there. */
+const O_PATH = 0o10000000;
+
+export class NamedFiles {
+  readonly #roots: readonly string[];
+
+  /**
+   * @param imagePath the image on the command line
+   * @throws Qcow2fsError `usage` when an allowed directory does not exist
+   */
+  constructor(imagePath: string, allowedDirectories: readonly string[]) {
+    const image = path.dirname(path.resolve(imagePath));
+    this.#roots = [image, ...allowedDirectories].map((directory) => {
+      try {
+        return fs.realpathSync(directory);
+      } catch (error) {
+        throw new Qcow2fsError('usage', `--allow-dir ${directory}: ${hostReason(error)}`);
+      }
+    });
+  }
+
+  /**
+   * @param name relative to the directory of `namedBy`
+   * @param role "backing file" or "data file", for messages
+   * @throws Qcow2fsError `named-file`
+   */
+  open(name: string, role: string, namedBy: string): OpenFile {
+    const wanted = path.resolve(path.dirname(namedBy), name);
+    try {
+      return process.platform === 'linux' ? this.#openResolved(wanted) : this.#openByName(wanted);
+    } catch (error) {
+      if (!(error instanceof Qcow2fsError)) {
+        throw new Qcow2fsError(
+          'named-file',
+          `${namedBy}: its ${role} ${wanted}: cannot open: ${hostReason(error)}`,
+        );
+      }
+      throw new Qcow2fsError(error.kind, `${namedBy}: its ${role} ${error.message}`);
+    }
+  }
+
+  /** The descriptor that is checked is the one that is used, so no later change of a link can matter. */
+  #openResolved(wanted: string): OpenFile {
+    const place = fs.openSync(wanted, O_PATH);
+    try {
+      const link = `/proc/self/fd/${place}`;
+      this.#check(fs.readlinkSync(link));
+      return { ...openReadOnly(link, 'named-file'), path: wanted };
+    } catch (error) {
+      if (error instanceof Qcow2fsError)
+        error.message = error.message.replace(`/proc/self/fd/${place}`, wanted);
+      throw error;
+    } finally {
+      fs.closeSync(place);
+    }
+  }
+
+  #openByName(wanted: string): OpenFile {
+    this.#check(fs.realpathSync(wanted));
+    return openReadOnly(wanted, 'named-file');
+  }
+
+  #check(real: string): void {
+    if (this.#roots.some((root) => real.startsWith(root === '/' ? '/' : `${root}/`))) return;
+    throw new Qcow2fsError(
+      'named-file',
+      `${real} lies outside ${this.#roots.join(', ')}; if you trust the image, add --allow-dir ${path.dirname(real)}`,
+    );
+  }
+}

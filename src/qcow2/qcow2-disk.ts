@@ -1,0 +1,248 @@
+/** One qcow2 image over its backing disk, as a `Disk`: the read path. */
+import type { Disk, Extent } from '../disk.js';
+import { Qcow2fsError } from '../errors.js';
+import { ReadOnlyDisk } from '../read-only-disk.js';
+import type { Storage } from '../storage.js';
+import { CompressedClusters } from './compressed.js';
+import { Encryption, type EncryptionSpec } from './encryption.js';
+import type { Header } from './format/header.js';
+import { guest, type HostOffset, host, SECTOR_SIZE } from './format/units.js';
+import type { Geometry } from './geometry.js';
+import { Mapping, Run, RunKind } from './mapping.js';
+import { MetadataCache, type SharedMetadata } from './metadata.js';
+
+/** Unaligned reads of an encrypted image go through a buffer of this size. */
+const BOUNCE_BYTES = 64 * 1024;
+/** Images with more L2 tables than this are not counted cluster by cluster for `allocatedBytes`. */
+const MAX_COUNTED_L2_BYTES = 64 * 1024 * 1024;
+
+/** Guest bytes by the way they are stored. */
+export interface Allocation {
+  data: number;
+  compressed: number;
+  zero: number;
+  unallocated: number;
+  damaged: number;
+}
+
+/** Everything but the files: plain data that travels to other threads. */
+export interface Qcow2Parameters {
+  /** Bytes of the guest disk. */
+  readonly size: number;
+  readonly geometry: Geometry;
+  readonly compressionType: Header['compressionType'];
+  readonly encryption: EncryptionSpec | undefined;
+  readonly metadata: SharedMetadata;
+}
+
+const ALLOCATION_KEY = {
+  [RunKind.unallocated]: 'unallocated',
+  [RunKind.data]: 'data',
+  [RunKind.zero]: 'zero',
+  [RunKind.compressed]: 'compressed',
+  [RunKind.corrupt]: 'damaged',
+} as const;
+
+export class Qcow2Disk extends ReadOnlyDisk {
+  readonly size: number;
+  readonly #geometry: Geometry;
+  readonly #image: Storage;
+  /** Where guest data lies: the image, or its external data file. */
+  readonly #data: Storage;
+  readonly #backing: Disk | undefined;
+  readonly #metadata: MetadataCache;
+  readonly #mapping: Mapping;
+  readonly #compressed: CompressedClusters;
+  readonly #encryption: Encryption | undefined;
+  readonly #run = new Run();
+  #bounce = Buffer.alloc(0);
+
+  constructor(
+    parameters: Qcow2Parameters,
+    image: Storage,
+    dataFile: Storage | undefined,
+    backing: Disk | undefined,
+  ) {
+    super();
+    this.size = parameters.size;
+    this.#geometry = parameters.geometry;
+    this.#image = image;
+    this.#data = dataFile ?? image;
+    this.#backing = backing;
+    this.#metadata = new MetadataCache(parameters.metadata, parameters.geometry, image);
+    this.#mapping = new Mapping(parameters.geometry);
+    this.#compressed = new CompressedClusters(
+      image,
+      parameters.geometry.clusterSize,
+      parameters.compressionType,
+    );
+    this.#encryption = parameters.encryption && new Encryption(parameters.encryption);
+  }
+
+  read(target: Buffer, targetOffset: number, length: number, offset: number): void {
+    const run = this.#run;
+    let done = 0;
+    while (done < length) {
+      const at = offset + done;
+      const metadata = this.#metadata.enterShared();
+      let found: boolean;
+      try {
+        found = this.#mapping.find(metadata, at, length - done, run);
+        if (found) this.#readRun(run, target, targetOffset + done, at);
+      } finally {
+        this.#metadata.leaveShared();
+      }
+      if (found) done += run.length;
+      else this.#fill(at);
+    }
+  }
+
+  extentAt(offset: number): Extent {
+    const run = this.#locate(offset);
+    if (run === undefined) {
+      // An unreadable table: reading there fails, so it must not pass for a hole.
+      return this.#extent(offset, Math.min(this.#sliceLeft(offset), this.size - offset), true);
+    }
+    switch (run.kind) {
+      case RunKind.unallocated:
+        return this.#backingExtent(offset, run.length);
+      case RunKind.zero:
+        return this.#extent(offset, run.length, false);
+      case RunKind.data: {
+        const hostOffset = this.#encryption ? undefined : run.hostOffset;
+        return { ...this.#extent(offset, run.length, true), hostOffset };
+      }
+      case RunKind.compressed:
+        return { ...this.#extent(offset, run.length, true), compressed: true };
+      case RunKind.corrupt:
+        return this.#extent(offset, run.length, true);
+    }
+  }
+
+  /** How this image alone stores the disk; undefined when more than `maxL2Bytes` of tables had to be read. */
+  allocation(maxL2Bytes: number): Allocation | undefined {
+    if (this.#l2Bytes() > maxL2Bytes) return undefined;
+    const allocation: Allocation = { data: 0, compressed: 0, zero: 0, unallocated: 0, damaged: 0 };
+    for (let at = 0; at < this.size; ) {
+      const run = this.#locate(at);
+      const length = run?.length ?? Math.min(this.#sliceLeft(at), this.size - at);
+      allocation[run === undefined ? 'damaged' : ALLOCATION_KEY[run.kind]] += length;
+      at += length;
+    }
+    return allocation;
+  }
+
+  override allocatedBytes(): number {
+    if (this.#l2Bytes() <= MAX_COUNTED_L2_BYTES) return super.allocatedBytes();
+    const below = this.#backing?.allocatedBytes() ?? 0;
+    return Math.min(this.size, this.#data.allocatedBytes() + below);
+  }
+
+  close(): void {
+    this.#backing?.close();
+    if (this.#data !== this.#image) this.#data.close();
+    this.#image.close();
+  }
+
+  /** Bytes of all L2 tables of the disk. */
+  #l2Bytes(): number {
+    const metadata = this.#metadata.enterShared();
+    let tables = 0;
+    for (let i = 0; i < metadata.l1.length; i += 2) if (metadata.l1[i] || metadata.l1[i + 1]) tables++;
+    this.#metadata.leaveShared();
+    return tables * this.#geometry.clusterSize;
+  }
+
+  /** Guest bytes from `offset` to the end of what its L2 slice maps. */
+  #sliceLeft(offset: number): number {
+    return this.#geometry.sliceCoverage - (offset % this.#geometry.sliceCoverage);
+  }
+
+  #fill(offset: number): void {
+    const metadata = this.#metadata.enterExclusive();
+    try {
+      metadata.fill(this.#mapping.sliceKey(offset));
+    } finally {
+      this.#metadata.leaveExclusive();
+    }
+  }
+
+  /** The mapping at `offset`, or undefined when its table cannot be read. */
+  #locate(offset: number): Run | undefined {
+    const run = this.#run;
+    for (;;) {
+      const metadata = this.#metadata.enterShared();
+      const found = this.#mapping.find(metadata, offset, this.size - offset, run);
+      this.#metadata.leaveShared();
+      if (found) return run;
+      try {
+        this.#fill(offset);
+      } catch (error) {
+        if (error instanceof Qcow2fsError && error.kind !== 'internal') return undefined;
+        throw error;
+      }
+    }
+  }
+
+  #extent(offset: number, length: number, data: boolean): Extent {
+    return { offset, length, data, depth: 0, compressed: false, hostOffset: undefined };
+  }
+
+  #backingExtent(offset: number, length: number): Extent {
+    const backing = this.#backing;
+    if (backing === undefined || offset >= backing.size) return this.#extent(offset, length, false);
+    const below = backing.extentAt(offset);
+    return { ...below, length: Math.min(below.length, length), depth: below.depth + 1 };
+  }
+
+  #readRun(run: Run, target: Buffer, at: number, offset: number): void {
+    switch (run.kind) {
+      case RunKind.unallocated:
+        return this.#readBacking(target, at, run.length, offset);
+      case RunKind.zero:
+        target.fill(0, at, at + run.length);
+        return;
+      case RunKind.data:
+        if (this.#encryption) return this.#readEncrypted(this.#encryption, run, target, at, offset);
+        return this.#readData(target, at, run.length, run.hostOffset);
+      case RunKind.compressed: {
+        const start = offset - run.clusterStart;
+        this.#compressed.content(run).copy(target, at, start, start + run.length);
+        return;
+      }
+      case RunKind.corrupt:
+        throw new Qcow2fsError('corrupt', `${this.#image.path}: ${run.problem}`);
+    }
+  }
+
+  #readBacking(target: Buffer, at: number, length: number, offset: number): void {
+    const available = this.#backing ? Math.max(0, Math.min(length, this.#backing.size - offset)) : 0;
+    if (available > 0) this.#backing?.read(target, at, available, offset);
+    if (available < length) target.fill(0, at + available, at + length);
+  }
+
+  /** What lies beyond the end of the file reads as zeros, as QEMU reads it. */
+  #readData(target: Buffer, at: number, length: number, position: HostOffset): void {
+    const read = this.#data.read(target, at, length, position);
+    if (read < length) target.fill(0, at + read, at + length);
+  }
+
+  #readEncrypted(encryption: Encryption, run: Run, target: Buffer, at: number, offset: number): void {
+    if (offset % SECTOR_SIZE === 0 && run.length % SECTOR_SIZE === 0) {
+      this.#readData(target, at, run.length, run.hostOffset);
+      encryption.decrypt(target, at, run.length, guest(offset), run.hostOffset);
+      return;
+    }
+    if (this.#bounce.length === 0) this.#bounce = Buffer.alloc(BOUNCE_BYTES);
+    for (let done = 0; done < run.length; ) {
+      const skip = (offset + done) % SECTOR_SIZE;
+      const useful = Math.min(run.length - done, BOUNCE_BYTES - skip);
+      const sectors = Math.ceil((skip + useful) / SECTOR_SIZE) * SECTOR_SIZE;
+      const position = host(run.hostOffset + done - skip);
+      this.#readData(this.#bounce, 0, sectors, position);
+      encryption.decrypt(this.#bounce, 0, sectors, guest(offset + done - skip), position);
+      this.#bounce.copy(target, at + done, skip, skip + useful);
+      done += useful;
+    }
+  }
+}

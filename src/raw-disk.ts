@@ -1,0 +1,51 @@
+/**
+ * A raw file at the end of a backing chain. Its size counts in whole sectors: what a last partial sector lacks reads
+ * as zeros, as QEMU reads it.
+ */
+import type { Extent } from './disk.js';
+import { ReadOnlyDisk } from './read-only-disk.js';
+import type { Storage } from './storage.js';
+
+const SECTOR_SIZE = 512;
+
+export class RawDisk extends ReadOnlyDisk {
+  readonly size: number;
+  readonly #storage: Storage;
+  readonly #start: number;
+
+  /**
+   * @param start where the disk begins in the file, bytes
+   * @param length bytes of the file that belong to the disk
+   */
+  constructor(storage: Storage, start: number, length: number) {
+    super();
+    this.#storage = storage;
+    this.#start = start;
+    this.size = Math.ceil(length / SECTOR_SIZE) * SECTOR_SIZE;
+  }
+
+  read(target: Buffer, targetOffset: number, length: number, offset: number): void {
+    const read = this.#storage.read(target, targetOffset, length, this.#start + offset);
+    if (read < length) target.fill(0, targetOffset + read, targetOffset + length);
+  }
+
+  extentAt(offset: number): Extent {
+    const position = this.#start + offset;
+    const hole = this.#storage.nextHole(position);
+    const isData = hole > position;
+    const end = isData ? hole : this.#storage.nextData(position);
+    const length = end > position ? Math.min(end - position, this.size - offset) : this.size - offset;
+    return {
+      offset,
+      length,
+      data: isData,
+      depth: 0,
+      compressed: false,
+      hostOffset: isData ? position : undefined,
+    };
+  }
+
+  close(): void {
+    this.#storage.close();
+  }
+}

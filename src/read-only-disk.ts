@@ -1,0 +1,39 @@
+/** The writing half of `Disk` for disks that cannot be written. */
+import { type Disk, type Extent, forEachExtent } from './disk.js';
+import { Qcow2fsError } from './errors.js';
+
+export abstract class ReadOnlyDisk implements Disk {
+  readonly readOnly = true;
+  abstract readonly size: number;
+
+  abstract read(target: Buffer, targetOffset: number, length: number, offset: number): void;
+  abstract extentAt(offset: number): Extent;
+  abstract close(): void;
+
+  allocatedBytes(): number {
+    let bytes = 0;
+    forEachExtent(this, 0, this.size, (extent) => {
+      if (extent.data) bytes += extent.length;
+    });
+    return bytes;
+  }
+
+  write(): never {
+    throw refusal();
+  }
+  zero(): never {
+    throw refusal();
+  }
+  discard(): never {
+    throw refusal();
+  }
+  resize(): never {
+    throw refusal();
+  }
+  /** Nothing is ever written, so everything already is where it belongs. */
+  flush(): void {}
+}
+
+function refusal(): Qcow2fsError {
+  return new Qcow2fsError('read-only', 'the disk is read-only');
+}

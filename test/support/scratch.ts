@@ -1,0 +1,41 @@
+/** A temporary directory for one test file, gone afterwards. */
+
+import { mkdirSync, mkdtempSync, realpathSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+export interface Scratch {
+  /** Absolute, without symlinks. */
+  readonly dir: string;
+  /** A path inside `dir`. */
+  path(name: string): string;
+  /** A fresh, empty directory inside `dir`. */
+  subdir(): string;
+  /** Removes everything; harmless when called twice. */
+  dispose(): void;
+}
+
+export function makeScratch(): Scratch {
+  const dir = realpathSync(mkdtempSync(join(tmpdir(), 'qcow2fs-test-')));
+  let count = 0;
+  return {
+    dir,
+    path: (name) => join(dir, name),
+    subdir: () => {
+      const path = join(dir, String(count++));
+      mkdirSync(path);
+      return path;
+    },
+    dispose: () => rmSync(dir, { recursive: true, force: true }),
+  };
+}
+
+/**
+ * A scratch directory that lives as long as the surrounding `describe` (or test file):
+ * made at once, removed in Mocha's `after`.
+ */
+export function useScratch(): Scratch {
+  const scratch = makeScratch();
+  after(() => scratch.dispose());
+  return scratch;
+}
