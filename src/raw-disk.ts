@@ -34,7 +34,9 @@ export class RawDisk extends ReadOnlyDisk {
     const hole = this.#storage.nextHole(position);
     const isData = hole > position;
     const end = isData ? hole : this.#storage.nextData(position);
-    const length = end > position ? Math.min(end - position, this.size - offset) : this.size - offset;
+    // The file may end within a sector: the whole sector counts as what its beginning is.
+    const reached = Math.ceil((end - this.#start) / SECTOR_SIZE) * SECTOR_SIZE;
+    const length = (reached > offset ? Math.min(reached, this.size) : this.size) - offset;
     return {
       offset,
       length,

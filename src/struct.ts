@@ -117,25 +117,31 @@ function readField(view: DataView, offset: number, type: FieldType, little: bool
 function writeField(view: DataView, offset: number, type: FieldType, little: boolean, value: unknown): void {
   switch (type) {
     case 'u8':
-      return view.setUint8(offset, value as number);
+      view.setUint8(offset, value as number);
+      break;
     case 'u16':
-      return view.setUint16(offset, value as number, little);
+      view.setUint16(offset, value as number, little);
+      break;
     case 'u32':
-      return view.setUint32(offset, value as number, little);
+      view.setUint32(offset, value as number, little);
+      break;
     case 'u64':
     case 'mask64':
-      return view.setBigUint64(offset, BigInt(value as number | bigint), little);
+      view.setBigUint64(offset, BigInt(value as number | bigint), little);
+      break;
     case 'i64':
-      return view.setBigInt64(offset, BigInt(value as number), little);
-    default: {
-      const room = new Uint8Array(view.buffer, view.byteOffset + offset, sizeOf(type));
-      const bytes = typeof value === 'string' ? Buffer.from(value) : (value as Uint8Array);
-      if (bytes.length > room.length)
-        throw new RangeError(`${bytes.length} bytes do not fit a ${type} field`);
-      room.fill(0);
-      room.set(bytes);
-    }
+      view.setBigInt64(offset, BigInt(value as number), little);
+      break;
+    default:
+      writeBytes(new Uint8Array(view.buffer, view.byteOffset + offset, sizeOf(type)), type, value);
   }
+}
+
+function writeBytes(room: Uint8Array, type: FieldType, value: unknown): void {
+  const bytes = typeof value === 'string' ? Buffer.from(value) : (value as Uint8Array);
+  if (bytes.length > room.length) throw new RangeError(`${bytes.length} bytes do not fit a ${type} field`);
+  room.fill(0);
+  room.set(bytes);
 }
 
 function safeNumber(value: bigint): number {

@@ -32,8 +32,12 @@ export function addListCommand(program: Command): void {
 
 function list({ json }: { json?: boolean }): void {
   const mounts = mountTable().map(describe);
-  if (json) return print(JSON.stringify(mounts, null, 2));
-  if (mounts.length === 0) return print('no qcow2fs disk is mounted');
+  if (json) print(JSON.stringify(mounts, null, 2));
+  else if (mounts.length === 0) print('no qcow2fs disk is mounted');
+  else print(toTable(mounts));
+}
+
+function toTable(mounts: readonly ListedMount[]): string {
   const rows = mounts.map(({ disk, mountpoint, size, readOnly, pid, state, image }) => [
     printable(disk ?? mountpoint),
     size === null ? '?' : humanBytes(size),
@@ -42,7 +46,7 @@ function list({ json }: { json?: boolean }): void {
     state,
     printable(image),
   ]);
-  print(table([['DISK', 'SIZE', 'MODE', 'PID', 'STATE', 'IMAGE'], ...rows]));
+  return table([['DISK', 'SIZE', 'MODE', 'PID', 'STATE', 'IMAGE'], ...rows]);
 }
 
 function describe({ source, mountpoint, device, userId, readOnly }: MountEntry): ListedMount {

@@ -8,11 +8,13 @@ export function warn(message: string): void {
   process.stderr.write(`qcow2fs: ${message}\n`);
 }
 
-/** Control characters in names that an image chose must not reach a terminal. */
+/**
+ * Names that an image chose, fit for a terminal: control characters, line separators and direction marks (Unicode
+ * categories Cc, Cf, Zl, Zp) are written as escapes.
+ */
 export function printable(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what this is about
-  return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g, (character) => {
-    return `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
+  return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (character) => {
+    return `\\u${character.codePointAt(0)!.toString(16).padStart(4, '0')}`;
   });
 }
 

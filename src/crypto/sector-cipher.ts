@@ -36,8 +36,11 @@ export interface SectorCipher {
   encrypt(buffer: Buffer, start: number, length: number, firstSector: number): void;
 }
 
-/** Sectors that one ECB pass takes: small enough for the CPU cache, large enough to spread the cost of the call. */
-const PIECE_SECTORS = { xts: 64, cbc: 128 };
+/**
+ * Sectors that one pass takes: few enough for the CPU cache, enough to spread the cost of the call. Measured; CBC
+ * encryption makes 32 calls a piece and doubles its speed between 128 and 512.
+ */
+const PIECE_SECTORS = { xts: 128, cbc: 512 };
 
 const MAX_FIRST_SECTOR = 2 ** 44;
 

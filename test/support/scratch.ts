@@ -15,8 +15,12 @@ export interface Scratch {
   dispose(): void;
 }
 
+/** Every scratch directory of this process: nothing below them may be mounted or served at its end. */
+export const scratchDirs: string[] = [];
+
 export function makeScratch(): Scratch {
   const dir = realpathSync(mkdtempSync(join(tmpdir(), 'qcow2fs-test-')));
+  scratchDirs.push(dir);
   let count = 0;
   return {
     dir,

@@ -1,0 +1,40 @@
+/** Root hooks: whatever a test did, no mount and no daemon outlives it. */
+
+import fs from 'node:fs';
+import { unmountAll } from './qcow2fs.js';
+import { scratchDirs } from './scratch.js';
+
+/** Daemons that serve a mountpoint below a scratch directory of this process, by their command line. */
+function daemons(): string[] {
+  return fs.readdirSync('/proc').filter((pid) => {
+    if (!/^\d+$/.test(pid)) return false;
+    try {
+      const words = fs.readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
+      return words[1]?.endsWith('daemon/main.js') && words.some(isScratch);
+    } catch {
+      return false;
+    }
+  });
+}
+
+function mounts(): string[] {
+  const mountpoints = fs
+    .readFileSync('/proc/self/mountinfo', 'utf8')
+    .split('\n')
+    .map((line) => line.split(' ')[4]);
+  return mountpoints.filter((mountpoint) => mountpoint !== undefined && isScratch(mountpoint)) as string[];
+}
+
+function isScratch(path: string): boolean {
+  return scratchDirs.some((dir) => path.startsWith(`${dir}/`));
+}
+
+export const mochaHooks = {
+  afterEach(): void {
+    unmountAll();
+  },
+  afterAll(): void {
+    const left = [...mounts(), ...daemons().map((pid) => `process ${pid}`)];
+    if (left.length > 0) throw new Error(`left behind: ${left.join('; ')}`);
+  },
+};
