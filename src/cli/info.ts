@@ -1,7 +1,7 @@
 /** `qcow2fs info`: what an image is. Needs no key and opens no file that the image names. */
 import path from 'node:path';
 import type { Command } from 'commander';
-import { type ImageInfo, readInfo } from '../qcow2/info.js';
+import type { ImageInfo } from '../qcow2/info.js';
 import { humanBytes, print, printable, table } from './output.js';
 
 export function addInfoCommand(program: Command): void {
@@ -17,7 +17,8 @@ export function addInfoCommand(program: Command): void {
     .action(info);
 }
 
-function info(image: string, { json }: { json?: boolean }): void {
+async function info(image: string, { json }: { json?: boolean }): Promise<void> {
+  const { readInfo } = await import('../qcow2/info.js');
   const found = readInfo(path.resolve(image));
   print(json ? JSON.stringify(found, null, 2) : describe(found));
 }

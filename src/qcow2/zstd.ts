@@ -3,7 +3,6 @@
  * A cluster says neither how many frames it has nor where the last one ends: what follows may be the next cluster's.
  */
 import zlib from 'node:zlib';
-import { ZSTDDecoder } from 'zstddec';
 
 const FRAME_MAGIC = 0xfd2f_b528;
 const SKIPPABLE_MAGIC_MIN = 0x184d_2a50;
@@ -26,6 +25,7 @@ let decodeFrame: FrameDecoder | undefined =
 /** Must have been awaited once in each thread that decodes. */
 export async function prepareZstd(): Promise<void> {
   if (decodeFrame) return;
+  const { ZSTDDecoder } = await import('zstddec');
   const decoder = new ZSTDDecoder();
   await decoder.init();
   decodeFrame = (frame, room) => decoder.decode(frame, room);
