@@ -3,7 +3,8 @@
  * process of its own in the background, or in the command itself with --foreground.
  */
 import path from 'node:path';
-import { hostReason, toErrorRecord } from '../errors.js';
+import type { Disk } from '../disk.js';
+import { toErrorRecord } from '../errors.js';
 import type { DiskFsOptions } from '../fuse/disk-fs.js';
 import { attachDisk, type Layers, openLayers } from '../qcow2/chain.js';
 import type { DaemonConfig } from './config.js';
@@ -12,133 +13,85 @@ import { startLibfuseSession } from './libfuse-session.js';
 import { log, logOnce } from './log.js';
 import { checkMountpoint } from './mountpoint.js';
 import type { Session, SessionOptions } from './session.js';
-import { processStartTime, removeState, writeState } from './state.js';
-
-/** How long users of a disk that is told to stop may finish what they do: milliseconds. */
-const GRACE = 5000;
-/** How long an aborted connection may take to end its threads. */
-const ABORT_GRACE = 2000;
-const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const;
+import { type MountState, processStartTime, removeState, writeState } from './state.js';
+import { endProcess, StopOnSignal } from './stop.js';
+import { ThreadPool } from './thread-pool.js';
 
 /**
  * @param onReady called once, with the path of the disk, when it can be opened
  * @returns when the file system is unmounted and every file is closed
- * @throws Qcow2fsError; nothing is mounted then
+ * @throws Qcow2fsError when the disk cannot be mounted; nothing is left then. When the service of a mounted disk breaks
+ * down later, the process ends, after a line in the log.
  */
 export async function runDaemon(config: DaemonConfig, onReady: (disk: string) => void): Promise<void> {
   const { singleFile } = checkMountpoint(config.mountpoint);
-  const layers = openLayers(config.image, config);
-  const disk = await attachDisk(layers);
+  const threads = new ThreadPool(config.transport === 'kernel' ? config.threads : 0);
+  let disk: Disk | undefined;
   try {
-    const session = await startSession(config, layers, singleFile);
-    const diskPath = singleFile ? config.mountpoint : path.join(config.mountpoint, config.name);
-    const stop = new StopOnSignal(session, config.image);
-    try {
-      recordState(config, session, diskPath, disk.size);
-      log(`${config.image}: mounted on ${diskPath}`);
-      onReady(diskPath);
-      await session.ended;
-      log(`${config.image}: unmounted`);
-    } catch (error) {
-      log(`${config.image}: ${toErrorRecord(error).message}`);
-      stop.abort();
-      throw error;
-    } finally {
-      stop.dispose();
-      removeState(session.device);
-    }
+    const layers = openLayers(config.image, config);
+    disk = await attachDisk(layers);
+    const session = await startSession(config, layers, disk, singleFile, threads);
+    await serve(config, session, disk.size, singleFile, onReady);
+  } catch (error) {
+    threads.terminate();
+    throw error;
   } finally {
-    disk.close();
-  }
-
-  async function startSession(
-    { transport, image, mountpoint, allowOther, threads, name }: DaemonConfig,
-    opened: Layers,
-    isFile: boolean,
-  ): Promise<Session> {
-    const options: SessionOptions = { mountpoint, singleFile: isFile, source: image, allowOther, threads };
-    const fsOptions: DiskFsOptions = {
-      name: isFile ? undefined : name,
-      uid: process.getuid!(),
-      gid: process.getgid!(),
-      mode: opened[0].file.mode,
-      mtimeMs: opened[0].file.mtimeMs,
-    };
-    if (transport === 'kernel') return startKernelSession(opened, fsOptions, options);
-    return startLibfuseSession(disk, fsOptions, options, (error) => logOnce(toErrorRecord(error).message));
+    disk?.close();
   }
 }
 
-function recordState(config: DaemonConfig, session: Session, disk: string, size: number): void {
-  const { image, mountpoint, transport, threads, log: logFile } = config;
-  const startTime = processStartTime(process.pid) ?? '';
-  writeState(session.device, {
-    pid: process.pid,
-    startTime,
-    image,
-    mountpoint,
-    disk,
-    size,
-    transport,
-    threads,
-    log: logFile,
-  });
+function startSession(
+  config: DaemonConfig,
+  layers: Layers,
+  disk: Disk,
+  singleFile: boolean,
+  threads: ThreadPool,
+): Promise<Session> {
+  const { mountpoint, allowOther } = config;
+  const options: SessionOptions = { mountpoint, singleFile, source: config.image, allowOther };
+  const fsOptions: DiskFsOptions = {
+    name: singleFile ? undefined : config.name,
+    uid: process.getuid!(),
+    gid: process.getgid!(),
+    mode: layers[0].file.mode,
+    mtimeMs: layers[0].file.mtimeMs,
+  };
+  if (config.transport === 'kernel') return startKernelSession(threads, layers, fsOptions, options);
+  return startLibfuseSession(disk, fsOptions, options, (error) => logOnce(toErrorRecord(error).message));
 }
 
-/**
- * SIGTERM, SIGINT and SIGHUP unmount. A disk that is in use disappears from the file system at once; its users have a
- * few seconds to finish, then their requests fail. A second signal ends the wait.
- */
-class StopOnSignal {
-  readonly #session: Session;
-  readonly #image: string;
-  readonly #handler = (signal: NodeJS.Signals): void => this.#stop(signal);
-  #timer: NodeJS.Timeout | undefined;
-  #stopping = false;
-
-  constructor(session: Session, image: string) {
-    this.#session = session;
-    this.#image = image;
-    for (const signal of SIGNALS) process.on(signal, this.#handler);
+async function serve(
+  config: DaemonConfig,
+  session: Session,
+  size: number,
+  singleFile: boolean,
+  onReady: (disk: string) => void,
+): Promise<void> {
+  const { image, mountpoint, transport, threads, log: logFile, name } = config;
+  const disk = singleFile ? mountpoint : path.join(mountpoint, name);
+  const stop = new StopOnSignal(session, image);
+  try {
+    keepState(session.device, { image, mountpoint, disk, size, transport, threads, log: logFile });
+    log(`${image}: mounted on ${disk}`);
+    onReady(disk);
+    await session.ended;
+    log(`${image}: unmounted`);
+  } catch (error) {
+    log(`${image}: the mount broke down: ${toErrorRecord(error).message}`);
+    session.abort();
+    removeState(session.device);
+    endProcess();
+  } finally {
+    stop.dispose();
+    removeState(session.device);
   }
+}
 
-  dispose(): void {
-    clearTimeout(this.#timer);
-    for (const signal of SIGNALS) process.off(signal, this.#handler);
-  }
-
-  #stop(signal: NodeJS.Signals): void {
-    if (this.#stopping) {
-      this.abort();
-      return;
-    }
-    this.#stopping = true;
-    try {
-      this.#session.unmount(false);
-    } catch {
-      log(`${this.#image}: ${signal}: the disk is in use; its users have ${GRACE / 1000} s to finish`);
-      this.#detach();
-      this.#timer = setTimeout(() => this.abort(), GRACE);
-    }
-  }
-
-  #detach(): void {
-    try {
-      this.#session.unmount(true);
-    } catch (error) {
-      log(`${this.#image}: ${hostReason(error)}`);
-    }
-  }
-
-  /** Threads that wait for requests cannot be ended from inside; when aborting does not wake them, the process goes. */
-  abort(): void {
-    clearTimeout(this.#timer);
-    this.#session.abort();
-    this.#timer = setTimeout(() => {
-      log(`${this.#image}: ended while the disk was in use`);
-      removeState(this.#session.device);
-      process.kill(process.pid, 'SIGKILL');
-    }, ABORT_GRACE);
-    this.#timer.unref();
+/** Without it the disk works, but `list` knows less and `umount` does not wait: no reason to fail. */
+function keepState(device: string, state: Omit<MountState, 'pid' | 'startTime'>): void {
+  try {
+    writeState(device, { ...state, pid: process.pid, startTime: processStartTime(process.pid) ?? '' });
+  } catch (error) {
+    log(`${state.image}: ${toErrorRecord(error).message}`);
   }
 }

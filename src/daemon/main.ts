@@ -3,6 +3,7 @@ import { toErrorRecord } from '../errors.js';
 import type { DaemonConfig, DaemonReport } from './config.js';
 import { runDaemon } from './daemon.js';
 import { log } from './log.js';
+import { endProcess } from './stop.js';
 
 let reported = false;
 
@@ -30,12 +31,11 @@ process.once('message', async (config: DaemonConfig) => {
     process.exit(0);
   } catch (error) {
     const record = toErrorRecord(error);
-    if (reported) log(record.message);
-    else await report({ type: 'failed', error: record });
+    if (!reported) await report({ type: 'failed', error: record });
     process.exit(1);
   }
 });
 process.on('uncaughtException', (error) => {
   log(`internal error: ${error.stack ?? error.message}`);
-  process.exit(1);
+  endProcess();
 });

@@ -14,7 +14,7 @@ export interface Session {
 export interface SessionOptions {
   readonly mountpoint: string;
   readonly singleFile: boolean;
+  /** What mount tables show as the source: the image. */
   readonly source: string;
   readonly allowOther: boolean;
-  readonly threads: number;
 }

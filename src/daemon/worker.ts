@@ -1,5 +1,8 @@
-/** A thread that serves requests: attaches a disk of its own to the shared layers, then answers until unmounted. */
-import { parentPort, workerData } from 'node:worker_threads';
+/**
+ * A thread that serves requests. It loads the program while the image is still being opened, then attaches a disk of
+ * its own to the shared layers, then answers until unmounted.
+ */
+import { parentPort } from 'node:worker_threads';
 import { type ErrorRecord, toErrorRecord } from '../errors.js';
 import { DiskFs, type DiskFsOptions } from '../fuse/disk-fs.js';
 import { Dispatcher } from '../fuse/dispatch.js';
@@ -7,39 +10,35 @@ import { serve } from '../fuse/serve.js';
 import { attachDisk, type Layers } from '../qcow2/chain.js';
 import { logOnce } from './log.js';
 
-export interface WorkerData {
-  readonly layers: Layers;
-  readonly fsOptions: DiskFsOptions;
-}
+/** What a thread is told: first what to serve, then on which descriptor of /dev/fuse. */
+export type WorkerOrder =
+  | { readonly type: 'attach'; readonly layers: Layers; readonly fsOptions: DiskFsOptions }
+  | { readonly type: 'serve'; readonly fd: number };
 
-/** The descriptor of /dev/fuse, sent to the worker when the file system is mounted. */
-export interface ServeMessage {
-  readonly fd: number;
-}
-
-export type WorkerMessage =
+export type WorkerReport =
   | { readonly type: 'attached' }
   | { readonly type: 'failed'; readonly error: ErrorRecord };
 
 const port = parentPort!;
-const { layers, fsOptions } = workerData as WorkerData;
-const post = (message: WorkerMessage): void => port.postMessage(message);
+let dispatcher: Dispatcher | undefined;
 
-try {
-  const disk = await attachDisk(layers);
-  const dispatcher = new Dispatcher(new DiskFs(disk, fsOptions), (error) =>
-    logOnce(toErrorRecord(error).message),
-  );
-  port.once('message', ({ fd }: ServeMessage) => {
-    try {
-      serve(fd, dispatcher);
-    } catch (error) {
-      post({ type: 'failed', error: toErrorRecord(error) });
+async function obey(order: WorkerOrder): Promise<void> {
+  switch (order.type) {
+    case 'attach': {
+      const diskFs = new DiskFs(await attachDisk(order.layers), order.fsOptions);
+      dispatcher = new Dispatcher(diskFs, (error) => logOnce(toErrorRecord(error).message));
+      port.postMessage({ type: 'attached' } satisfies WorkerReport);
+      return;
     }
+    case 'serve':
+      serve(order.fd, dispatcher!);
+      port.close();
+  }
+}
+
+port.on('message', (order: WorkerOrder) => {
+  obey(order).catch((error: unknown) => {
+    port.postMessage({ type: 'failed', error: toErrorRecord(error) } satisfies WorkerReport);
     port.close();
   });
-  post({ type: 'attached' });
-} catch (error) {
-  post({ type: 'failed', error: toErrorRecord(error) });
-  port.close();
-}
+});

@@ -120,10 +120,13 @@ export class DiskFs {
     return wanted === 'hole' ? disk.size : undefined;
   }
 
-  /** Whoever may read the image may read the disk; nobody may write a disk that is read-only. */
+  /**
+   * Whoever may read the image may read the disk, and so may its owner here, who may have read the image as a member
+   * of its group. Nobody may write a disk that is read-only.
+   */
   #permissions(): number {
     const { mode } = this.#options;
-    return this.disk.readOnly ? mode & 0o444 : mode & 0o666;
+    return this.disk.readOnly ? 0o400 | (mode & 0o444) : 0o600 | (mode & 0o666);
   }
 
   #directoryPermissions(): number {

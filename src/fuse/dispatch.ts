@@ -2,11 +2,14 @@
  * The FUSE server without a kernel: the bytes of one request in, the bytes of its reply out. A read allocates nothing:
  * the disk fills the reply in place.
  */
+import createDebug from 'debug';
 import { Qcow2fsError } from '../errors.js';
 import { type Attributes, type DirectoryEntry, type DiskFs, ROOT_INODE } from './disk-fs.js';
 import { Errno, errnoOf } from './errno.js';
 import * as fuse from './protocol.js';
 import { InitFlag, Opcode } from './protocol.js';
+
+const debug = createDebug('qcow2fs:fuse');
 
 /** The largest request and reply: 256 pages, the most that a kernel grants. */
 export const MAX_TRANSFER = 1024 * 1024;
@@ -80,6 +83,7 @@ export class Dispatcher {
       this.#onFailure(error);
       result = -errnoOf(error);
     }
+    if (debug.enabled) debug('%s: %s', opcodeName(opcode), describeResult(result));
     if (result === NO_REPLY) return 0;
     return finish(request, reply, result);
   }
@@ -318,6 +322,15 @@ export class Dispatcher {
 
 const FUSE_OLDEST_MAJOR = 7;
 const NO_REPLY = Number.NEGATIVE_INFINITY;
+
+function opcodeName(opcode: number): string {
+  return Object.entries(Opcode).find(([, value]) => value === opcode)?.[0] ?? `opcode ${opcode}`;
+}
+
+function describeResult(result: number): string {
+  if (result === NO_REPLY) return 'no reply';
+  return result < 0 ? `errno ${-result}` : `${result} bytes`;
+}
 
 function finish(request: Buffer, reply: Buffer, result: number): number {
   const length = HEADER + Math.max(0, result);

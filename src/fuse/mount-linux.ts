@@ -4,9 +4,12 @@
  */
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
+import createDebug from 'debug';
 import { errnoName, hostReason, Qcow2fsError } from '../errors.js';
 import * as libc from '../host/libc.js';
 import { S_IFDIR, S_IFREG } from './protocol.js';
+
+const debug = createDebug('qcow2fs:mount');
 
 export const FILE_SYSTEM_TYPE = 'fuse.qcow2fs';
 const DEVICE = '/dev/fuse';
@@ -91,6 +94,7 @@ function mountDirectly({ mountpoint, singleFile, source, readOnly, allowOther }:
   ];
   const flags = libc.MS_NOSUID | libc.MS_NODEV | (readOnly ? libc.MS_RDONLY : 0);
   try {
+    debug('mount(2) on %s: %s', mountpoint, data.join(','));
     libc.mount(source, mountpoint, FILE_SYSTEM_TYPE, flags, data.join(','));
     return fd;
   } catch (error) {
@@ -136,6 +140,7 @@ interface HelperResult {
 /** @param descriptors inherited as descriptor 3 and up; the first one is where the helper answers */
 function runHelper(args: readonly string[], descriptors: readonly number[]): HelperResult {
   for (const helper of HELPERS) {
+    debug('%s %s', helper, args.join(' '));
     const result = spawnSync(helper, args, {
       stdio: ['ignore', 'ignore', 'pipe', ...descriptors],
       env: { ...process.env, _FUSE_COMMFD: '3', LC_ALL: 'C' },

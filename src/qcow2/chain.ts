@@ -4,6 +4,7 @@
  * Opening reads and checks all headers and gives plain data, `Layers`; attaching makes a `Disk` of it. Threads of one
  * process share the descriptors and the metadata, so each attaches a disk of its own to the same layers.
  */
+import createDebug from 'debug';
 import type { Disk } from '../disk.js';
 import { Qcow2fsError } from '../errors.js';
 import { FileStorage, type OpenFile, openReadOnly } from '../host/file-storage.js';
@@ -19,6 +20,8 @@ import { NamedFiles } from './named-files.js';
 import { Qcow2Disk, type Qcow2Parameters } from './qcow2-disk.js';
 import { unlockImage } from './unlock.js';
 import { prepareZstd } from './zstd.js';
+
+const debug = createDebug('qcow2fs:chain');
 
 /** Bytes of L2 slices that all images of a chain keep together: maps 256 GiB at 64 KiB a cluster. */
 const L2_CACHE_BYTES = 32 * 1024 * 1024;
@@ -130,6 +133,7 @@ class ChainOpener {
 
   #keep(file: OpenFile): OpenFile {
     this.#open.push(file);
+    debug('opened %s', file.path);
     return file;
   }
 
@@ -163,6 +167,7 @@ class ChainOpener {
   #addRaw(file: OpenFile, name: ImageName): void {
     const size = new FileStorage(file).size();
     const available = Math.max(0, size - name.start);
+    debug('%s: raw, %d bytes from %d', file.path, available, name.start);
     this.#layers.push({
       kind: 'raw',
       file,
@@ -179,6 +184,7 @@ class ChainOpener {
     this.#encrypted ||= encryption !== undefined;
     const l1 = readL1(image, table);
     const geometry: Geometry = geometryOf(image.header);
+    debug('%s: qcow2, disk of %d bytes, clusters of %d', file.path, table.size, geometry.clusterSize);
     this.#layers.push({
       kind: 'qcow2',
       file,

@@ -1,0 +1,75 @@
+/** The threads that serve one mount. */
+import { Worker } from 'node:worker_threads';
+import { fromErrorRecord, Qcow2fsError } from '../errors.js';
+import type { DiskFsOptions } from '../fuse/disk-fs.js';
+import type { Layers } from '../qcow2/chain.js';
+import type { WorkerOrder, WorkerReport } from './worker.js';
+
+export class ThreadPool {
+  readonly #threads: readonly ServingThread[];
+
+  /** The threads start loading at once, so that they are ready when the image is. */
+  constructor(count: number) {
+    this.#threads = Array.from({ length: count }, () => new ServingThread());
+  }
+
+  /** Settles when every thread can serve. */
+  async attach(layers: Layers, fsOptions: DiskFsOptions): Promise<void> {
+    await Promise.all(this.#threads.map((thread) => thread.attach({ type: 'attach', layers, fsOptions })));
+  }
+
+  /**
+   * Settles when all threads have ended because the file system was unmounted; rejects as soon as one breaks down.
+   * @param fd /dev/fuse
+   */
+  async serve(fd: number): Promise<void> {
+    await Promise.all(this.#threads.map((thread) => thread.run({ type: 'serve', fd })));
+  }
+
+  /** For threads that do not serve yet: one that waits for a request cannot be ended from inside the process. */
+  terminate(): void {
+    for (const thread of this.#threads) thread.terminate();
+  }
+}
+
+class ServingThread {
+  readonly #worker = new Worker(new URL('./worker.js', import.meta.url));
+  /** Fulfilled when the thread ended well; rejects when it broke down. */
+  readonly #ended: Promise<void>;
+
+  constructor() {
+    this.#ended = new Promise((resolve, reject) => {
+      this.#worker.on('message', (report: WorkerReport) => {
+        if (report.type === 'failed') reject(fromErrorRecord(report.error));
+      });
+      this.#worker.on('error', (error) => {
+        reject(new Qcow2fsError('internal', `a thread died: ${error.message}`));
+      });
+      this.#worker.on('exit', (code) => {
+        if (code === 0) resolve();
+        else reject(new Qcow2fsError('internal', `a thread died with exit code ${code}`));
+      });
+    });
+    // Whoever waits for the thread learns of its failure; before that nobody does, and that must not end the process.
+    this.#ended.catch(() => {});
+  }
+
+  attach(order: WorkerOrder): Promise<void> {
+    const attached = new Promise<void>((resolve) => {
+      this.#worker.on('message', (report: WorkerReport) => {
+        if (report.type === 'attached') resolve();
+      });
+    });
+    this.#worker.postMessage(order);
+    return Promise.race([attached, this.#ended]);
+  }
+
+  run(order: WorkerOrder): Promise<void> {
+    this.#worker.postMessage(order);
+    return this.#ended;
+  }
+
+  terminate(): void {
+    void this.#worker.terminate();
+  }
+}

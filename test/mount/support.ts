@@ -1,0 +1,247 @@
+/** What the tests of real mounts need besides test/support: any mountpoint, daemons as processes, loop devices, users. */
+
+import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import fs from 'node:fs';
+import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { BIN, expectQcow2fs, type Outcome, ROOT, type RunAs } from '../support/qcow2fs.js';
+import { run } from '../support/run.js';
+
+const POLL_MS = 10;
+const DEADLINE_MS = 30_000;
+const SBIN = `${process.env['PATH']}:/usr/sbin:/sbin`;
+const CHUNK = 1024 * 1024;
+
+export type Defer = (action: () => void) => void;
+
+/**
+ * Gives a function that takes what is to be done after the running test, last things first, whatever came of it.
+ * To be called in a `describe`.
+ */
+export function useCleanUp(): Defer {
+  const actions: (() => void)[] = [];
+  afterEach(() => {
+    const errors: unknown[] = [];
+    for (let action = actions.pop(); action !== undefined; action = actions.pop()) {
+      try {
+        action();
+      } catch (error) {
+        errors.push(error);
+      }
+    }
+    if (errors.length > 0) throw errors[0];
+  });
+  return (action) => actions.push(action);
+}
+
+/** Waits until something is so; fails after half a minute. */
+export async function waitUntil(what: string, condition: () => boolean): Promise<void> {
+  const deadline = Date.now() + DEADLINE_MS;
+  while (!condition()) {
+    if (Date.now() > deadline) throw new Error(`waited in vain until ${what}`);
+    await delay(POLL_MS);
+  }
+}
+
+/** Runs a system tool that may live in an sbin directory. */
+export function tool(command: string, ...args: string[]): string {
+  return run(command, args, { env: { ...process.env, PATH: SBIN } });
+}
+
+/** As `tool`, whatever its outcome. */
+export function tryTool(command: string, ...args: string[]): Outcome {
+  const env = { ...process.env, PATH: SBIN, LC_ALL: 'C' };
+  const { error, status, stdout, stderr } = spawnSync(command, args, { encoding: 'utf8', env });
+  if (error) throw error;
+  return { status, stdout, stderr };
+}
+
+/** Mounts below this path, as the kernel knows them; `path` itself counts. */
+export function mountsAt(place: string): string[] {
+  return fs
+    .readFileSync('/proc/self/mountinfo', 'utf8')
+    .split('\n')
+    .map((line) => line.split(' ')[4] ?? '')
+    .filter((mountpoint) => mountpoint === place || mountpoint.startsWith(`${place}/`));
+}
+
+/** Process IDs of the daemons that serve exactly this mountpoint. */
+export function daemonsOf(mountpoint: string): number[] {
+  return fs
+    .readdirSync('/proc')
+    .filter((pid) => /^\d+$/.test(pid))
+    .filter((pid) => {
+      try {
+        const words = fs.readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
+        return words[1]?.endsWith('daemon/main.js') && words.includes(mountpoint);
+      } catch {
+        return false;
+      }
+    })
+    .map(Number)
+    .filter(isRunning);
+}
+
+export function daemonOf(mountpoint: string): number {
+  const found = daemonsOf(mountpoint);
+  if (found.length !== 1) throw new Error(`${found.length} daemons serve ${mountpoint}`);
+  return found[0]!;
+}
+
+/** A zombie has released everything and runs no more. */
+export function isRunning(pid: number): boolean {
+  try {
+    const stat = fs.readFileSync(`/proc/${pid}/stat`, 'utf8');
+    return !/^ [ZX]/.test(stat.slice(stat.lastIndexOf(')') + 1));
+  } catch {
+    return false;
+  }
+}
+
+export interface Mount {
+  readonly mountpoint: string;
+  /** What looks like the raw disk. */
+  readonly disk: string;
+  readonly log: string;
+}
+
+/**
+ * Mounts read-only on a mountpoint of the caller's choice, and sees to its end: lazily unmounted after the test
+ * when it is still there, its daemon killed when it still runs.
+ */
+export function mountOn(
+  defer: Defer,
+  image: string,
+  mountpoint: string,
+  args: readonly string[] = [],
+  runAs: RunAs = {},
+): Mount {
+  const log = `${mountpoint}.log`;
+  defer(() => endMount(mountpoint));
+  expectQcow2fs(['mount', '-r', '--log', log, ...args, image, mountpoint], runAs);
+  const disk = fs.statSync(mountpoint).isFile() ? mountpoint : path.join(mountpoint, 'disk.raw');
+  return { mountpoint, disk, log };
+}
+
+/** Whatever is left of a mount and its daemon goes. */
+export function endMount(mountpoint: string): void {
+  while (mountsAt(mountpoint).includes(mountpoint)) tool('umount', '-l', mountpoint);
+  for (const pid of daemonsOf(mountpoint)) process.kill(pid, 'SIGKILL');
+}
+
+/** The lines of a daemon's log without time and process. */
+export function logLines(log: string): string[] {
+  return fs
+    .readFileSync(log, 'utf8')
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => line.replace(/^\S+ qcow2fs\[\d+\]: /, ''));
+}
+
+export function sha256(file: string): string {
+  const hash = createHash('sha256');
+  const buffer = Buffer.alloc(CHUNK);
+  const fd = fs.openSync(file, 'r');
+  try {
+    for (let read = -1; read !== 0; ) {
+      read = fs.readSync(fd, buffer, 0, CHUNK, null);
+      hash.update(buffer.subarray(0, read));
+    }
+  } finally {
+    fs.closeSync(fd);
+  }
+  return hash.digest('hex');
+}
+
+/** sha256 of every regular file below a directory, by relative name. */
+export function hashTree(top: string): Record<string, string> {
+  const names = fs.readdirSync(top, { recursive: true, encoding: 'utf8' }).sort();
+  const files = names.filter((name) => fs.lstatSync(path.join(top, name)).isFile());
+  return Object.fromEntries(files.map((name) => [name, sha256(path.join(top, name))]));
+}
+
+/** Attaches a loop device, detached after the test; partitions and all when `--partscan` is among the options. */
+export function attachLoop(defer: Defer, file: string, ...options: string[]): string {
+  const loop = tool('losetup', '--find', '--show', ...options, file).trim();
+  defer(() => void tryTool('losetup', '--detach', loop));
+  return loop;
+}
+
+/** The device of partition 1 of a disk that is attached read-only. */
+export function attachPartition(defer: Defer, disk: string): string {
+  const loop = attachLoop(defer, disk, '--read-only', '--partscan');
+  const partition = `${loop}p1`;
+  // Kernels that know no partition tables are told by partx.
+  if (!fs.existsSync(partition)) tryTool('partx', '--add', loop);
+  if (fs.existsSync(partition)) return partition;
+  // No devtmpfs in this container: the partition's own loop device.
+  const { start, size } = JSON.parse(tool('sfdisk', '--json', disk)).partitiontable.partitions[0];
+  const window = ['--offset', String(start * 512), '--sizelimit', String(size * 512)];
+  return attachLoop(defer, disk, '--read-only', ...window);
+}
+
+/** An ordinary user that every system has, and one that nobody is. */
+export const NOBODY = { uid: 65534, gid: 65534 } as const;
+export const STRANGER = { uid: 64007, gid: 64007 } as const;
+
+/** Whether a user can read a file, asked of the kernel. */
+export function canRead(file: string, user: { uid: number; gid: number }): boolean {
+  return spawnSync('cat', [file], { ...user, stdio: 'ignore' }).status === 0;
+}
+
+/**
+ * Lets ordinary users run the program and use /dev/fuse while the surrounding `describe` runs. To be called there.
+ * @returns runs `qcow2fs ARGS` as NOBODY, whatever its outcome
+ */
+export function useOrdinaryUser(home: string): (args: readonly string[], options?: RunAs) => Outcome {
+  let command: readonly string[] = [];
+  let mode = 0;
+  let stateIsOurs = false;
+  const state = `/tmp/qcow2fs-${NOBODY.uid}`;
+
+  before(() => {
+    mode = fs.statSync('/dev/fuse').mode & 0o7777;
+    fs.chmodSync('/dev/fuse', 0o666);
+    stateIsOurs = !fs.existsSync(state);
+    fs.mkdirSync(home);
+    fs.chownSync(home, NOBODY.uid, NOBODY.gid);
+    for (let dir = path.dirname(home); dir.includes('qcow2fs-test-'); dir = path.dirname(dir)) {
+      fs.chmodSync(dir, 0o755);
+    }
+    command = programFor(home);
+  });
+  after(() => {
+    fs.chmodSync('/dev/fuse', mode);
+    if (stateIsOurs) fs.rmSync(state, { recursive: true, force: true });
+  });
+
+  return (args, options = {}) => {
+    const env = { PATH: process.env['PATH'], HOME: home };
+    const result = spawnSync(command[0]!, [...command.slice(1), ...args], {
+      encoding: 'utf8',
+      timeout: 60_000,
+      cwd: '/',
+      env,
+      ...NOBODY,
+      ...options,
+    });
+    if (result.error) throw result.error;
+    return { status: result.status, stdout: result.stdout, stderr: result.stderr };
+  };
+}
+
+/** The program where NOBODY can run it: a checkout below /root is for root alone, so it is copied then. */
+function programFor(home: string): string[] {
+  const here = [process.execPath, BIN];
+  if (spawnSync(here[0]!, [BIN, '--version'], { ...NOBODY, cwd: '/' }).status === 0) return here;
+  const copy = path.join(path.dirname(home), 'program');
+  const shipped = ['bin', 'dist/src', 'package.json', 'node_modules'];
+  for (const name of shipped) {
+    fs.cpSync(fs.realpathSync(path.join(ROOT, name)), path.join(copy, name), { recursive: true });
+  }
+  fs.copyFileSync(process.execPath, path.join(copy, 'node'));
+  tool('chmod', '-R', 'go+rX', copy);
+  fs.chmodSync(path.join(copy, 'node'), 0o755);
+  return [path.join(copy, 'node'), path.join(copy, 'bin/qcow2fs')];
+}
