@@ -18,6 +18,11 @@ export interface Scratch {
 /** Every scratch directory of this process: nothing below them may be mounted or served at its end. */
 export const scratchDirs: string[] = [];
 
+// Suites that a filter leaves out never run their hooks.
+process.once('exit', () => {
+  for (const dir of scratchDirs) remove(dir);
+});
+
 export function makeScratch(): Scratch {
   const dir = realpathSync(mkdtempSync(join(tmpdir(), 'qcow2fs-test-')));
   scratchDirs.push(dir);
@@ -30,7 +35,7 @@ export function makeScratch(): Scratch {
       mkdirSync(path);
       return path;
     },
-    dispose: () => rmSync(dir, { recursive: true, force: true }),
+    dispose: () => remove(dir),
   };
 }
 
@@ -42,4 +47,8 @@ export function useScratch(): Scratch {
   const scratch = makeScratch();
   after(() => scratch.dispose());
   return scratch;
+}
+
+function remove(dir: string): void {
+  rmSync(dir, { recursive: true, force: true });
 }
