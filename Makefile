@@ -2,6 +2,8 @@
 PREFIX  ?= /usr/local
 DESTDIR ?=
 NPM     := npm
+# make test TESTS='dist/test/unit/fuse/*.test.js'
+TESTS   ?= 'dist/test/**/*.test.js'
 
 libdir := $(DESTDIR)$(PREFIX)/lib/qcow2fs
 bindir := $(DESTDIR)$(PREFIX)/bin
@@ -23,7 +25,7 @@ demo: build
 test: build
 	sh test/support/requirements.sh
 	$(NPM) run --silent lint
-	node_modules/.bin/mocha
+	node_modules/.bin/mocha $(TESTS)
 
 bench: build
 	node dist/test/bench/bench.js $(BENCH)

@@ -4,6 +4,8 @@
  * a user sees in cli/exit-status.ts.
  */
 
+import { printable } from './printable.js';
+
 export type ErrorKind =
   /** The command line asks for something that makes no sense. */
   | 'usage'
@@ -41,7 +43,7 @@ export class Qcow2fsError extends Error {
   readonly kind: ErrorKind;
 
   constructor(kind: ErrorKind, message: string, options?: ErrorOptions) {
-    super(message, options);
+    super(printable(message), options);
     this.kind = kind;
   }
 }
@@ -49,7 +51,7 @@ export class Qcow2fsError extends Error {
 /** A host error as one line, without the call and path that Node appends: `ENOENT: no such file or directory`. */
 export function hostReason(error: unknown): string {
   const message = error instanceof Error ? error.message : String(error);
-  return (message.split(/[,\n]/, 1)[0] ?? message).trim();
+  return printable((message.split(/[,\n]/, 1)[0] ?? message).trim());
 }
 
 /** The `code` of a Node system error (`'ENOENT'`), or undefined. */

@@ -1,8 +1,9 @@
 /** `qcow2fs info`: what an image is. Needs no key and opens no file that the image names. */
 import path from 'node:path';
 import type { Command } from 'commander';
+import { printable } from '../printable.js';
 import type { ImageInfo } from '../qcow2/info.js';
-import { humanBytes, print, printable, table } from './output.js';
+import { humanBytes, print, table } from './output.js';
 
 export function addInfoCommand(program: Command): void {
   program

@@ -2,7 +2,8 @@
 import type { Command } from 'commander';
 import { isAlive, readState } from '../daemon/state.js';
 import { type MountEntry, mountTable } from '../fuse/mount-linux.js';
-import { humanBytes, print, printable, table } from './output.js';
+import { printable } from '../printable.js';
+import { humanBytes, print, table } from './output.js';
 
 /** One mount as `--json` gives it; null where this user may not know. */
 interface ListedMount {

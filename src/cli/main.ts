@@ -53,7 +53,7 @@ async function main(): Promise<number> {
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT_SUCCESS : EXIT_USAGE;
     const { kind, message } = toErrorRecord(error);
-    warn(message.replaceAll('\n', ' '));
+    warn(message);
     if (!(error instanceof Qcow2fsError) && process.env['DEBUG']) console.error(error);
     return EXIT_STATUS[kind];
   }

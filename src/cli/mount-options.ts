@@ -67,10 +67,10 @@ function applyWord(flags: MountFlags, word: string): void {
   const equals = word.indexOf('=');
   const key = (equals === -1 ? word : word.slice(0, equals)).replaceAll('_', '-');
   const value = equals === -1 ? undefined : word.slice(equals + 1);
-  if (key in FLAG_WORDS) {
+  if (Object.hasOwn(FLAG_WORDS, key)) {
     if (value !== undefined) throw usage(`-o ${word}: ${key} takes no value`);
     flags[FLAG_WORDS[key as keyof typeof FLAG_WORDS]] = true;
-  } else if (key in VALUE_WORDS || key === 'allow-dir') {
+  } else if (Object.hasOwn(VALUE_WORDS, key) || key === 'allow-dir') {
     if (value === undefined || value === '') throw usage(`-o ${word}: ${key} needs a value: ${key}=VALUE`);
     if (key === 'allow-dir') flags.allowDir?.push(value);
     else flags[VALUE_WORDS[key as keyof typeof VALUE_WORDS]] = value;

@@ -8,16 +8,6 @@ export function warn(message: string): void {
   process.stderr.write(`qcow2fs: ${message}\n`);
 }
 
-/**
- * Names that an image chose, fit for a terminal: control characters, line separators and direction marks (Unicode
- * categories Cc, Cf, Zl, Zp) are written as escapes.
- */
-export function printable(text: string): string {
-  return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (character) => {
-    return `\\u${character.codePointAt(0)!.toString(16).padStart(4, '0')}`;
-  });
-}
-
 /** Columns as wide as their widest cell, two blanks apart. */
 export function table(rows: readonly (readonly string[])[]): string {
   const widths: number[] = [];
@@ -38,6 +28,7 @@ export function humanBytes(bytes: number): string {
   let value = bytes;
   let unit = 0;
   for (; value >= 1024 && unit < UNITS.length - 1; unit++) value /= 1024;
-  const rounded = Number.isInteger(value) ? value : Number(value.toPrecision(3));
+  const digits = value < 10 ? 2 : value < 100 ? 1 : 0;
+  const rounded = Number(value.toFixed(digits));
   return `${rounded} ${UNITS[unit]}`;
 }

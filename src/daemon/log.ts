@@ -3,6 +3,7 @@
  * call each, so that the lines of several threads do not mix.
  */
 import fs from 'node:fs';
+import { printable } from '../printable.js';
 
 const STDERR = 2;
 /** A damaged cluster that is read again and again gets one line, not a full disk. */
@@ -10,7 +11,7 @@ const MAX_REMEMBERED = 1000;
 const seen = new Set<string>();
 
 export function log(message: string): void {
-  const line = `${new Date().toISOString()} qcow2fs[${process.pid}]: ${message.replaceAll('\n', ' ')}\n`;
+  const line = `${new Date().toISOString()} qcow2fs[${process.pid}]: ${printable(message)}\n`;
   try {
     fs.writeSync(STDERR, line);
   } catch {

@@ -21,5 +21,7 @@ const ERRNO_OF_KIND: Readonly<Partial<Record<ErrorKind, number>>> = {
 };
 
 export function errnoOf(error: unknown): number {
+  // A number beyond 2^53 - 1, which no request of a kernel carries.
+  if (error instanceof RangeError) return Errno.EINVAL;
   return (error instanceof Qcow2fsError ? ERRNO_OF_KIND[error.kind] : undefined) ?? Errno.EIO;
 }

@@ -222,7 +222,7 @@ export const statfsOut = struct('fuse_statfs_out', 'le', 80, {
 
 export const lseekIn = struct('fuse_lseek_in', 'le', 24, {
   fh: [0, 'mask64'],
-  offset: [8, 'u64'],
+  offset: [8, 'i64'],
   whence: [16, 'u32'],
   padding: [20, 'u32'],
 });

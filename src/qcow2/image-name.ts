@@ -51,6 +51,10 @@ const HARMLESS = new Set([
 ]);
 const FILE_DRIVERS = new Set(['file', 'host_device']);
 
+/** Objects within objects, deeper than any real name. */
+const MAX_DEPTH = 8;
+
+/** Always without a prototype: the keys come from the image. */
 type Options = { readonly [key: string]: unknown };
 
 /** @param namedBy the file that holds the name, for messages */
@@ -79,7 +83,7 @@ function parseJson(name: string, namedBy: string): Options {
     throw refuse(namedBy, `its json: file name is not JSON (${(error as Error).message})`);
   }
   if (!isOptions(parsed)) throw refuse(namedBy, 'its json: file name is not an object');
-  return nest(parsed, namedBy);
+  return nest(parsed, namedBy, 0);
 }
 
 function isOptions(value: unknown): value is Options {
@@ -87,19 +91,19 @@ function isOptions(value: unknown): value is Options {
 }
 
 /** `{"file.filename": x}` means `{"file": {"filename": x}}`. */
-function nest(options: Options, namedBy: string): Options {
+function nest(options: Options, namedBy: string, depth: number): Options {
+  if (depth > MAX_DEPTH) throw refuse(namedBy, 'its json: file name is nested too deep');
   const nested: Record<string, unknown> = Object.create(null);
   for (const [key, value] of Object.entries(options)) {
-    const path = key.split('.');
-    const last = path.pop()!;
-    let at = nested;
-    for (const part of path) {
-      at[part] ??= Object.create(null);
-      const next = at[part];
-      if (!isOptions(next)) throw refuse(namedBy, `its json: file name gives "${part}" twice`);
-      at = next as Record<string, unknown>;
+    const [first, ...rest] = key.split('.');
+    const inner = rest.length === 0 ? value : { [rest.join('.')]: value };
+    if (!isOptions(inner)) {
+      nested[first!] = inner;
+      continue;
     }
-    at[last] = isOptions(value) ? { ...(at[last] as object | undefined), ...nest(value, namedBy) } : value;
+    const before = nested[first!] ?? Object.create(null);
+    if (!isOptions(before)) throw refuse(namedBy, `its json: file name gives "${first}" twice`);
+    nested[first!] = Object.assign(Object.create(null), before, nest(inner, namedBy, depth + 1));
   }
   return nested;
 }
@@ -108,6 +112,9 @@ function fromOptions(options: Options, namedBy: string): ImageName {
   const driver = text(options, 'driver', namedBy);
   for (const key of Object.keys(options)) {
     if (!HARMLESS.has(key)) throw refuse(namedBy, `its json: file name has the unknown option "${key}"`);
+  }
+  if (driver !== 'raw' && ('offset' in options || 'size' in options)) {
+    throw refuse(namedBy, `its json: file name gives an offset or a size, which only the raw driver takes`);
   }
   if (driver !== undefined && FILE_DRIVERS.has(driver)) {
     const filename = text(options, 'filename', namedBy);

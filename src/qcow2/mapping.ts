@@ -13,6 +13,9 @@ import { type HostOffset, hex, host } from './format/units.js';
 import type { Geometry } from './geometry.js';
 import type { Metadata } from './metadata.js';
 
+/** Entries have room for 2^56, and compressed ones for more; nothing is exact beyond 2^53, and no file is so long. */
+const MAX_HOST_OFFSET = 2 ** 52;
+
 export const RunKind = {
   /** Stored in no cluster of this image: the backing file's bytes, or zeros. */
   unallocated: 0,
@@ -75,10 +78,11 @@ export class Mapping {
       run.length = Math.min(run.length, maxLength);
       return true;
     }
-    if (table % clusterSize !== 0) {
+    if (table % clusterSize !== 0 || table > MAX_HOST_OFFSET) {
       run.kind = RunKind.corrupt;
       run.length = Math.min(tableLeft, maxLength);
-      run.problem = `L1 entry ${l1Index}: L2 table offset ${hex(table)} is not aligned to clusters`;
+      const what = table > MAX_HOST_OFFSET ? 'beyond what a file can have' : 'not aligned to clusters';
+      run.problem = `L1 entry ${l1Index}: L2 table offset ${hex(table)} is ${what}`;
       return true;
     }
 
@@ -139,7 +143,10 @@ export class Mapping {
     const low = metadata.slots[word + 1]!;
     this.#problem = '';
     if (isCompressed(high)) {
+      const start = compressedOffset(high, low, this.#compressed);
       if (externalData) this.#corrupt(at, 'a compressed cluster in an image with an external data file');
+      else if (start > MAX_HOST_OFFSET)
+        this.#corrupt(at, `compressed data at ${hex(start)}, beyond what a file can have`);
       else this.#kind = RunKind.compressed;
       return;
     }
@@ -158,7 +165,9 @@ export class Mapping {
     }
     if (this.#kind === RunKind.corrupt || !allocated) return;
     this.#host = offset + within;
-    if (offset % clusterSize !== 0) {
+    if (offset > MAX_HOST_OFFSET) {
+      this.#corrupt(at, `cluster offset ${hex(offset)} is beyond what a file can have`);
+    } else if (offset % clusterSize !== 0) {
       this.#corrupt(at, `cluster offset ${hex(offset)} is not aligned to clusters`);
     } else if (externalData && offset !== at - within) {
       this.#corrupt(at, `cluster offset ${hex(offset)} in the data file is not the guest offset`);

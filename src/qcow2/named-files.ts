@@ -71,6 +71,7 @@ export class NamedFiles {
   }
 
   #check(real: string): void {
+    if (!real.startsWith('/')) throw new Qcow2fsError('named-file', `${real} is no file`);
     if (this.#roots.some((root) => real.startsWith(root === '/' ? '/' : `${root}/`))) return;
     throw new Qcow2fsError(
       'named-file',

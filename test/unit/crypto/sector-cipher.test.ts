@@ -56,9 +56,9 @@ function errorOf(action: () => unknown): Qcow2fsError {
 describe('a sector cipher', () => {
   for (const spec of everySpec()) {
     it(`${nameOf(spec)} gives the bytes of a cipher that works sector by sector`, () => {
-      for (const sectors of [1, 8, 31, 32, 33, 64, 65, 1030]) expectRoundTrip(spec, sectors, 0, 12345);
+      for (const sectors of [1, 8, 31, 32, 33, 64, 65, 520]) expectRoundTrip(spec, sectors, 0, 12345);
       for (const offset of [1, 2, 4, 512]) expectRoundTrip(spec, 33, offset, 7);
-      expectRoundTrip(spec, 520, 3, 7);
+      expectRoundTrip(spec, 513, 3, 7);
     });
 
     it(`${nameOf(spec)} keeps the bytes of sector numbers beyond 32 bits`, () => {

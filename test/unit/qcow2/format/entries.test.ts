@@ -57,10 +57,10 @@ describe('a compressed cluster descriptor', () => {
     });
   }
 
-  it('covers at most a cluster and one more sector', () => {
+  it('covers at most as much as two clusters, and at least a byte', () => {
     for (const clusterBits of [9, 16, 21]) {
       const layout = compressedLayout(clusterBits);
-      expect(compressedLength(0xffff_ffff, 0, layout)).to.equal(2 ** clusterBits);
+      expect(compressedLength(0xffff_ffff, 0, layout)).to.equal(2 ** (clusterBits + 1));
       expect(compressedLength(0, 511, layout)).to.equal(1);
     }
   });

@@ -1,0 +1,9 @@
+/**
+ * Text that an image or a user chose, fit for a terminal and for one line of a log: control characters, line separators and direction marks (Unicode
+ * categories Cc, Cf, Zl, Zp) are written as escapes.
+ */
+export function printable(text: string): string {
+  return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (character) => {
+    return `\\u${character.codePointAt(0)!.toString(16).padStart(4, '0')}`;
+  });
+}

@@ -1,0 +1,73 @@
+import fs from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { expect } from 'chai';
+
+const ROOT = fileURLToPath(new URL('../../../src/', import.meta.url));
+const MAX_LINES = 400;
+const IMPORT = /(?:\bfrom\s*|\bimport\s*\(?\s*|\brequire\w*\(?[^)\n]*\)?\(\s*)['"]([^'"]+)['"]/g;
+
+interface Source {
+  /** Relative to src/. */
+  readonly name: string;
+  readonly text: string;
+  /** Packages as written, files relative to src/. */
+  readonly imports: readonly string[];
+}
+
+const sources: Source[] = fs
+  .readdirSync(ROOT, { recursive: true, encoding: 'utf8' })
+  .filter((name) => name.endsWith('.ts'))
+  .map((name) => {
+    const text = fs.readFileSync(path.join(ROOT, name), 'utf8');
+    const imports = [...text.matchAll(IMPORT)].map(([, wanted]) =>
+      wanted!.startsWith('.') ? path.join(path.dirname(name), wanted!) : wanted!,
+    );
+    return { name, text, imports };
+  });
+
+const below = (...directories: string[]): Source[] =>
+  sources.filter(({ name }) => directories.some((directory) => name.startsWith(`${directory}/`)));
+
+function offenders(among: readonly Source[], forbidden: (wanted: string) => boolean): string[] {
+  return among.flatMap(({ name, imports }) =>
+    imports.filter(forbidden).map((wanted) => `${name} imports ${wanted}`),
+  );
+}
+
+describe('the architecture', () => {
+  it('is looked at: the sources and their imports are found', () => {
+    expect(sources.length).to.be.above(30);
+    expect(offenders(sources, (wanted) => wanted === 'node:fs')).not.to.deep.equal([]);
+    expect(offenders(sources, (wanted) => wanted === 'koffi')).not.to.deep.equal([]);
+  });
+
+  it('lets only src/host import koffi', () => {
+    const others = sources.filter(({ name }) => !name.startsWith('host/'));
+    expect(offenders(others, (wanted) => wanted === 'koffi')).to.deep.equal([]);
+  });
+
+  it('keeps I/O out of the formats and the cryptography', () => {
+    const pure = below('qcow2/format', 'crypto', 'luks');
+    const io = /^(node:)?(fs|child_process|net|http|worker_threads)\b|^host\//;
+    expect(offenders(pure, (wanted) => io.test(wanted))).to.deep.equal([]);
+  });
+
+  it('lets the engine know nothing of FUSE, the command line and the daemon', () => {
+    const engine = below('qcow2', 'luks', 'crypto');
+    expect(offenders(engine, (wanted) => /^(fuse|cli|daemon)\//.test(wanted))).to.deep.equal([]);
+  });
+
+  it(`has no source file of more than ${MAX_LINES} lines`, () => {
+    const long = sources.filter(({ text }) => text.trimEnd().split('\n').length > MAX_LINES);
+    expect(long.map(({ name }) => name)).to.deep.equal([]);
+  });
+
+  it('gives every structure a name of its own', () => {
+    const names = sources.flatMap(({ text }) =>
+      [...text.matchAll(/\bstruct\('([^']+)'/g)].map(([, name]) => name!),
+    );
+    expect(names.length).to.be.above(20);
+    expect(names.filter((name, index) => names.indexOf(name) !== index)).to.deep.equal([]);
+  });
+});

@@ -1,0 +1,88 @@
+import { expect } from 'chai';
+import {
+  applyOptionLists,
+  parseFileName,
+  parseSecretFormat,
+  parseThreads,
+  parseTransport,
+} from '../../../src/cli/mount-options.js';
+import { expectError } from '../support/errors.js';
+
+function parse(...option: string[]) {
+  const { option: _, ...flags } = applyOptionLists({ option });
+  return flags;
+}
+
+describe('the words of -o', () => {
+  it('mean what the long options mean, with dashes or underscores', () => {
+    expect(parse('ro,allow_other,foreground', 'secret-file=/k,threads=3')).to.deep.equal({
+      readOnly: true,
+      allowOther: true,
+      foreground: true,
+      secretFile: '/k',
+      threads: '3',
+      allowDir: [],
+    });
+    expect(parse('secret_format=base64,snapshot=a=b')).to.include({
+      secretFormat: 'base64',
+      snapshot: 'a=b',
+    });
+  });
+
+  it('collect the directories of allow-dir with those of the command line', () => {
+    const flags = { allowDir: ['/a'], option: ['allow_dir=/b,allow-dir=/c'] };
+    expect(applyOptionLists(flags).allowDir).to.deep.equal(['/a', '/b', '/c']);
+    expect(flags.allowDir).to.deep.equal(['/a']);
+  });
+
+  it('are not the names that every object inherits', () => {
+    for (const word of ['toString', 'constructor', 'valueOf=x', '__proto__=x']) {
+      expectError('usage', ['unknown option'], () => parse(word));
+    }
+  });
+
+  it('hold a comma behind a backslash', () => {
+    expect(parse('name=a\\,b,ro')).to.include({ name: 'a,b', readOnly: true });
+  });
+
+  it('of mount(8) and fstab are passed over', () => {
+    const words =
+      'defaults,rw,nosuid,nodev,relatime,noauto,nofail,_netdev,x-systemd.automount,comment=x,,user';
+    expect(parse(words)).to.deep.equal({ allowDir: [] });
+  });
+
+  it('that nobody knows are refused by name', () => {
+    for (const word of ['read-write', 'ro-', 'offset=1', '=x', 'RO']) {
+      expectError('usage', [`-o ${word}`, 'unknown'], () => parse(word));
+    }
+  });
+
+  it('are refused without the value they need, and with one they do not take', () => {
+    for (const word of ['name', 'name=', 'allow-dir'])
+      expectError('usage', [word, 'VALUE'], () => parse(word));
+    expectError('usage', ['ro takes no value'], () => parse('ro=1'));
+  });
+});
+
+describe('a mount option', () => {
+  it('threads is a number from 1 to 64', () => {
+    expect([parseThreads('1'), parseThreads('64')]).to.deep.equal([1, 64]);
+    for (const text of ['0', '65', '-1', '1.5', '', 'two', '0x2', '1e1', ' 2']) {
+      expectError('usage', ['--threads', '1 to 64'], () => parseThreads(text));
+    }
+  });
+
+  it('transport and secret format are one of their words', () => {
+    expect([parseTransport('kernel'), parseTransport('libfuse')]).to.deep.equal(['kernel', 'libfuse']);
+    expect([parseSecretFormat('raw'), parseSecretFormat('base64')]).to.deep.equal(['raw', 'base64']);
+    expectError('usage', ['kernel or libfuse'], () => parseTransport('Kernel'));
+    expectError('usage', ['raw or base64'], () => parseSecretFormat('hex'));
+  });
+
+  it('name is a file name', () => {
+    for (const name of ['disk.raw', '...', ' ', 'x'.repeat(255)]) expect(parseFileName(name)).to.equal(name);
+    for (const name of ['', '.', '..', 'a/b', 'a\0', 'x'.repeat(256), '\u00e9'.repeat(128)]) {
+      expectError('usage', ['--name'], () => parseFileName(name));
+    }
+  });
+});

@@ -1,0 +1,57 @@
+import { spawnSync } from 'node:child_process';
+import { expect } from 'chai';
+import {
+  isAlive,
+  type MountState,
+  processStartTime,
+  readState,
+  removeState,
+  writeState,
+} from '../../../src/daemon/state.js';
+
+/** No file system has this major number. */
+const DEVICE = `4095:${process.pid}`;
+
+function state(changes: Partial<MountState> = {}): MountState {
+  return {
+    pid: process.pid,
+    startTime: processStartTime(process.pid) ?? '',
+    image: '/i',
+    mountpoint: '/m',
+    disk: '/m/disk.raw',
+    size: 512,
+    transport: 'kernel',
+    threads: 2,
+    log: '/l',
+    ...changes,
+  };
+}
+
+describe('the state of a mount', () => {
+  const userId = process.getuid!();
+  afterEach(() => removeState(DEVICE));
+
+  it('is read as it was written, until it is removed', () => {
+    expect(readState(DEVICE, userId)).to.equal(undefined);
+    writeState(DEVICE, state());
+    expect(readState(DEVICE, userId)).to.deep.equal(state());
+    writeState(DEVICE, state({ size: 1024 }));
+    expect(readState(DEVICE, userId)?.size).to.equal(1024);
+    removeState(DEVICE);
+    removeState(DEVICE);
+    expect(readState(DEVICE, userId)).to.equal(undefined);
+  });
+
+  it('of another user is not read from this user', () => {
+    writeState(DEVICE, state());
+    expect(readState(DEVICE, userId + 54321)).to.equal(undefined);
+  });
+
+  it('tells a live process from a dead one, and from a later one of the same number', () => {
+    expect(isAlive(state())).to.equal(true);
+    expect(isAlive(state({ startTime: '1' }))).to.equal(false);
+    const { pid } = spawnSync('true');
+    expect(isAlive(state({ pid }))).to.equal(false);
+    expect(processStartTime(pid)).to.equal(undefined);
+  });
+});

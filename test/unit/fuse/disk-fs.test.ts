@@ -1,0 +1,62 @@
+import { expect } from 'chai';
+import { DiskFs } from '../../../src/fuse/disk-fs.js';
+import { FakeDisk } from '../support/fake-disk.js';
+
+const OPTIONS = { name: 'disk.raw', uid: 1000, gid: 100, mode: 0o664, mtimeMs: 5000 };
+
+describe('seeking in the disk', () => {
+  // Data, hole, data, hole.
+  const fs = new DiskFs(new FakeDisk([512, 512, 1024, 2048]), OPTIONS);
+
+  it('finds data and holes across extents', () => {
+    expect([0, 511, 512, 1023, 1024, 2047].map((at) => fs.seek(at, 'data'))).to.deep.equal([
+      0, 511, 1024, 1024, 1024, 2047,
+    ]);
+    expect([0, 511, 512, 1023, 1024, 2048].map((at) => fs.seek(at, 'hole'))).to.deep.equal([
+      512, 512, 512, 1023, 2048, 2048,
+    ]);
+  });
+
+  it('finds nothing at or beyond the end, and no data in the last hole', () => {
+    expect(fs.seek(2048, 'data')).to.equal(undefined);
+    for (const at of [4096, 5000, -1]) {
+      expect(fs.seek(at, 'data')).to.equal(undefined);
+      expect(fs.seek(at, 'hole')).to.equal(undefined);
+    }
+  });
+
+  it('takes the end of the disk for a hole', () => {
+    expect(new DiskFs(new FakeDisk([512]), OPTIONS).seek(7, 'hole')).to.equal(512);
+  });
+
+  it('passes many extents of one kind', () => {
+    const runs = Array.from({ length: 2001 }, (_, index) =>
+      index === 2000 ? 512 : index % 2 === 0 ? 0 : 512,
+    );
+    const many = new DiskFs(new FakeDisk(runs), OPTIONS);
+    expect(many.seek(0, 'data')).to.equal(1000 * 512);
+  });
+});
+
+describe('the attributes', () => {
+  it('of the disk let those read who may read the image, and nobody write', () => {
+    const fs = new DiskFs(new FakeDisk([512, 512]), OPTIONS);
+    expect(fs.attributes(2)).to.deep.equal({
+      inode: 2,
+      size: 1024,
+      blocks: 1,
+      mode: 0o100444,
+      links: 1,
+      uid: 1000,
+      gid: 100,
+      mtimeMs: 5000,
+    });
+    expect(fs.attributes(1)?.mode).to.equal(0o040555);
+    expect(fs.attributes(3)).to.equal(undefined);
+  });
+
+  it('keep others out of the directory of a private image', () => {
+    const fs = new DiskFs(new FakeDisk([512]), { ...OPTIONS, mode: 0o600 });
+    expect([fs.attributes(1)?.mode, fs.attributes(2)?.mode]).to.deep.equal([0o040500, 0o100400]);
+  });
+});

@@ -1,0 +1,76 @@
+import zlib from 'node:zlib';
+import { expect } from 'chai';
+import { CompressedClusters } from '../../../src/qcow2/compressed.js';
+import { host } from '../../../src/qcow2/format/units.js';
+import { Run, RunKind } from '../../../src/qcow2/mapping.js';
+import { expectError } from '../support/errors.js';
+import { MemoryStorage } from '../support/memory-storage.js';
+import { Random } from '../support/random.js';
+
+const CLUSTER = 4096;
+const AT = 77;
+
+function run(compressedBytes: number, hostOffset = AT): Run {
+  const made = new Run();
+  made.kind = RunKind.compressed;
+  made.hostOffset = host(hostOffset);
+  made.compressedBytes = compressedBytes;
+  made.clusterStart = 0x50000;
+  return made;
+}
+
+function read(stored: Buffer, compressedBytes = stored.length): Buffer {
+  const storage = new MemoryStorage(Buffer.concat([Buffer.alloc(AT, 0xff), stored]));
+  return new CompressedClusters(storage, CLUSTER, 'zlib').content(run(compressedBytes));
+}
+
+describe('a compressed cluster', () => {
+  const content = new Random(1).bytes(CLUSTER);
+  const stream = zlib.deflateRawSync(content);
+
+  it('is inflated, whatever follows the stream', () => {
+    expect(read(stream).equals(content)).to.equal(true);
+    expect(read(Buffer.concat([stream, Buffer.alloc(300, 0x5a)])).equals(content)).to.equal(true);
+  });
+
+  it('is inflated at the end of a file that is shorter than its sectors', () => {
+    expect(read(stream, stream.length + 500).equals(content)).to.equal(true);
+  });
+
+  it('is damaged when its stream is cut short, short, or no stream', () => {
+    const words = ['image.qcow2', '0x50000', '0x4d', 'does not inflate'];
+    expectError('corrupt', words, () => read(stream.subarray(0, -100)));
+    expectError('corrupt', words, () => read(zlib.deflateRawSync(content.subarray(1))));
+    expectError('corrupt', words, () => read(Buffer.alloc(100, 0xff)));
+    expectError('corrupt', words, () => read(Buffer.alloc(0), 512));
+  });
+
+  it('is damaged when its stream gives more than a cluster', () => {
+    const long = zlib.deflateRawSync(Buffer.concat([content, Buffer.from([1])]));
+    expectError('corrupt', ['does not inflate'], () => read(long));
+  });
+
+  it('is read once while it is remembered, and a damaged one is not remembered', () => {
+    const storage = new MemoryStorage(Buffer.concat([Buffer.alloc(AT, 0xff), stream]));
+    const clusters = new CompressedClusters(storage, CLUSTER, 'zlib');
+    for (let round = 0; round < 3; round++)
+      expect(clusters.content(run(stream.length)).equals(content)).to.equal(true);
+    expect(storage.reads).to.equal(1);
+    for (let round = 0; round < 2; round++) expectError('corrupt', [], () => clusters.content(run(40, 0)));
+  });
+
+  it('is right whatever was read before it', () => {
+    const random = new Random(3);
+    const contents = Array.from({ length: 40 }, () => random.bytes(CLUSTER));
+    const streams = contents.map((bytes) => zlib.deflateRawSync(bytes));
+    const clusters = new CompressedClusters(new MemoryStorage(Buffer.concat(streams)), CLUSTER, 'zlib');
+    const offsets = streams.map((_, index) =>
+      streams.slice(0, index).reduce((sum, { length }) => sum + length, 0),
+    );
+    for (let round = 0; round < 300; round++) {
+      const index = random.below(40);
+      const found = clusters.content(run(streams[index]!.length, offsets[index]));
+      expect(found.equals(contents[index]!)).to.equal(true);
+    }
+  });
+});

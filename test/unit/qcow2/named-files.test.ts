@@ -1,0 +1,100 @@
+import fs from 'node:fs';
+import { expect } from 'chai';
+import { NamedFiles } from '../../../src/qcow2/named-files.js';
+import { run } from '../../support/run.js';
+import { useScratch } from '../../support/scratch.js';
+import { expectError } from '../support/errors.js';
+
+describe('a file that an image names', () => {
+  const scratch = useScratch();
+  const inside = scratch.subdir();
+  const outside = scratch.subdir();
+  const image = `${inside}/image.qcow2`;
+  const files = new NamedFiles(image, []);
+
+  before(() => {
+    fs.writeFileSync(image, '');
+    fs.mkdirSync(`${inside}/sub`);
+    fs.writeFileSync(`${inside}/sub/base.raw`, 'base');
+    fs.writeFileSync(`${outside}/secret`, 'secret');
+    fs.mkdirSync(`${inside}-twin`);
+    fs.writeFileSync(`${inside}-twin/x`, '');
+    fs.symlinkSync('sub/base.raw', `${inside}/link`);
+    fs.symlinkSync(`${outside}/secret`, `${inside}/escape`);
+    fs.symlinkSync(outside, `${inside}/way`);
+    run('mkfifo', [`${inside}/fifo`]);
+  });
+
+  function opened(name: string, from = files): string {
+    const file = from.open(name, 'backing file', image);
+    try {
+      return fs.readFileSync(file.fd, 'utf8');
+    } finally {
+      fs.closeSync(file.fd);
+    }
+  }
+
+  it('is opened below the directory of the image, by any name', () => {
+    for (const name of ['sub/base.raw', './sub/../sub/base.raw', `${inside}/sub/base.raw`, 'link']) {
+      expect(opened(name)).to.equal('base');
+    }
+  });
+
+  it('is relative to the file that names it, and keeps the name it was opened by', () => {
+    const file = files.open('base.raw', 'backing file', `${inside}/sub/middle.qcow2`);
+    fs.closeSync(file.fd);
+    expect(file.path).to.equal(`${inside}/sub/base.raw`);
+  });
+
+  it('is refused outside, with its path and the way out', () => {
+    const names = [`${outside}/secret`, '../1/secret', 'escape', 'way/secret'];
+    for (const name of names) {
+      const expected = [image, 'backing file', `${outside}/secret`, `--allow-dir ${outside}`];
+      expectError('named-file', expected, () => opened(name));
+    }
+    expectError('named-file', [`--allow-dir ${inside}-twin`], () => opened('../0-twin/x'));
+  });
+
+  it('is refused when it is an open descriptor or a device', () => {
+    const fd = fs.openSync(`${outside}/secret`, 'r');
+    try {
+      expectError('named-file', [`${outside}/secret`], () => opened(`/proc/self/fd/${fd}`));
+      expectError('named-file', [`${outside}/secret`], () => opened(`/dev/fd/${fd}`));
+    } finally {
+      fs.closeSync(fd);
+    }
+    expectError('named-file', ['/dev/zero', '--allow-dir /dev'], () => opened('/dev/zero'));
+    const devices = new NamedFiles(image, ['/dev']);
+    expectError('named-file', ['/dev/zero', 'regular file'], () => opened('/dev/zero', devices));
+  });
+
+  it('is refused without blocking when it is a FIFO', () => {
+    expectError('named-file', [`${inside}/fifo`, 'FIFO'], () => opened('fifo'));
+  });
+
+  it('is refused when it is a directory or missing', () => {
+    expectError('named-file', [`${inside}/sub`, 'directory'], () => opened('sub'));
+    expectError('named-file', [`${inside}/missing`, 'ENOENT'], () => opened('missing'));
+  });
+
+  it('is opened below a directory that the user allowed', () => {
+    const allowing = new NamedFiles(image, [`${inside}/way`]);
+    expect(opened('escape', allowing)).to.equal('secret');
+    expect(opened(`${outside}/secret`, allowing)).to.equal('secret');
+    expectError('named-file', [`${inside}-twin`], () => opened(`${inside}-twin/x`, allowing));
+  });
+
+  it('leaves no descriptor open when it is refused', () => {
+    const count = () => fs.readdirSync('/proc/self/fd').length;
+    const before = count();
+    for (const name of ['escape', 'fifo', 'sub', 'missing'])
+      expectError('named-file', [], () => opened(name));
+    expect(count()).to.equal(before);
+  });
+});
+
+describe('an allowed directory', () => {
+  it('that does not exist is refused', () => {
+    expectError('usage', ['--allow-dir /nonexistent'], () => new NamedFiles('/tmp/x', ['/nonexistent']));
+  });
+});
