@@ -1,4 +1,5 @@
 /** The command line: one command each from its own file, one line for each failure. */
+import fs from 'node:fs';
 import { createRequire } from 'node:module';
 import { Command, CommanderError } from 'commander';
 import { Qcow2fsError, toErrorRecord } from '../errors.js';
@@ -41,7 +42,7 @@ function withCommand(args: readonly string[], program: Command): readonly string
   if (first === undefined || ['-h', '--help', '-V', '--version'].includes(first)) return args;
   const names = program.commands.flatMap((command) => [command.name(), ...command.aliases()]);
   if (names.includes(first)) return args;
-  const looksLikePath = first.startsWith('-') || /[./]/.test(first);
+  const looksLikePath = first.startsWith('-') || /[./]/.test(first) || fs.existsSync(first);
   return looksLikePath ? ['mount', ...args] : args;
 }
 
@@ -59,4 +60,5 @@ async function main(): Promise<number> {
   }
 }
 
-process.exitCode = await main();
+// fuse-native leaves handles behind that would keep the process.
+process.exit(await main());

@@ -1,7 +1,7 @@
 /** `qcow2fs umount`: unmounts, and returns when the daemon has released the image. */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Command } from 'commander';
-import { isAlive, type MountState, readState } from '../daemon/state.js';
+import { isAlive, type MountState, readState, removeState } from '../daemon/state.js';
 import { Qcow2fsError } from '../errors.js';
 import { mountedAt, unmountKernel } from '../fuse/mount-linux.js';
 import { resolveMountpoint } from './mount.js';
@@ -29,9 +29,13 @@ async function umount(mountpoint: string): Promise<void> {
       `${resolved}: no qcow2fs disk is mounted there; see what is: qcow2fs list`,
     );
   }
-  const state = readState(entry.device, entry.userId ?? process.getuid!());
+  const userId = entry.userId ?? process.getuid!();
+  const state = readState(entry.device, userId);
   unmountKernel(resolved, false);
-  if (state !== undefined) await waitForRelease(state);
+  if (state === undefined) return;
+  await waitForRelease(state);
+  // A daemon that was killed could not do it.
+  removeState(entry.device, userId, state.pid);
 }
 
 async function waitForRelease(state: MountState): Promise<void> {

@@ -10,10 +10,10 @@ import { attachDisk, type Layers, openLayers } from '../qcow2/chain.js';
 import type { DaemonConfig } from './config.js';
 import { startKernelSession } from './kernel-session.js';
 import { startLibfuseSession } from './libfuse-session.js';
-import { log, logOnce } from './log.js';
+import { FailureLog, log } from './log.js';
 import { checkMountpoint } from './mountpoint.js';
 import type { Session, SessionOptions } from './session.js';
-import { type MountState, processStartTime, removeState, writeState } from './state.js';
+import { type MountState, processStartTime, removeOwnState, writeState } from './state.js';
 import { endProcess, StopOnSignal } from './stop.js';
 import { ThreadPool } from './thread-pool.js';
 
@@ -57,7 +57,8 @@ function startSession(
     mtimeMs: layers[0].file.mtimeMs,
   };
   if (config.transport === 'kernel') return startKernelSession(threads, layers, fsOptions, options);
-  return startLibfuseSession(disk, fsOptions, options, (error) => logOnce(toErrorRecord(error).message));
+  const failures = new FailureLog(FailureLog.allocate());
+  return startLibfuseSession(disk, fsOptions, options, failures.add);
 }
 
 async function serve(
@@ -79,11 +80,11 @@ async function serve(
   } catch (error) {
     log(`${image}: the mount broke down: ${toErrorRecord(error).message}`);
     session.abort();
-    removeState(session.device);
+    removeOwnState(session.device);
     endProcess();
   } finally {
     stop.dispose();
-    removeState(session.device);
+    removeOwnState(session.device);
   }
 }
 

@@ -1,4 +1,5 @@
 /** The libfuse transport as a session: everything runs in the main thread. */
+import fs from 'node:fs';
 import type { Disk } from '../disk.js';
 import { Qcow2fsError } from '../errors.js';
 import { DiskFs, type DiskFsOptions } from '../fuse/disk-fs.js';
@@ -6,7 +7,10 @@ import { mountLibfuse } from '../fuse/libfuse.js';
 import { abortConnection, mountedAt, unmountKernel } from '../fuse/mount-linux.js';
 import type { Session, SessionOptions } from './session.js';
 
-/** libfuse tells nobody that it was unmounted from outside, so the mount table is looked at: milliseconds. */
+/**
+ * libfuse tells nobody that its loop ended, but it closes its descriptor of /dev/fuse then; so that is looked at:
+ * milliseconds. The mount table would not do: after a lazy unmount users may still have the disk open.
+ */
 const POLL_INTERVAL = 200;
 
 export async function startLibfuseSession(
@@ -22,7 +26,9 @@ export async function startLibfuseSession(
       `${mountpoint}: the libfuse transport needs a directory; leave out --transport libfuse`,
     );
   }
+  const before = fuseDescriptors();
   await mountLibfuse(new DiskFs(disk, fsOptions), options, onFailure);
+  const descriptor = fuseDescriptors().find((fd) => !before.includes(fd));
   const device = mountedAt(mountpoint)?.device ?? '';
 
   let finish: () => void = () => {};
@@ -30,10 +36,21 @@ export async function startLibfuseSession(
     finish = resolve;
   });
   const poll = setInterval(() => {
-    if (mountedAt(mountpoint)?.device === device) return;
+    if (descriptor !== undefined && fuseDescriptors().includes(descriptor)) return;
     clearInterval(poll);
     finish();
   }, POLL_INTERVAL);
   const unmount = (lazy: boolean): void => unmountKernel(mountpoint, lazy);
   return { device, ended, unmount, abort: () => abortConnection(device) };
+}
+
+/** The open descriptors of this process that are /dev/fuse. */
+function fuseDescriptors(): string[] {
+  return fs.readdirSync('/proc/self/fd').filter((fd) => {
+    try {
+      return fs.readlinkSync(`/proc/self/fd/${fd}`) === '/dev/fuse';
+    } catch {
+      return false; // The descriptor that listed them.
+    }
+  });
 }

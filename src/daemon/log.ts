@@ -3,12 +3,12 @@
  * call each, so that the lines of several threads do not mix.
  */
 import fs from 'node:fs';
+import { type ErrorRecord, toErrorRecord } from '../errors.js';
 import { printable } from '../printable.js';
 
 const STDERR = 2;
-/** A damaged cluster that is read again and again gets one line, not a full disk. */
-const MAX_REMEMBERED = 1000;
-const seen = new Set<string>();
+/** Different failures that get a line; a power of 2. */
+const MAX_REMEMBERED = 1024;
 
 export function log(message: string): void {
   const line = `${new Date().toISOString()} qcow2fs[${process.pid}]: ${printable(message)}\n`;
@@ -19,10 +19,40 @@ export function log(message: string): void {
   }
 }
 
-/** Logs each message once in this thread. */
-export function logOnce(message: string): void {
-  if (seen.has(message) || seen.size >= MAX_REMEMBERED) return;
-  seen.add(message);
-  log(message);
-  if (seen.size === MAX_REMEMBERED) log('too many different errors: further ones are not logged');
+/**
+ * Failures of requests, each message logged once by whichever thread meets it first: a damaged cluster that is read
+ * again and again gets one line, not a full disk. The threads share a table of the messages' hashes.
+ */
+export class FailureLog {
+  readonly #hashes: Int32Array;
+
+  constructor(memory: SharedArrayBuffer) {
+    this.#hashes = new Int32Array(memory);
+  }
+
+  static allocate(): SharedArrayBuffer {
+    return new SharedArrayBuffer(MAX_REMEMBERED * Int32Array.BYTES_PER_ELEMENT);
+  }
+
+  readonly add = (error: unknown): void => {
+    const { message }: ErrorRecord = toErrorRecord(error);
+    if (this.#isNew(hash(message))) log(message);
+  };
+
+  /** Open addressing; a full table means that enough has been said. */
+  #isNew(value: number): boolean {
+    for (let i = 0; i < MAX_REMEMBERED; i++) {
+      const before = Atomics.compareExchange(this.#hashes, (value + i) & (MAX_REMEMBERED - 1), 0, value);
+      if (before === 0) return true;
+      if (before === value) return false;
+    }
+    return false;
+  }
+}
+
+/** FNV-1a, never 0. */
+function hash(text: string): number {
+  let value = 0x811c_9dc5 | 0;
+  for (let i = 0; i < text.length; i++) value = Math.imul(value ^ text.charCodeAt(i), 0x0100_0193);
+  return value | 1;
 }

@@ -63,10 +63,17 @@ export function writeState(device: string, state: MountState): void {
   );
 }
 
-export function removeState(device: string): void {
-  for (const directory of directories(process.getuid!())) {
-    fs.rmSync(path.join(directory, fileName(device)), { force: true });
+/** Removes what process `pid` of the user wrote; a new mount may have the same device number already. */
+export function removeState(device: string, userId: number, pid: number): void {
+  if (readState(device, userId)?.pid !== pid) return;
+  for (const directory of directories(userId)) {
+    if (isOwn(directory, userId)) fs.rmSync(path.join(directory, fileName(device)), { force: true });
   }
+}
+
+/** As `removeState`, for the calling process. */
+export function removeOwnState(device: string): void {
+  removeState(device, process.getuid!(), process.pid);
 }
 
 /** The state of a user's mount; undefined when there is none that this process may read. */

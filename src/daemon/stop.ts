@@ -2,7 +2,7 @@
 import { hostReason } from '../errors.js';
 import { log } from './log.js';
 import type { Session } from './session.js';
-import { removeState } from './state.js';
+import { removeOwnState } from './state.js';
 
 /** How long users of a disk that is told to stop may finish what they do: milliseconds. */
 const GRACE = 5000;
@@ -61,7 +61,7 @@ export class StopOnSignal {
     this.#session.abort();
     this.#timer = setTimeout(() => {
       log(`${this.#image}: ended while the disk was in use`);
-      removeState(this.#session.device);
+      removeOwnState(this.#session.device);
       endProcess();
     }, ABORT_GRACE);
   }

@@ -3,6 +3,7 @@ import { Worker } from 'node:worker_threads';
 import { fromErrorRecord, Qcow2fsError } from '../errors.js';
 import type { DiskFsOptions } from '../fuse/disk-fs.js';
 import type { Layers } from '../qcow2/chain.js';
+import { FailureLog } from './log.js';
 import type { WorkerOrder, WorkerReport } from './worker.js';
 
 export class ThreadPool {
@@ -15,7 +16,8 @@ export class ThreadPool {
 
   /** Settles when every thread can serve. */
   async attach(layers: Layers, fsOptions: DiskFsOptions): Promise<void> {
-    await Promise.all(this.#threads.map((thread) => thread.attach({ type: 'attach', layers, fsOptions })));
+    const order: WorkerOrder = { type: 'attach', layers, fsOptions, failures: FailureLog.allocate() };
+    await Promise.all(this.#threads.map((thread) => thread.attach(order)));
   }
 
   /**

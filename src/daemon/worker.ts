@@ -8,11 +8,17 @@ import { DiskFs, type DiskFsOptions } from '../fuse/disk-fs.js';
 import { Dispatcher } from '../fuse/dispatch.js';
 import { serve } from '../fuse/serve.js';
 import { attachDisk, type Layers } from '../qcow2/chain.js';
-import { logOnce } from './log.js';
+import { FailureLog } from './log.js';
 
 /** What a thread is told: first what to serve, then on which descriptor of /dev/fuse. */
 export type WorkerOrder =
-  | { readonly type: 'attach'; readonly layers: Layers; readonly fsOptions: DiskFsOptions }
+  | {
+      readonly type: 'attach';
+      readonly layers: Layers;
+      readonly fsOptions: DiskFsOptions;
+      /** Of a `FailureLog`. */
+      readonly failures: SharedArrayBuffer;
+    }
   | { readonly type: 'serve'; readonly fd: number };
 
 export type WorkerReport =
@@ -26,7 +32,7 @@ async function obey(order: WorkerOrder): Promise<void> {
   switch (order.type) {
     case 'attach': {
       const diskFs = new DiskFs(await attachDisk(order.layers), order.fsOptions);
-      dispatcher = new Dispatcher(diskFs, (error) => logOnce(toErrorRecord(error).message));
+      dispatcher = new Dispatcher(diskFs, new FailureLog(order.failures).add);
       port.postMessage({ type: 'attached' } satisfies WorkerReport);
       return;
     }

@@ -192,6 +192,6 @@ export class Mapping {
     const index = Math.floor((at % tableCoverage) / clusterSize);
     const table = Math.floor(at / tableCoverage);
     this.#kind = RunKind.corrupt;
-    this.#problem = `L2 entry ${index} of table ${table}, guest offset ${hex(at)}: ${problem}`;
+    this.#problem = `L2 entry ${index} of table ${table}, guest offset ${hex(at - (at % clusterSize))}: ${problem}`;
   }
 }

@@ -29,7 +29,7 @@ function state(changes: Partial<MountState> = {}): MountState {
 
 describe('the state of a mount', () => {
   const userId = process.getuid!();
-  afterEach(() => removeState(DEVICE));
+  afterEach(() => removeState(DEVICE, userId, process.pid));
 
   it('is read as it was written, until it is removed', () => {
     expect(readState(DEVICE, userId)).to.equal(undefined);
@@ -37,9 +37,15 @@ describe('the state of a mount', () => {
     expect(readState(DEVICE, userId)).to.deep.equal(state());
     writeState(DEVICE, state({ size: 1024 }));
     expect(readState(DEVICE, userId)?.size).to.equal(1024);
-    removeState(DEVICE);
-    removeState(DEVICE);
+    removeState(DEVICE, userId, process.pid);
+    removeState(DEVICE, userId, process.pid);
     expect(readState(DEVICE, userId)).to.equal(undefined);
+  });
+
+  it('stays when it tells of another process', () => {
+    writeState(DEVICE, state());
+    removeState(DEVICE, userId, process.pid + 1);
+    expect(readState(DEVICE, userId)).to.deep.equal(state());
   });
 
   it('of another user is not read from this user', () => {

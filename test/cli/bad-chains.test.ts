@@ -1,0 +1,386 @@
+import fs from 'node:fs';
+import path from 'node:path';
+import { expect } from 'chai';
+import { mountOn, sha256, tool, useCleanUp } from '../mount/support.js';
+import { addExtension, EXTENSION, removeExtension } from '../support/damage.js';
+import { createImage, createRaw, imagePath, MiB, qemuImg } from '../support/images.js';
+import { useScratch } from '../support/scratch.js';
+import { describeRefusals, type Refusal } from './refusals.js';
+
+const SIZE = MiB;
+
+/** An image that names a backing file, whether or not there is one. */
+function overlay(
+  dir: string,
+  backing: string,
+  format: string | null = 'qcow2',
+  name = 'image.qcow2',
+): string {
+  fs.mkdirSync(path.dirname(path.join(dir, name)), { recursive: true });
+  const declared = ['-F', format ?? 'raw'];
+  qemuImg(dir, ['create', '-q', '-u', '-f', 'qcow2', '-b', backing, ...declared, name, String(SIZE)]);
+  const image = path.join(dir, name);
+  if (format === null) removeExtension(image, EXTENSION.backingFormat);
+  return image;
+}
+
+/** qemu-img will not write such a name or format: it is written over one of the same length. */
+function overlayWithFormat(dir: string, backing: string, format: string): string {
+  const image = overlay(dir, backing, null);
+  addExtension(image, EXTENSION.backingFormat, Buffer.from(format));
+  return image;
+}
+
+function base(dir: string, name: string): string {
+  return imagePath(createImage(dir, { name, size: SIZE }));
+}
+
+/** Beside, not below, the directory of the image. */
+function outside(dir: string): string {
+  const other = `${dir}-outside`;
+  fs.mkdirSync(other);
+  return other;
+}
+
+const longChain =
+  (depth: number) =>
+  (dir: string): string => {
+    base(dir, '0.qcow2');
+    const template = fs.readFileSync(overlay(dir, '000.qcow2', 'qcow2', 'template'));
+    const at = template.indexOf('000.qcow2');
+    for (let level = 1; level < depth; level++) {
+      // A name of fixed length, so that one image serves as the pattern of all.
+      template.write(`${String(level - 1).padStart(3, '0')}.qcow2`, at);
+      fs.writeFileSync(path.join(dir, `${String(level).padStart(3, '0')}.qcow2`), template);
+    }
+    fs.renameSync(path.join(dir, '0.qcow2'), path.join(dir, '000.qcow2'));
+    return path.join(dir, `${String(depth - 1).padStart(3, '0')}.qcow2`);
+  };
+
+const missing: readonly Refusal[] = [
+  {
+    title: 'a missing backing file, and tells who names it',
+    make: (dir) => overlay(dir, 'missing.qcow2'),
+    kind: 'named-file',
+    words: ['image.qcow2: ', 'backing file', 'missing.qcow2', 'no such file'],
+  },
+  {
+    title: 'a missing backing file of a backing file',
+    make: (dir) => {
+      overlay(dir, 'missing.qcow2', 'qcow2', 'middle.qcow2');
+      return overlay(dir, 'middle.qcow2');
+    },
+    kind: 'named-file',
+    words: ['middle.qcow2: ', 'missing.qcow2'],
+  },
+  {
+    title: 'a backing file that is a directory',
+    make: (dir) => overlay(dir, 'mnt', 'raw'),
+    kind: 'named-file',
+    words: ['backing file', 'mnt', 'directory'],
+  },
+  {
+    title: 'a backing file that is a FIFO, at once',
+    make: (dir) => {
+      tool('mkfifo', path.join(dir, 'fifo'));
+      return overlay(dir, 'fifo', 'raw');
+    },
+    kind: 'named-file',
+    words: ['fifo', 'FIFO'],
+  },
+  {
+    title: 'a backing file that is declared as qcow2 and is none',
+    make: (dir) => {
+      createRaw(dir, 'base.raw', SIZE, 1);
+      return overlay(dir, 'base.raw');
+    },
+    kind: 'format',
+    words: ['base.raw', 'not a qcow2 image'],
+  },
+  {
+    title: 'a missing data file',
+    make: (dir) => {
+      const image = createImage(dir, { size: SIZE, options: ['data_file=data.raw'] });
+      fs.rmSync(path.join(dir, 'data.raw'));
+      return imagePath(image);
+    },
+    kind: 'named-file',
+    words: ['image.qcow2: ', 'data file', 'data.raw', 'no such file'],
+  },
+  {
+    title: 'a missing data file of a backing file',
+    make: (dir) => {
+      createImage(dir, { name: 'base.qcow2', size: SIZE, options: ['data_file=data.raw'] });
+      fs.rmSync(path.join(dir, 'data.raw'));
+      return overlay(dir, 'base.qcow2');
+    },
+    kind: 'named-file',
+    words: ['base.qcow2: ', 'data file', 'data.raw'],
+  },
+];
+
+/** qemu-img makes no such image under its final name. */
+function onItself(dir: string, format: string): string {
+  const image = path.join(dir, 'image.qcow2');
+  fs.renameSync(overlay(dir, 'image.qcow2', format, 'other.qcow2'), image);
+  return image;
+}
+
+const recursive: readonly Refusal[] = [
+  {
+    title: 'an image that is its own backing file',
+    make: (dir) => onItself(dir, 'qcow2'),
+    kind: 'named-file',
+    words: ['image.qcow2', 'already part of the chain'],
+  },
+  {
+    title: 'two images on top of each other',
+    make: (dir) => {
+      overlay(dir, 'image.qcow2', 'qcow2', 'other.qcow2');
+      return overlay(dir, 'other.qcow2');
+    },
+    kind: 'named-file',
+    words: ['other.qcow2', 'already part of the chain'],
+  },
+  {
+    title: 'an image on top of itself by another name',
+    make: (dir) => {
+      const image = overlay(dir, 'link.qcow2');
+      fs.linkSync(image, path.join(dir, 'link.qcow2'));
+      return image;
+    },
+    kind: 'named-file',
+    words: ['link.qcow2', 'already part of the chain'],
+  },
+  {
+    title: 'an image that is its own backing file, read as raw',
+    make: (dir) => onItself(dir, 'raw'),
+    kind: 'named-file',
+    words: ['image.qcow2', 'already part of the chain'],
+  },
+  {
+    title: 'a chain of 300 images',
+    make: longChain(300),
+    kind: 'named-file',
+    words: ['299.qcow2', 'more than 256 files'],
+  },
+];
+
+const forbidden: readonly Refusal[] = [
+  {
+    title: 'a backing file elsewhere by absolute path, and names the option that allows it',
+    make: (dir) => overlay(dir, base(outside(dir), 'base.qcow2')),
+    kind: 'named-file',
+    words: ['-outside/base.qcow2', 'outside', '--allow-dir /'],
+  },
+  {
+    title: 'a backing file elsewhere by ..',
+    make: (dir) => {
+      base(outside(dir), 'base.qcow2');
+      return overlay(dir, `../${path.basename(dir)}-outside/base.qcow2`);
+    },
+    kind: 'named-file',
+    words: ['-outside/base.qcow2', '--allow-dir'],
+  },
+  {
+    title: 'a backing file elsewhere by a symbolic link',
+    make: (dir) => {
+      fs.symlinkSync(base(outside(dir), 'base.qcow2'), path.join(dir, 'link.qcow2'));
+      return overlay(dir, 'link.qcow2');
+    },
+    kind: 'named-file',
+    words: ['-outside/base.qcow2', '--allow-dir'],
+  },
+  {
+    title: 'a backing file elsewhere by a symbolic link to its directory',
+    make: (dir) => {
+      const other = outside(dir);
+      base(other, 'base.qcow2');
+      fs.symlinkSync(other, path.join(dir, 'sub'));
+      return overlay(dir, 'sub/base.qcow2');
+    },
+    kind: 'named-file',
+    words: ['-outside/base.qcow2', '--allow-dir'],
+  },
+  {
+    title: 'a backing file in a directory whose name only begins like the allowed one',
+    make: (dir) => ({
+      image: overlay(dir, base(outside(dir), 'base.qcow2')),
+      args: ['--allow-dir', `${dir}-out`, '--allow-dir', dir].slice(2),
+    }),
+    kind: 'named-file',
+    words: ['-outside/base.qcow2'],
+  },
+  {
+    title: 'a system file as raw backing file',
+    make: (dir) => overlay(dir, '/etc/passwd', 'raw'),
+    kind: 'named-file',
+    words: ['/etc/passwd', '--allow-dir /etc'],
+  },
+  {
+    title: 'a system file as data file',
+    make: (dir) => {
+      const image = imagePath(createImage(dir, { size: SIZE, options: ['data_file=data.raw'] }));
+      removeExtension(image, EXTENSION.dataFile);
+      addExtension(image, EXTENSION.dataFile, Buffer.from('/etc/passwd'));
+      return image;
+    },
+    kind: 'named-file',
+    words: ['data file', '/etc/passwd', '--allow-dir /etc'],
+  },
+  {
+    title: 'a system file named in a json: name',
+    make: (dir) =>
+      overlay(dir, 'json:{"driver":"raw","file":{"driver":"file","filename":"/etc/passwd"}}', 'raw'),
+    kind: 'named-file',
+    words: ['/etc/passwd', '--allow-dir /etc'],
+  },
+  {
+    title: 'an allowed directory that does not exist',
+    make: (dir) => ({ image: base(dir, 'image.qcow2'), args: ['--allow-dir', path.join(dir, 'missing')] }),
+    kind: 'usage',
+    words: ['--allow-dir', 'missing'],
+  },
+];
+
+const formats: readonly Refusal[] = [
+  {
+    title: 'a backing file of an undeclared format that looks like qcow2, with the way out',
+    make: (dir) => {
+      base(dir, 'base.qcow2');
+      return overlay(dir, 'base.qcow2', null);
+    },
+    kind: 'named-file',
+    words: ['image.qcow2', 'base.qcow2', 'does not declare', 'qemu-img rebase -u -F'],
+  },
+  {
+    title: 'a backing file of an undeclared format that looks like VMDK',
+    make: (dir) => {
+      fs.writeFileSync(path.join(dir, 'base'), Buffer.concat([Buffer.from('KDMV'), Buffer.alloc(SIZE)]));
+      return overlay(dir, 'base', null);
+    },
+    kind: 'named-file',
+    words: ['does not declare', 'VMDK'],
+  },
+  {
+    title: 'a backing file declared as vmdk',
+    make: (dir) => {
+      createRaw(dir, 'base.vmdk', SIZE, 1);
+      return overlayWithFormat(dir, 'base.vmdk', 'vmdk');
+    },
+    kind: 'unsupported',
+    words: ['base.vmdk', 'format vmdk', 'qcow2 and raw'],
+  },
+  ...['nbd://localhost:10809/disk', 'http://localhost/base.qcow2', 'rbd:pool/image', 'fat:/tmp'].map(
+    (name): Refusal => ({
+      title: `the backing name ${name}`,
+      make: (dir) => overlay(dir, name, 'raw'),
+      kind: 'named-file',
+      words: ['image.qcow2', name, 'local file'],
+    }),
+  ),
+  ...[
+    'json:',
+    'json:{',
+    'json:[]',
+    'json:null',
+    'json:{"driver":"raw"}',
+    'json:{"driver":"raw","file":"node0"}',
+    'json:{"driver":"raw","file":{"driver":"nbd","host":"localhost"}}',
+    'json:{"driver":"qcow2","file":{"driver":"file","filename":7}}',
+    'json:{"driver":"raw","offset":-512,"file.filename":"base.raw"}',
+    'json:{"__proto__":{"filename":"base.raw"}}',
+  ].map(
+    (name): Refusal => ({
+      title: `the backing name ${name}`,
+      make: (dir) => {
+        createRaw(dir, 'base.raw', SIZE, 1);
+        return overlay(dir, name, 'raw');
+      },
+      kind: 'named-file',
+      words: ['image.qcow2'],
+    }),
+  ),
+  {
+    title: 'a backing name that would write on the terminal',
+    make: (dir) => overlay(dir, 'evil\x1b]0;title\x07\x1b[2J.qcow2'),
+    kind: 'named-file',
+    words: ['evil', '.qcow2'],
+  },
+  {
+    title: 'a protocol name that would write on the terminal',
+    make: (dir) => overlay(dir, 'evil\x1b[2J://x', 'raw'),
+    kind: 'named-file',
+    words: ['evil'],
+  },
+  {
+    title: 'a backing format that would write on the terminal',
+    make: (dir) => {
+      createRaw(dir, 'base.raw', SIZE, 1);
+      return overlayWithFormat(dir, 'base.raw', 'evil\x1b[2J');
+    },
+    kind: 'unsupported',
+    words: ['evil'],
+  },
+];
+
+describeRefusals('chains with missing files', missing);
+describeRefusals('endless chains', recursive);
+describeRefusals('images that name files elsewhere', forbidden);
+describeRefusals('backing files of the wrong kind', formats);
+
+describe('qcow2fs mount and named files', () => {
+  const scratch = useScratch();
+  const defer = useCleanUp();
+
+  function chainTo(name: (other: string, dir: string) => string): {
+    image: string;
+    other: string;
+    raw: string;
+  } {
+    const dir = scratch.subdir();
+    const other = outside(dir);
+    const raw = createRaw(other, 'base.raw', SIZE, 4);
+    return { image: overlay(dir, name(other, dir), 'raw'), other, raw };
+  }
+
+  for (const [how, name] of [
+    ['absolute path', (other: string) => path.join(other, 'base.raw')],
+    ['..', (other: string) => `../${path.basename(other)}/base.raw`],
+    [
+      'symbolic link',
+      (other: string, dir: string) => {
+        fs.symlinkSync(path.join(other, 'base.raw'), path.join(dir, 'link'));
+        return 'link';
+      },
+    ],
+  ] as const) {
+    it(`accepts a file elsewhere by ${how} with --allow-dir`, () => {
+      const { image, other, raw } = chainTo(name);
+      const { disk } = mountOn(defer, image, scratch.subdir(), ['--allow-dir', other]);
+      expect(sha256(disk)).to.equal(sha256(raw));
+    });
+  }
+
+  it('accepts a file elsewhere with --allow-dir through a symbolic link to the directory', () => {
+    const { image, other, raw } = chainTo((dir) => path.join(dir, 'base.raw'));
+    const link = path.join(scratch.subdir(), 'link');
+    fs.symlinkSync(other, link);
+    const args = ['--allow-dir', '/var/empty-or-not/..', '--allow-dir', link].slice(2);
+    const { disk } = mountOn(defer, image, scratch.subdir(), args);
+    expect(sha256(disk)).to.equal(sha256(raw));
+  });
+
+  it('takes a backing file of an undeclared format as raw when it looks like nothing else', () => {
+    const dir = scratch.subdir();
+    const raw = createRaw(dir, 'base.raw', SIZE, 4);
+    const { disk } = mountOn(defer, overlay(dir, 'base.raw', null), scratch.subdir());
+    expect(sha256(disk)).to.equal(sha256(raw));
+  });
+
+  it('reads a chain of 256 files', () => {
+    const dir = scratch.subdir();
+    const { disk } = mountOn(defer, longChain(256)(dir), scratch.subdir());
+    expect(fs.readFileSync(disk).equals(Buffer.alloc(SIZE))).to.equal(true);
+  });
+});

@@ -1,0 +1,73 @@
+/** `qcow2fs list`. */
+
+import fs from 'node:fs';
+import path from 'node:path';
+import { expect } from 'chai';
+import { daemonOf, mountOn, useCleanUp } from '../mount/support.js';
+import { createImage, imagePath, MiB } from '../support/images.js';
+import { expectQcow2fs } from '../support/qcow2fs.js';
+import { useScratch } from '../support/scratch.js';
+
+describe('qcow2fs list', () => {
+  const scratch = useScratch();
+  const defer = useCleanUp();
+  const makeImage = (name = 'image.qcow2'): string =>
+    imagePath(createImage(scratch.subdir(), { name, size: 3 * MiB }));
+  const list = (): Record<string, unknown>[] => JSON.parse(expectQcow2fs(['list', '--json']));
+  const at = (place: string): Record<string, unknown> | undefined =>
+    list().find(({ mountpoint }) => mountpoint === place);
+
+  it('--json gives every mount with exactly these fields', () => {
+    const image = makeImage();
+    const { mountpoint, disk, log } = mountOn(defer, image, scratch.subdir(), ['--threads', '1']);
+    expect(at(mountpoint)).to.deep.equal({
+      image,
+      mountpoint,
+      disk,
+      size: 3 * MiB,
+      readOnly: true,
+      userId: 0,
+      pid: daemonOf(mountpoint),
+      state: 'mounted',
+      transport: 'kernel',
+      threads: 1,
+      log,
+    });
+  });
+
+  it('no longer shows what was unmounted', () => {
+    const { mountpoint } = mountOn(defer, makeImage(), scratch.subdir());
+    expect(at(mountpoint)).to.be.an('object');
+    expectQcow2fs(['umount', mountpoint]);
+    expect(at(mountpoint)).to.equal(undefined);
+  });
+
+  it('shows a line with disk, size, mode, process, state and image for people', () => {
+    const image = makeImage();
+    const { mountpoint, disk } = mountOn(defer, image, scratch.subdir());
+    const text = expectQcow2fs(['list']);
+    expect(text).to.match(/^DISK +SIZE +MODE +PID +STATE +IMAGE\n/);
+    const line = text.split('\n').find((candidate) => candidate.startsWith(disk));
+    expect(line?.split(/ {2,}/)).to.deep.equal([
+      disk,
+      '3 MiB',
+      'ro',
+      String(daemonOf(mountpoint)),
+      'mounted',
+      image,
+    ]);
+  });
+
+  it('does not let names write on the terminal', () => {
+    const image = makeImage('evil\x1b[31m\nname.qcow2');
+    const mountpoint = path.join(scratch.subdir(), 'm\x1b[2J\nnt');
+    fs.mkdirSync(mountpoint);
+    mountOn(defer, image, mountpoint);
+    const text = expectQcow2fs(['list']);
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: this is what must not reach a terminal
+    expect(text).to.not.match(/[\x00-\x09\x0b-\x1f\x7f-\x9f]/);
+    expect(text).to.contain('evil\\u001b[31m\\u000aname.qcow2');
+    expect(at(mountpoint)).to.include({ image, mountpoint });
+    expectQcow2fs(['umount', mountpoint]);
+  });
+});
