@@ -1,5 +1,6 @@
 /** Starts a daemon in the background and waits until its disk can be opened. */
 import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -48,16 +49,19 @@ function openLog(file: string): number {
 
 function waitForReport(child: ChildProcess, config: DaemonConfig): Promise<string> {
   return new Promise((resolve, reject) => {
+    let failure: Qcow2fsError | undefined;
     child.once('error', (error) => {
       reject(new Qcow2fsError('internal', `cannot start the daemon: ${hostReason(error)}`));
     });
     child.once('message', (report: DaemonReport) => {
       if (report.type === 'ready') resolve(report.disk);
-      else reject(fromErrorRecord(report.error));
+      else failure = fromErrorRecord(report.error);
     });
+    // A failed daemon is reported when it is gone.
     child.once('exit', (code, signal) => {
       const how = signal === null ? `with status ${code}` : `by ${signal}`;
-      reject(new Qcow2fsError('internal', `the daemon ended ${how} before it was ready; see ${config.log}`));
+      const unexplained = `the daemon ended ${how} before it was ready; see ${config.log}`;
+      reject(failure ?? new Qcow2fsError('internal', unexplained));
     });
     child.send(config);
   });
@@ -67,7 +71,9 @@ async function openOnce(disk: string, child: ChildProcess): Promise<void> {
   try {
     await (await fs.promises.open(disk, 'r')).close();
   } catch (error) {
+    const gone = once(child, 'exit');
     child.kill('SIGTERM');
+    await gone;
     throw new Qcow2fsError('mountpoint', `${disk}: mounted, but cannot be opened: ${hostReason(error)}`);
   }
 }
