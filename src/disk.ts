@@ -21,6 +21,15 @@ export interface Extent {
   readonly hostOffset: number | undefined;
 }
 
+/** Bounds a scan: what an image makes of its metadata must not keep anybody waiting. */
+export interface ScanBudget {
+  /** Runs of any layer that may still be looked at. */
+  steps: number;
+}
+
+/** Told of each extent in order; returning false ends the scan. */
+export type ExtentVisitor = (extent: Extent) => boolean;
+
 export interface Disk {
   /** Bytes; a multiple of 512. */
   readonly size: number;
@@ -36,10 +45,13 @@ export interface Disk {
   /** Makes the range read as zeros and gives its space back to the host where whole clusters allow. */
   discard(offset: number, length: number): void;
 
-  /** The extent at `offset` (`0 <= offset < size`), starting exactly there. */
-  extentAt(offset: number): Extent;
-  /** Bytes that hold data, as `extentAt` tells; an estimate for disks whose metadata is too large to visit. */
-  allocatedBytes(): number;
+  /**
+   * Visits the extents of `[offset, offset + length)`, which together cover exactly that range.
+   * @returns false when the visitor ended the scan or the budget was spent
+   */
+  scan(offset: number, length: number, visit: ExtentVisitor, budget: ScanBudget): boolean;
+  /** Bytes of the host that hold the disk, its backing files included. */
+  storedBytes(): number;
 
   /** Grows the disk to `size` bytes. */
   resize(size: number): void;
@@ -48,18 +60,16 @@ export interface Disk {
   close(): void;
 }
 
-/** Calls `visit` with each extent of `[offset, offset + length)`, in order. */
-export function forEachExtent(
-  disk: Disk,
-  offset: number,
-  length: number,
-  visit: (extent: Extent) => void,
-): void {
-  const end = offset + length;
-  for (let at = offset; at < end; ) {
-    const extent = disk.extentAt(at);
-    const clipped = Math.min(extent.length, end - at);
-    visit(clipped === extent.length ? extent : { ...extent, length: clipped });
-    at += clipped;
-  }
+/**
+ * Bytes that hold data, as `scan` tells; for disks whose metadata is too fragmented to visit within `maxSteps`, an
+ * estimate by the space that the host gives them.
+ */
+export function countAllocated(disk: Disk, maxSteps: number): number {
+  let bytes = 0;
+  const count = ({ data, length }: Extent): boolean => {
+    if (data) bytes += length;
+    return true;
+  };
+  if (disk.scan(0, disk.size, count, { steps: maxSteps })) return bytes;
+  return Math.min(disk.size, disk.storedBytes());
 }

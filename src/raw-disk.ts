@@ -2,7 +2,7 @@
  * A raw file at the end of a backing chain. Its size counts in whole sectors: what a last partial sector lacks reads
  * as zeros, as QEMU reads it.
  */
-import type { Extent } from './disk.js';
+import type { Extent, ExtentVisitor, ScanBudget } from './disk.js';
 import { ReadOnlyDisk } from './read-only-disk.js';
 import type { Storage } from './storage.js';
 
@@ -29,22 +29,31 @@ export class RawDisk extends ReadOnlyDisk {
     if (read < length) target.fill(0, targetOffset + read, targetOffset + length);
   }
 
-  extentAt(offset: number): Extent {
+  scan(offset: number, length: number, visit: ExtentVisitor, budget: ScanBudget): boolean {
+    const end = offset + length;
+    for (let at = offset; at < end; ) {
+      if (budget.steps-- <= 0) return false;
+      const extent = this.#extentAt(at, end - at);
+      if (!visit(extent)) return false;
+      at += extent.length;
+    }
+    return true;
+  }
+
+  storedBytes(): number {
+    return this.#storage.allocatedBytes();
+  }
+
+  #extentAt(offset: number, maxLength: number): Extent {
     const position = this.#start + offset;
     const hole = this.#storage.nextHole(position);
-    const isData = hole > position;
-    const end = isData ? hole : this.#storage.nextData(position);
+    const data = hole > position;
+    const end = data ? hole : this.#storage.nextData(position);
     // The file may end within a sector: the whole sector counts as what its beginning is.
     const reached = Math.ceil((end - this.#start) / SECTOR_SIZE) * SECTOR_SIZE;
-    const length = (reached > offset ? Math.min(reached, this.size) : this.size) - offset;
-    return {
-      offset,
-      length,
-      data: isData,
-      depth: 0,
-      compressed: false,
-      hostOffset: isData ? position : undefined,
-    };
+    const length = Math.min(reached > offset ? reached - offset : maxLength, maxLength);
+    const hostOffset = data ? position : undefined;
+    return { offset, length, data, depth: 0, compressed: false, hostOffset };
   }
 
   close(): void {

@@ -1,5 +1,5 @@
 /** The writing half of `Disk` for disks that cannot be written. */
-import { type Disk, type Extent, forEachExtent } from './disk.js';
+import type { Disk, ExtentVisitor, ScanBudget } from './disk.js';
 import { Qcow2fsError } from './errors.js';
 
 export abstract class ReadOnlyDisk implements Disk {
@@ -7,16 +7,9 @@ export abstract class ReadOnlyDisk implements Disk {
   abstract readonly size: number;
 
   abstract read(target: Buffer, targetOffset: number, length: number, offset: number): void;
-  abstract extentAt(offset: number): Extent;
+  abstract scan(offset: number, length: number, visit: ExtentVisitor, budget: ScanBudget): boolean;
+  abstract storedBytes(): number;
   abstract close(): void;
-
-  allocatedBytes(): number {
-    let bytes = 0;
-    forEachExtent(this, 0, this.size, (extent) => {
-      if (extent.data) bytes += extent.length;
-    });
-    return bytes;
-  }
 
   write(): never {
     throw refusal();

@@ -3,7 +3,7 @@
  * process of its own in the background, or in the command itself with --foreground.
  */
 import path from 'node:path';
-import type { Disk } from '../disk.js';
+import { countAllocated, type Disk } from '../disk.js';
 import { toErrorRecord } from '../errors.js';
 import type { DiskFsOptions } from '../fuse/disk-fs.js';
 import { attachDisk, type Layers, openLayers } from '../qcow2/chain.js';
@@ -11,11 +11,14 @@ import type { DaemonConfig } from './config.js';
 import { startKernelSession } from './kernel-session.js';
 import { startLibfuseSession } from './libfuse-session.js';
 import { FailureLog, log } from './log.js';
-import { checkMountpoint } from './mountpoint.js';
+import { claimMountpoint } from './mountpoint.js';
 import type { Session, SessionOptions } from './session.js';
 import { type MountState, processStartTime, removeOwnState, writeState } from './state.js';
 import { endProcess, StopOnSignal } from './stop.js';
 import { ThreadPool } from './thread-pool.js';
+
+/** Runs that are looked at to tell how much of the disk holds data: half a second at most. */
+const MAX_COUNT_STEPS = 500_000;
 
 /**
  * @param onReady called once, with the path of the disk, when it can be opened
@@ -24,18 +27,23 @@ import { ThreadPool } from './thread-pool.js';
  * down later, the process ends, after a line in the log.
  */
 export async function runDaemon(config: DaemonConfig, onReady: (disk: string) => void): Promise<void> {
-  const { singleFile } = checkMountpoint(config.mountpoint);
+  const mountpoint = claimMountpoint(config.mountpoint);
   const threads = new ThreadPool(config.transport === 'kernel' ? config.threads : 0);
   let disk: Disk | undefined;
+  let stop: StopOnSignal | undefined;
   try {
     const layers = openLayers(config.image, config);
     disk = await attachDisk(layers);
-    const session = await startSession(config, layers, disk, singleFile, threads);
-    await serve(config, session, disk.size, singleFile, onReady);
+    stop = new StopOnSignal(config.image);
+    const session = await startSession(config, layers, disk, mountpoint.singleFile, threads);
+    stop.mounted(session);
+    mountpoint.release();
+    await serve(config, session, disk.size, mountpoint.singleFile, onReady);
   } catch (error) {
     threads.terminate();
     throw error;
   } finally {
+    stop?.dispose();
     disk?.close();
   }
 }
@@ -49,16 +57,27 @@ function startSession(
 ): Promise<Session> {
   const { mountpoint, allowOther } = config;
   const options: SessionOptions = { mountpoint, singleFile, source: config.image, allowOther };
+  const { file } = layers[0];
   const fsOptions: DiskFsOptions = {
     name: singleFile ? undefined : config.name,
     uid: process.getuid!(),
-    gid: process.getgid!(),
-    mode: layers[0].file.mode,
-    mtimeMs: layers[0].file.mtimeMs,
+    gid: file.gid,
+    mode: grantedMode(layers),
+    mtimeMs: file.mtimeMs,
+    blocks: Math.ceil(countAllocated(disk, MAX_COUNT_STEPS) / 512),
   };
   if (config.transport === 'kernel') return startKernelSession(threads, layers, fsOptions, options);
   const failures = new FailureLog(FailureLog.allocate());
   return startLibfuseSession(disk, fsOptions, options, failures.add);
+}
+
+/** What every file that holds a part of the disk grants, so that the disk shows nobody what its files would not. */
+function grantedMode(layers: Layers): number {
+  const files = layers.flatMap((layer) =>
+    layer.kind === 'qcow2' && layer.dataFile !== undefined ? [layer.file, layer.dataFile] : [layer.file],
+  );
+  const sameGroup = files.every(({ gid }) => gid === files[0]!.gid);
+  return files.reduce((mode, file) => mode & file.mode, sameGroup ? 0o777 : 0o707);
 }
 
 async function serve(
@@ -70,7 +89,6 @@ async function serve(
 ): Promise<void> {
   const { image, mountpoint, transport, threads, log: logFile, name } = config;
   const disk = singleFile ? mountpoint : path.join(mountpoint, name);
-  const stop = new StopOnSignal(session, image);
   try {
     keepState(session.device, { image, mountpoint, disk, size, transport, threads, log: logFile });
     log(`${image}: mounted on ${disk}`);
@@ -83,7 +101,6 @@ async function serve(
     removeOwnState(session.device);
     endProcess();
   } finally {
-    stop.dispose();
     removeOwnState(session.device);
   }
 }

@@ -2,8 +2,6 @@
 import { toErrorRecord } from '../errors.js';
 import type { DaemonConfig, DaemonReport } from './config.js';
 import { runDaemon } from './daemon.js';
-import { log } from './log.js';
-import { endProcess } from './stop.js';
 
 let reported = false;
 
@@ -34,8 +32,4 @@ process.once('message', async (config: DaemonConfig) => {
     if (!reported) await report({ type: 'failed', error: record });
     process.exit(1);
   }
-});
-process.on('uncaughtException', (error) => {
-  log(`internal error: ${error.stack ?? error.message}`);
-  endProcess();
 });

@@ -22,6 +22,8 @@ export interface MountState {
   readonly log: string | undefined;
 }
 
+const MAX_STATE_BYTES = 64 * 1024;
+
 function fileName(device: string): string {
   return `${device.replace(':', '-')}.json`;
 }
@@ -63,6 +65,34 @@ export function writeState(device: string, state: MountState): void {
   );
 }
 
+/** Root reads what other users wrote here, so the file may be anything: a link, a FIFO, nonsense. */
+function readStateFile(file: string, userId: number): MountState | undefined {
+  const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = fs.constants;
+  let fd: number | undefined;
+  try {
+    fd = fs.openSync(file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+    const stat = fs.fstatSync(fd);
+    if (!stat.isFile() || stat.uid !== userId || stat.size > MAX_STATE_BYTES) return undefined;
+    const state: unknown = JSON.parse(fs.readFileSync(fd, 'utf8'));
+    return isMountState(state) ? state : undefined;
+  } catch {
+    return undefined;
+  } finally {
+    if (fd !== undefined) fs.closeSync(fd);
+  }
+}
+
+function isMountState(value: unknown): value is MountState {
+  if (typeof value !== 'object' || value === null) return false;
+  const { pid, startTime, image, mountpoint, disk, size, transport, threads, log } =
+    value as Partial<MountState>;
+  return (
+    [image, mountpoint, disk, startTime, transport].every((text) => typeof text === 'string') &&
+    [pid, size, threads].every((number) => Number.isSafeInteger(number) && number! >= 0) &&
+    (log === undefined || typeof log === 'string')
+  );
+}
+
 /** Removes what process `pid` of the user wrote; a new mount may have the same device number already. */
 export function removeState(device: string, userId: number, pid: number): void {
   if (readState(device, userId)?.pid !== pid) return;
@@ -80,11 +110,8 @@ export function removeOwnState(device: string): void {
 export function readState(device: string, userId: number): MountState | undefined {
   for (const directory of directories(userId)) {
     if (!isOwn(directory, userId)) continue;
-    try {
-      return JSON.parse(fs.readFileSync(path.join(directory, fileName(device)), 'utf8')) as MountState;
-    } catch {
-      // The next directory may have it.
-    }
+    const state = readStateFile(path.join(directory, fileName(device)), userId);
+    if (state !== undefined) return state;
   }
   return undefined;
 }

@@ -15,55 +15,79 @@ const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const;
  * few seconds to finish, then their requests fail. A second signal ends the wait.
  */
 export class StopOnSignal {
-  readonly #session: Session;
   readonly #image: string;
-  readonly #handler = (signal: NodeJS.Signals): void => this.#stop(signal);
+  readonly #onSignal = (signal: NodeJS.Signals): void => this.#stop(signal);
+  readonly #onException = (error: Error): void => this.#crash(error);
+  #session: Session | undefined;
   #timer: NodeJS.Timeout | undefined;
-  #stopping = false;
+  /** The first signal that came. */
+  #signal: NodeJS.Signals | undefined;
 
-  constructor(session: Session, image: string) {
-    this.#session = session;
+  /** From here on a signal no longer simply ends the process: it is about to mount. */
+  constructor(image: string) {
     this.#image = image;
-    for (const signal of SIGNALS) process.on(signal, this.#handler);
+    for (const signal of SIGNALS) process.on(signal, this.#onSignal);
+    process.on('uncaughtException', this.#onException);
+  }
+
+  /** The file system is mounted; a signal that came meanwhile counts now. */
+  mounted(session: Session): void {
+    this.#session = session;
+    if (this.#signal !== undefined) this.#unmount(session, this.#signal);
   }
 
   dispose(): void {
     clearTimeout(this.#timer);
-    for (const signal of SIGNALS) process.off(signal, this.#handler);
+    for (const signal of SIGNALS) process.off(signal, this.#onSignal);
+    process.off('uncaughtException', this.#onException);
   }
 
   #stop(signal: NodeJS.Signals): void {
-    if (this.#stopping) {
-      this.#abort();
-      return;
-    }
-    this.#stopping = true;
+    const isFirst = this.#signal === undefined;
+    this.#signal ??= signal;
+    if (this.#session === undefined) return;
+    if (isFirst) this.#unmount(this.#session, signal);
+    else this.#abort(this.#session);
+  }
+
+  #unmount(session: Session, signal: NodeJS.Signals): void {
     try {
-      this.#session.unmount(false);
+      session.unmount(false);
     } catch {
       log(`${this.#image}: ${signal}: the disk is in use; its users have ${GRACE / 1000} s to finish`);
-      this.#detach();
-      this.#timer = setTimeout(() => this.#abort(), GRACE);
+      this.#detach(session);
+      this.#timer = setTimeout(() => this.#abort(session), GRACE);
     }
   }
 
-  #detach(): void {
+  #detach(session: Session): void {
     try {
-      this.#session.unmount(true);
+      session.unmount(true);
     } catch (error) {
       log(`${this.#image}: ${hostReason(error)}`);
     }
   }
 
   /** Ends the service; when that does not wake its threads, the process goes. */
-  #abort(): void {
+  #abort(session: Session): void {
     clearTimeout(this.#timer);
-    this.#session.abort();
+    session.abort();
     this.#timer = setTimeout(() => {
       log(`${this.#image}: ended while the disk was in use`);
-      removeOwnState(this.#session.device);
+      removeOwnState(session.device);
       endProcess();
     }, ABORT_GRACE);
+  }
+
+  /** A bug: nothing of the mount may outlive it. */
+  #crash(error: Error): void {
+    log(`${this.#image}: internal error: ${error.stack ?? error.message}`);
+    if (this.#session !== undefined) {
+      this.#detach(this.#session);
+      this.#session.abort();
+      removeOwnState(this.#session.device);
+    }
+    endProcess();
   }
 }
 

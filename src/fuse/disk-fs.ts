@@ -2,23 +2,25 @@
  * The file system that a mount shows: a directory with the disk as its one file, or the disk itself as the root.
  * Knows nothing of wires; both transports ask it.
  */
-import type { Disk } from '../disk.js';
+import type { Disk, Extent } from '../disk.js';
 import { S_IFDIR, S_IFREG } from './protocol.js';
 
 export const ROOT_INODE = 1;
 const FILE_INODE = 2;
-/** Extents that one seek visits at most: beyond that it gives a safe answer instead of a precise one. */
-const MAX_VISITED_EXTENTS = 1_000_000;
+/** Runs that one seek looks at: beyond that it gives a safe answer instead of a precise one. */
+const MAX_SEEK_STEPS = 500_000;
 
 export interface DiskFsOptions {
   /** The file's name in the directory; undefined when the mountpoint is the file itself. */
   readonly name: string | undefined;
   readonly uid: number;
   readonly gid: number;
-  /** Permission bits of the image file: the disk's follow them. */
+  /** Permission bits that all files of the image grant: the disk's follow them. */
   readonly mode: number;
   /** Milliseconds since 1970. */
   readonly mtimeMs: number;
+  /** Units of 512 bytes that hold data, as `du` shows them. */
+  readonly blocks: number;
 }
 
 export interface Attributes {
@@ -44,7 +46,6 @@ export class DiskFs {
   /** The inode of the disk. */
   readonly diskInode: number;
   readonly #options: DiskFsOptions;
-  #blocks: number | undefined;
 
   constructor(disk: Disk, options: DiskFsOptions) {
     this.disk = disk;
@@ -63,32 +64,13 @@ export class DiskFs {
 
   /** @returns undefined for an inode that does not exist */
   attributes(inode: number): Attributes | undefined {
-    const { uid, gid, mtimeMs } = this.#options;
+    const { uid, gid, mtimeMs, blocks } = this.#options;
+    const common = { inode, uid, gid, mtimeMs };
     if (this.isDisk(inode)) {
-      const { size } = this.disk;
-      const permissions = this.#permissions();
-      return {
-        inode,
-        size,
-        blocks: this.#countBlocks(),
-        mode: S_IFREG | permissions,
-        links: 1,
-        uid,
-        gid,
-        mtimeMs,
-      };
+      return { ...common, size: this.disk.size, blocks, mode: S_IFREG | this.#permissions(), links: 1 };
     }
     if (inode !== ROOT_INODE) return undefined;
-    return {
-      inode,
-      size: 0,
-      blocks: 0,
-      mode: S_IFDIR | this.#directoryPermissions(),
-      links: 2,
-      uid,
-      gid,
-      mtimeMs,
-    };
+    return { ...common, size: 0, blocks: 0, mode: S_IFDIR | this.#directoryPermissions(), links: 2 };
   }
 
   /** Entries of the root directory; undefined for anything else. */
@@ -109,15 +91,18 @@ export class DiskFs {
   seek(offset: number, wanted: 'data' | 'hole'): number | undefined {
     const { disk } = this;
     if (offset < 0 || offset >= disk.size) return undefined;
-    let at = offset;
-    for (let visited = 0; at < disk.size; visited++) {
-      const extent = disk.extentAt(at);
-      if (extent.data === (wanted === 'data')) return at;
-      // Always right: calling a hole data, and finding no hole before the end.
-      if (visited === MAX_VISITED_EXTENTS) return wanted === 'data' ? at : disk.size;
-      at += extent.length;
-    }
-    return wanted === 'hole' ? disk.size : undefined;
+    let reached = offset;
+    let found: number | undefined;
+    const look = (extent: Extent): boolean => {
+      reached = extent.offset;
+      if (extent.data === (wanted === 'data')) found = extent.offset;
+      return found === undefined;
+    };
+    const complete = disk.scan(offset, disk.size - offset, look, { steps: MAX_SEEK_STEPS });
+    if (found !== undefined) return found;
+    if (complete) return wanted === 'hole' ? disk.size : undefined;
+    // Always right: calling a hole data, and finding no hole before the end.
+    return wanted === 'data' ? reached : disk.size;
   }
 
   /**
@@ -132,10 +117,5 @@ export class DiskFs {
   #directoryPermissions(): number {
     const read = this.#permissions() & 0o444;
     return 0o500 | read | (read >> 2);
-  }
-
-  #countBlocks(): number {
-    this.#blocks ??= Math.ceil(this.disk.allocatedBytes() / 512);
-    return this.#blocks;
   }
 }

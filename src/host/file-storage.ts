@@ -21,10 +21,13 @@ export interface OpenFile {
   /** Identify the file, whatever its name: two names of one file have the same pair. */
   readonly device: bigint;
   readonly inode: bigint;
-  /** Permission bits and modification time in milliseconds, for the mounted file's own attributes. */
+  /** Group, permission bits and modification time in milliseconds, for the mounted file's own attributes. */
+  readonly gid: number;
   readonly mode: number;
   readonly mtimeMs: number;
 }
+
+type OpenFailure = 'host-io' | 'named-file';
 
 /**
  * Opens a file or block device read-only without touching its access time where the kernel allows that
@@ -32,20 +35,18 @@ export interface OpenFile {
  *
  * @throws Qcow2fsError of the given kind
  */
-export function openReadOnly(path: string, kind: 'host-io' | 'named-file' = 'host-io'): OpenFile {
+export function openReadOnly(path: string, kind: OpenFailure = 'host-io'): OpenFile {
   const fd = openWithoutAtime(path, kind);
   try {
     const stat = fs.fstatSync(fd, { bigint: true });
-    if (!stat.isFile() && !stat.isBlockDevice()) {
-      const what = stat.isDirectory() ? 'a directory' : stat.isFIFO() ? 'a FIFO' : 'no file';
-      throw new Qcow2fsError(kind, `${path}: is ${what}; a regular file or a block device is needed`);
-    }
+    refuseOddFile(stat, path, kind);
     return {
       fd,
       path,
       blockDevice: stat.isBlockDevice(),
       device: stat.dev,
       inode: stat.ino,
+      gid: Number(stat.gid),
       mode: Number(stat.mode) & 0o7777,
       mtimeMs: Number(stat.mtimeMs),
     };
@@ -55,7 +56,14 @@ export function openReadOnly(path: string, kind: 'host-io' | 'named-file' = 'hos
   }
 }
 
-function openWithoutAtime(path: string, kind: 'host-io' | 'named-file'): number {
+/** @throws Qcow2fsError of the given kind for anything but a regular file or a block device */
+export function refuseOddFile(stat: fs.StatsBase<number | bigint>, path: string, kind: OpenFailure): void {
+  if (stat.isFile() || stat.isBlockDevice()) return;
+  const what = stat.isDirectory() ? 'a directory' : stat.isFIFO() ? 'a FIFO' : 'no file';
+  throw new Qcow2fsError(kind, `${path}: is ${what}; a regular file or a block device is needed`);
+}
+
+function openWithoutAtime(path: string, kind: OpenFailure): number {
   const { O_RDONLY, O_NONBLOCK, O_NOATIME = 0 } = fs.constants;
   const flags = O_RDONLY | O_NONBLOCK;
   try {

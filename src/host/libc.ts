@@ -100,6 +100,14 @@ export function unmount(target: string, flags: number): void {
     throw systemError('umount2');
 }
 
+const LOCK_EX = 2;
+const LOCK_NB = 4;
+
+/** Takes an exclusive flock(2), which ends with the descriptor. @returns false when another process holds one */
+export function tryLock(fd: number): boolean {
+  return foreign('int flock(int fd, int operation)')(fd, LOCK_EX | LOCK_NB) === 0;
+}
+
 const AF_UNIX = 1;
 const SOCK_STREAM = 1;
 const SOCK_CLOEXEC = 0o2000000;

@@ -10,7 +10,7 @@ import { Qcow2fsError } from '../errors.js';
 import { FileStorage, type OpenFile, openReadOnly } from '../host/file-storage.js';
 import { RawDisk } from '../raw-disk.js';
 import { hasFeature, Incompatible } from './format/header.js';
-import { MAX_CHAIN_DEPTH } from './format/limits.js';
+import { MAX_CHAIN_DEPTH, MAX_CHAIN_L1_BYTES } from './format/limits.js';
 import { identifyFormat, MAGIC_BYTES } from './format/magic.js';
 import { type Geometry, geometryOf } from './geometry.js';
 import { diskTable, type Image, readImage, readL1, readUpTo } from './image.js';
@@ -100,6 +100,7 @@ class ChainOpener {
   readonly #open: OpenFile[] = [];
   readonly #layers: PendingLayer[] = [];
   #encrypted = false;
+  #l1Bytes = 0;
 
   constructor(path: string, options: OpenOptions) {
     this.#options = options;
@@ -137,6 +138,14 @@ class ChainOpener {
     return file;
   }
 
+  /** A chain that comes back to one of its files would never end. */
+  #keepNew(file: OpenFile, role: string, namedBy: string): OpenFile {
+    const isKnown = this.#open.some((other) => sameFile(other, file));
+    this.#keep(file);
+    if (!isKnown) return file;
+    throw new Qcow2fsError('named-file', `${namedBy}: its ${role} ${file.path} is already part of the chain`);
+  }
+
   #finish(): Layers {
     const cacheBytes = Math.max(MIN_L2_CACHE_BYTES, Math.floor(L2_CACHE_BYTES / this.#layers.length));
     const layers = this.#layers.map((layer) => {
@@ -149,14 +158,11 @@ class ChainOpener {
 
   /** @returns the image when it may have a backing file of its own, undefined for raw files */
   #addBacking({ name, declared }: Backing, namedBy: string): Image | undefined {
-    const file = this.#keep(this.#named.open(name.filename, 'backing file', namedBy));
-    const twin = this.#open.find((other) => other !== file && sameFile(other, file));
-    if (twin !== undefined) {
-      throw new Qcow2fsError(
-        'named-file',
-        `${namedBy}: its backing file ${file.path} is already part of the chain`,
-      );
-    }
+    const file = this.#keepNew(
+      this.#named.open(name.filename, 'backing file', namedBy),
+      'backing file',
+      namedBy,
+    );
     if (formatOf(file, declared, namedBy) === 'raw') {
       this.#addRaw(file, name);
       return undefined;
@@ -183,6 +189,11 @@ class ChainOpener {
     const encryption = unlockImage(image, this.#options.secret);
     this.#encrypted ||= encryption !== undefined;
     const l1 = readL1(image, table);
+    this.#l1Bytes += l1.byteLength;
+    if (this.#l1Bytes > MAX_CHAIN_L1_BYTES) {
+      const what = `the L1 tables of the backing chain take more than ${MAX_CHAIN_L1_BYTES} bytes`;
+      throw new Qcow2fsError('format', `${file.path}: ${what}`);
+    }
     const geometry: Geometry = geometryOf(image.header);
     debug('%s: qcow2, disk of %d bytes, clusters of %d', file.path, table.size, geometry.clusterSize);
     this.#layers.push({
@@ -208,8 +219,15 @@ class ChainOpener {
         `${storage.path}: its data lies in another file, but it does not name it`,
       );
     }
-    const { filename } = parseImageName(extensions.dataFile, storage.path);
-    return this.#keep(this.#named.open(filename, 'data file', storage.path));
+    const name = parseImageName(extensions.dataFile, storage.path);
+    if ((name.format ?? 'raw') !== 'raw' || isPart(name)) {
+      throw new Qcow2fsError('named-file', `${storage.path}: its data file must be a whole raw file`);
+    }
+    return this.#keepNew(
+      this.#named.open(name.filename, 'data file', storage.path),
+      'data file',
+      storage.path,
+    );
   }
 }
 
@@ -225,7 +243,17 @@ function backingOf(image: Image, said: ImageName['backing']): Backing | undefine
   const { backingFile, backingFormat } = image.extensions;
   if (backingFile === undefined) return undefined;
   const name = parseImageName(backingFile, image.storage.path);
-  return { name, declared: name.format ?? backingFormat };
+  // QEMU lets the image's own declaration win over the name's.
+  const declared = backingFormat ?? name.format;
+  if (declared !== 'raw' && isPart(name)) {
+    const what = `gives an offset or a size to its backing file of format ${declared}`;
+    throw new Qcow2fsError('named-file', `${image.storage.path}: ${what}; only raw files have parts`);
+  }
+  return { name, declared };
+}
+
+function isPart({ start, length }: ImageName): boolean {
+  return start !== 0 || length !== undefined;
 }
 
 function sameFile(a: OpenFile, b: OpenFile): boolean {

@@ -1,6 +1,6 @@
 /** Compressed clusters: reads, inflates and keeps the latest ones, because a cluster is read in many small pieces. */
 import zlib from 'node:zlib';
-import { Qcow2fsError } from '../errors.js';
+import { errnoName, Qcow2fsError } from '../errors.js';
 import type { Storage } from '../storage.js';
 import type { Header } from './format/header.js';
 import { hex } from './format/units.js';
@@ -10,6 +10,8 @@ import { inflateZstd } from './zstd.js';
 /** Bytes of inflated clusters that one thread keeps of one image; at least one cluster. */
 const CACHE_BYTES = 2 * 1024 * 1024;
 const MAX_CACHED = 16;
+/** Clusters that a stream may inflate to before it passes for a bomb. */
+const MAX_EXCESS = 16;
 
 interface CachedCluster {
   /** Host offset of the compressed data; -1 for none. */
@@ -72,15 +74,26 @@ export class CompressedClusters {
  */
 function inflateZlib(source: Buffer, target: Buffer): boolean {
   try {
-    const content = zlib.inflateRawSync(source, {
-      chunkSize: Math.max(64, target.length),
-      maxOutputLength: target.length,
-      finishFlush: zlib.constants.Z_SYNC_FLUSH,
-    });
-    if (content.length !== target.length) return false;
-    content.copy(target);
-    return true;
+    return inflateRaw(source, target.length).copy(target) === target.length;
+  } catch (error) {
+    return errnoName(error) === 'ERR_BUFFER_TOO_LARGE' && inflateTooMuch(source, target);
+  }
+}
+
+/** Streams that give more than a cluster are nobody's, but QEMU takes the first cluster of them. */
+function inflateTooMuch(source: Buffer, target: Buffer): boolean {
+  try {
+    return inflateRaw(source, MAX_EXCESS * target.length).copy(target) === target.length;
   } catch {
     return false;
   }
+}
+
+function inflateRaw(source: Buffer, maxOutputLength: number): Buffer {
+  const { Z_SYNC_FLUSH } = zlib.constants;
+  return zlib.inflateRawSync(source, {
+    chunkSize: maxOutputLength,
+    maxOutputLength,
+    finishFlush: Z_SYNC_FLUSH,
+  });
 }

@@ -59,6 +59,7 @@ type Options = { readonly [key: string]: unknown };
 
 /** @param namedBy the file that holds the name, for messages */
 export function parseImageName(name: string, namedBy: string): ImageName {
+  if (name.includes('\ufffd')) throw refuse(namedBy, 'it names a file by bytes that are not UTF-8');
   if (name.startsWith('json:')) return fromOptions(parseJson(name, namedBy), namedBy);
   const protocol = /^([^:/]*):/.exec(name)?.[1];
   if (protocol !== undefined && protocol !== 'file') {

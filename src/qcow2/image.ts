@@ -6,7 +6,10 @@ import { refuseUnknownFeatures } from './format/features.js';
 import { bytesPerL1Entry, HEADER_BYTES, type Header, parseHeader } from './format/header.js';
 import { MAX_LUKS_HEADER_BYTES } from './format/limits.js';
 import { checkSnapshotTable, findSnapshot, readSnapshots, type Snapshot } from './format/snapshots.js';
-import { hex } from './format/units.js';
+import { hex, swapWords } from './format/units.js';
+
+/** Snapshots that a message names. */
+const MAX_LISTED = 10;
 
 export interface Image {
   readonly storage: Storage;
@@ -48,8 +51,12 @@ export function diskTable(image: Image, wanted: string | undefined): DiskTable {
   if (wanted === undefined) return header;
   const snapshot = findSnapshot(snapshots, wanted);
   if (snapshot === undefined) {
-    const known = snapshots.map(({ id, name }) => (name === '' ? id : `${id} (${name})`)).join(', ');
-    const hint = known === '' ? 'the image has none' : `it has ${known}`;
+    const known = snapshots
+      .slice(0, MAX_LISTED)
+      .map(({ id, name }) => (name === '' ? id : `${id} (${name})`))
+      .join(', ');
+    const more = snapshots.length > MAX_LISTED ? ` and ${snapshots.length - MAX_LISTED} more` : '';
+    const hint = known === '' ? 'the image has none' : `it has ${known}${more}`;
     throw new Qcow2fsError(
       'snapshot',
       `${storage.path}: no snapshot has the ID or name "${wanted}"; ${hint}`,
@@ -60,19 +67,21 @@ export function diskTable(image: Image, wanted: string | undefined): DiskTable {
 }
 
 /**
- * The part of the L1 table that maps the disk, as it is on disk.
+ * The part of the L1 table that maps the disk, as the threads share it: pairs of u32 in the machine's byte order.
  * @throws Qcow2fsError `format` when it lies outside the file
  */
-export function readL1(image: Image, table: DiskTable): Buffer {
+export function readL1(image: Image, table: DiskTable): SharedArrayBuffer {
   const length = l1EntriesFor(image.header, table.size) * 8;
-  const bytes = readUpTo(image.storage, table.l1TableOffset, length);
-  if (bytes.length < length) {
+  const l1 = new SharedArrayBuffer(length);
+  const bytes = Buffer.from(l1);
+  if (image.storage.read(bytes, 0, length, table.l1TableOffset) < length) {
     throw new Qcow2fsError(
       'format',
       `${image.storage.path}: the L1 table at ${hex(table.l1TableOffset)} lies outside the file; it is truncated or damaged`,
     );
   }
-  return bytes;
+  swapWords(bytes);
+  return l1;
 }
 
 function l1EntriesFor(header: Header, size: number): number {

@@ -10,8 +10,8 @@ import { allocateMetadata } from './metadata.js';
 import { type Allocation, Qcow2Disk } from './qcow2-disk.js';
 import { readLuksHeader } from './unlock.js';
 
-/** Larger L2 tables are not read: what they map then stays unknown. */
-const MAX_L2_BYTES = 1024 * 1024 * 1024;
+/** Runs that are looked at; what a more fragmented image holds stays unknown. */
+const MAX_RUNS = 2_000_000;
 const L2_CACHE_BYTES = 1024 * 1024;
 
 /** All sizes are bytes; null where the image has no such thing. */
@@ -50,7 +50,7 @@ export interface ImageInfo {
     readonly vmStateSize: number;
   }[];
   readonly bitmaps: readonly Bitmap[];
-  /** Guest bytes by how this image alone stores them; null when its tables are too large to read them all. */
+  /** Guest bytes by how this image alone stores them; null when it is too fragmented to tell. */
   readonly allocation: Allocation | null;
 }
 
@@ -162,5 +162,5 @@ function allocationOf(image: Image): Allocation | null {
     undefined,
     undefined,
   );
-  return disk.allocation(MAX_L2_BYTES) ?? null;
+  return disk.allocation(MAX_RUNS) ?? null;
 }

@@ -14,7 +14,7 @@ import { Qcow2fsError } from '../errors.js';
 import { RwLock } from '../host/rw-lock.js';
 import type { Storage } from '../storage.js';
 import { entryOffset } from './format/entries.js';
-import { hex } from './format/units.js';
+import { hex, swapWords } from './format/units.js';
 import type { Geometry } from './geometry.js';
 
 /** Slots in a set: the places where a slice may be. */
@@ -53,13 +53,13 @@ export interface MutableMetadata extends Metadata {
 }
 
 /**
- * @param l1Bytes the table as it is on disk
+ * @param l1 as `readL1` gives it
  * @param diskSize guest bytes; no more slots are made than it can use
  * @param cacheBytes the most that the L2 cache may take
  */
 export function allocateMetadata(
   geometry: Geometry,
-  l1Bytes: Buffer,
+  l1: SharedArrayBuffer,
   diskSize: number,
   cacheBytes: number,
 ): SharedMetadata {
@@ -69,18 +69,13 @@ export function allocateMetadata(
   const slotCount = sets * WAYS;
   const shared: SharedMetadata = {
     lock: RwLock.allocate(),
-    l1: new SharedArrayBuffer(l1Bytes.length),
+    l1,
     keys: new SharedArrayBuffer(slotCount * Float64Array.BYTES_PER_ELEMENT),
     slots: new SharedArrayBuffer(slotCount * geometry.sliceBytes),
     used: new SharedArrayBuffer(slotCount),
   };
-  copySwapped(l1Bytes, new Uint32Array(shared.l1), 0);
   new Float64Array(shared.keys).fill(NO_KEY);
   return shared;
-}
-
-function copySwapped(bytes: Buffer, words: Uint32Array, at: number): void {
-  for (let i = 0; i < bytes.length; i += 4) words[at + i / 4] = bytes.readUInt32BE(i);
 }
 
 export class MetadataCache implements MutableMetadata {
@@ -94,7 +89,9 @@ export class MetadataCache implements MutableMetadata {
   readonly #sets: number;
   readonly #geometry: Geometry;
   readonly #storage: Storage;
+  /** Where a slice is read to: its bytes and the same as words. */
   readonly #slice: Buffer;
+  readonly #sliceWords: Uint32Array;
 
   constructor(shared: SharedMetadata, geometry: Geometry, storage: Storage) {
     this.#lock = new RwLock(shared.lock);
@@ -107,7 +104,8 @@ export class MetadataCache implements MutableMetadata {
     this.#sets = this.#keys.length / WAYS;
     this.#geometry = geometry;
     this.#storage = storage;
-    this.#slice = Buffer.alloc(geometry.sliceBytes);
+    this.#sliceWords = new Uint32Array(this.slotWords);
+    this.#slice = Buffer.from(this.#sliceWords.buffer);
   }
 
   enterShared(): Metadata {
@@ -153,7 +151,8 @@ export class MetadataCache implements MutableMetadata {
       );
     }
     const slot = this.#victim(sliceKey);
-    copySwapped(this.#slice, this.slots, slot * this.slotWords);
+    swapWords(this.#slice);
+    this.slots.set(this.#sliceWords, slot * this.slotWords);
     this.#keys[slot] = sliceKey;
     this.#used[slot] = 1;
   }

@@ -6,7 +6,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { hostReason, Qcow2fsError } from '../errors.js';
-import { type OpenFile, openReadOnly } from '../host/file-storage.js';
+import { type OpenFile, openReadOnly, refuseOddFile } from '../host/file-storage.js';
 
 /** Linux: opens a place in the file system without touching what is there. */
 const O_PATH = 0o10000000;
@@ -15,12 +15,16 @@ export class NamedFiles {
   readonly #roots: readonly string[];
 
   /**
+   * An image on a block device, or in /, has no directory of its own: there only what the user allows counts.
+   *
    * @param imagePath the image on the command line
    * @throws Qcow2fsError `usage` when an allowed directory does not exist
    */
   constructor(imagePath: string, allowedDirectories: readonly string[]) {
-    const image = path.dirname(path.resolve(imagePath));
-    this.#roots = [image, ...allowedDirectories].map((directory) => {
+    const own = path.dirname(path.resolve(imagePath));
+    const isDevice = fs.statSync(imagePath, { throwIfNoEntry: false })?.isBlockDevice() ?? false;
+    const hasOwn = own !== '/' && !isDevice;
+    this.#roots = [...(hasOwn ? [own] : []), ...allowedDirectories].map((directory) => {
       try {
         return fs.realpathSync(directory);
       } catch (error) {
@@ -35,7 +39,8 @@ export class NamedFiles {
    * @throws Qcow2fsError `named-file`
    */
   open(name: string, role: string, namedBy: string): OpenFile {
-    const wanted = path.resolve(path.dirname(namedBy), name);
+    // A trailing slash asks for a directory, and must not be lost.
+    const wanted = path.resolve(path.dirname(namedBy), name) + (name.endsWith('/') ? '/' : '');
     try {
       return process.platform === 'linux' ? this.#openResolved(wanted) : this.#openByName(wanted);
     } catch (error) {
@@ -55,6 +60,8 @@ export class NamedFiles {
     try {
       const link = `/proc/self/fd/${place}`;
       this.#check(fs.readlinkSync(link));
+      // Opening a device or a FIFO may do something, so look before.
+      refuseOddFile(fs.fstatSync(place), wanted, 'named-file');
       return { ...openReadOnly(link, 'named-file'), path: wanted };
     } catch (error) {
       if (error instanceof Qcow2fsError)
@@ -75,7 +82,7 @@ export class NamedFiles {
     if (this.#roots.some((root) => real.startsWith(root === '/' ? '/' : `${root}/`))) return;
     throw new Qcow2fsError(
       'named-file',
-      `${real} lies outside ${this.#roots.join(', ')}; if you trust the image, add --allow-dir ${path.dirname(real)}`,
+      `${real} lies outside ${this.#roots.join(', ') || 'every allowed directory'}; if you trust the image, add --allow-dir ${path.dirname(real)}`,
     );
   }
 }

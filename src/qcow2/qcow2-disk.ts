@@ -1,5 +1,5 @@
 /** One qcow2 image over its backing disk, as a `Disk`: the read path. */
-import type { Disk, Extent } from '../disk.js';
+import type { Disk, Extent, ExtentVisitor, ScanBudget } from '../disk.js';
 import { Qcow2fsError } from '../errors.js';
 import { ReadOnlyDisk } from '../read-only-disk.js';
 import type { Storage } from '../storage.js';
@@ -13,8 +13,6 @@ import { MetadataCache, type SharedMetadata } from './metadata.js';
 
 /** Unaligned reads of an encrypted image go through a buffer of this size. */
 const BOUNCE_BYTES = 64 * 1024;
-/** Images with more L2 tables than this are not counted cluster by cluster for `allocatedBytes`. */
-const MAX_COUNTED_L2_BYTES = 64 * 1024 * 1024;
 
 /** Guest bytes by the way they are stored. */
 export interface Allocation {
@@ -97,65 +95,43 @@ export class Qcow2Disk extends ReadOnlyDisk {
     }
   }
 
-  extentAt(offset: number): Extent {
-    const run = this.#locate(offset);
-    if (run === undefined) {
-      // An unreadable table: reading there fails, so it must not pass for a hole.
-      return this.#extent(offset, Math.min(this.#sliceLeft(offset), this.size - offset), true);
+  scan(offset: number, length: number, visit: ExtentVisitor, budget: ScanBudget): boolean {
+    const end = offset + length;
+    for (let at = offset; at < end; ) {
+      if (budget.steps-- <= 0) return false;
+      const run = this.#locate(at, end - at);
+      const runLength = run.length;
+      const complete =
+        run.kind === RunKind.unallocated
+          ? this.#scanBacking(at, runLength, visit, budget)
+          : visit(this.#describe(run, at));
+      if (!complete) return false;
+      at += runLength;
     }
-    switch (run.kind) {
-      case RunKind.unallocated:
-        return this.#backingExtent(offset, run.length);
-      case RunKind.zero:
-        return this.#extent(offset, run.length, false);
-      case RunKind.data: {
-        const hostOffset = this.#encryption ? undefined : run.hostOffset;
-        return { ...this.#extent(offset, run.length, true), hostOffset };
-      }
-      case RunKind.compressed:
-        return { ...this.#extent(offset, run.length, true), compressed: true };
-      case RunKind.corrupt:
-        return this.#extent(offset, run.length, true);
-    }
+    return true;
   }
 
-  /** How this image alone stores the disk; undefined when more than `maxL2Bytes` of tables had to be read. */
-  allocation(maxL2Bytes: number): Allocation | undefined {
-    if (this.#l2Bytes() > maxL2Bytes) return undefined;
+  storedBytes(): number {
+    return this.#data.allocatedBytes() + (this.#backing?.storedBytes() ?? 0);
+  }
+
+  /** How this image alone stores the disk; undefined when that takes more than `maxSteps` runs to tell. */
+  allocation(maxSteps: number): Allocation | undefined {
     const allocation: Allocation = { data: 0, compressed: 0, zero: 0, unallocated: 0, damaged: 0 };
-    for (let at = 0; at < this.size; ) {
-      const run = this.#locate(at);
-      const length = run?.length ?? Math.min(this.#sliceLeft(at), this.size - at);
-      allocation[run === undefined ? 'damaged' : ALLOCATION_KEY[run.kind]] += length;
-      at += length;
+    let at = 0;
+    for (let steps = 0; at < this.size; steps++) {
+      if (steps === maxSteps) return undefined;
+      const run = this.#locate(at, this.size - at);
+      allocation[ALLOCATION_KEY[run.kind]] += run.length;
+      at += run.length;
     }
     return allocation;
-  }
-
-  override allocatedBytes(): number {
-    if (this.#l2Bytes() <= MAX_COUNTED_L2_BYTES) return super.allocatedBytes();
-    const below = this.#backing?.allocatedBytes() ?? 0;
-    return Math.min(this.size, this.#data.allocatedBytes() + below);
   }
 
   close(): void {
     this.#backing?.close();
     if (this.#data !== this.#image) this.#data.close();
     this.#image.close();
-  }
-
-  /** Bytes of all L2 tables of the disk. */
-  #l2Bytes(): number {
-    const metadata = this.#metadata.enterShared();
-    let tables = 0;
-    for (let i = 0; i < metadata.l1.length; i += 2) if (metadata.l1[i] || metadata.l1[i + 1]) tables++;
-    this.#metadata.leaveShared();
-    return tables * this.#geometry.clusterSize;
-  }
-
-  /** Guest bytes from `offset` to the end of what its L2 slice maps. */
-  #sliceLeft(offset: number): number {
-    return this.#geometry.sliceCoverage - (offset % this.#geometry.sliceCoverage);
   }
 
   #fill(offset: number): void {
@@ -167,32 +143,54 @@ export class Qcow2Disk extends ReadOnlyDisk {
     }
   }
 
-  /** The mapping at `offset`, or undefined when its table cannot be read. */
-  #locate(offset: number): Run | undefined {
+  /** The run at `offset`; where its table cannot be read, a corrupt one. */
+  #locate(offset: number, maxLength: number): Run {
     const run = this.#run;
     for (;;) {
       const metadata = this.#metadata.enterShared();
-      const found = this.#mapping.find(metadata, offset, this.size - offset, run);
+      const found = this.#mapping.find(metadata, offset, maxLength, run);
       this.#metadata.leaveShared();
       if (found) return run;
       try {
         this.#fill(offset);
       } catch (error) {
-        if (error instanceof Qcow2fsError && error.kind !== 'internal') return undefined;
-        throw error;
+        if (!(error instanceof Qcow2fsError) || error.kind === 'internal') throw error;
+        const { sliceCoverage } = this.#geometry;
+        run.kind = RunKind.corrupt;
+        run.problem = error.message;
+        run.length = Math.min(maxLength, sliceCoverage - (offset % sliceCoverage));
+        return run;
       }
     }
   }
 
-  #extent(offset: number, length: number, data: boolean): Extent {
-    return { offset, length, data, depth: 0, compressed: false, hostOffset: undefined };
+  /** What is corrupt counts as data: reading there fails, so it must not pass for a hole. */
+  #describe(run: Run, offset: number): Extent {
+    const stored = run.kind === RunKind.data && this.#encryption === undefined;
+    return {
+      offset,
+      length: run.length,
+      data: run.kind !== RunKind.zero,
+      depth: 0,
+      compressed: run.kind === RunKind.compressed,
+      hostOffset: stored ? run.hostOffset : undefined,
+    };
   }
 
-  #backingExtent(offset: number, length: number): Extent {
+  #scanBacking(offset: number, length: number, visit: ExtentVisitor, budget: ScanBudget): boolean {
     const backing = this.#backing;
-    if (backing === undefined || offset >= backing.size) return this.#extent(offset, length, false);
-    const below = backing.extentAt(offset);
-    return { ...below, length: Math.min(below.length, length), depth: below.depth + 1 };
+    const covered = backing ? Math.max(0, Math.min(length, backing.size - offset)) : 0;
+    const deeper = (extent: Extent): boolean => visit({ ...extent, depth: extent.depth + 1 });
+    if (covered > 0 && !backing?.scan(offset, covered, deeper, budget)) return false;
+    if (covered === length) return true;
+    return visit({
+      offset: offset + covered,
+      length: length - covered,
+      data: false,
+      depth: 0,
+      compressed: false,
+      hostOffset: undefined,
+    });
   }
 
   #readRun(run: Run, target: Buffer, at: number, offset: number): void {

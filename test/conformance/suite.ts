@@ -6,7 +6,7 @@
 import fs from 'node:fs';
 import { expect } from 'chai';
 import { readSecret } from '../../src/cli/secret.js';
-import { forEachExtent } from '../../src/disk.js';
+import { countAllocated } from '../../src/disk.js';
 import { seekData, seekHole } from '../../src/host/libc.js';
 import { openDisk } from '../../src/qcow2/chain.js';
 import { mountArguments, mountReadOnly } from '../support/qcow2fs.js';
@@ -50,14 +50,25 @@ async function presentDisk(image: BuiltImage): Promise<Presented> {
     snapshot: image.snapshot,
   });
   const holes: Range[] = [];
-  forEachExtent(disk, 0, disk.size, ({ offset, length, data }) => {
-    if (!data) holes.push({ offset, length });
-  });
+  const budget = { steps: Number.POSITIVE_INFINITY };
+  let covered = 0;
+  disk.scan(
+    0,
+    disk.size,
+    ({ offset, length, data }) => {
+      expect(offset, 'extents follow each other').to.equal(covered);
+      covered += length;
+      if (!data) holes.push({ offset, length });
+      return true;
+    },
+    budget,
+  );
+  expect(covered, 'bytes covered by extents').to.equal(disk.size);
   return {
     size: disk.size,
     read: (target, length, offset) => disk.read(target, 0, length, offset),
     holes,
-    allocated: disk.allocatedBytes(),
+    allocated: countAllocated(disk, Number.POSITIVE_INFINITY),
     close: () => disk.close(),
   };
 }

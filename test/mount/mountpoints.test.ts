@@ -1,12 +1,14 @@
 /** Where a disk can be mounted: directories, regular files, the image itself, several places at once. */
 
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
 import { convertToRaw, createImage, imagePath, MiB, writeSteps } from '../support/images.js';
-import { expectQcow2fs, qcow2fs } from '../support/qcow2fs.js';
+import { BIN, expectQcow2fs, qcow2fs } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
-import { daemonOf, logLines, mountOn, mountsAt, sha256, useCleanUp } from './support.js';
+import { daemonOf, endMount, logLines, mountOn, mountsAt, sha256, useCleanUp } from './support.js';
 
 describe('a mountpoint', () => {
   const scratch = useScratch();
@@ -117,6 +119,23 @@ describe('a mountpoint', () => {
     for (const mount of mounts) expect(sha256(mount.disk)).to.equal(mount.expected);
     for (const { mountpoint } of mounts.toReversed()) expectQcow2fs(['umount', mountpoint]);
     for (const { mountpoint } of mounts) expect(fs.readdirSync(mountpoint)).to.deep.equal([]);
+  });
+
+  it('takes one of several disks that are mounted there at the same time', async () => {
+    const mountpoint = scratch.subdir();
+    defer(() => endMount(mountpoint));
+    const args = ['mount', '-r', '--log', `${mountpoint}.log`, image, mountpoint];
+    const outcomes = await Promise.all(
+      [0, 1, 2].map(async () => {
+        const command = spawn(process.execPath, [BIN, ...args], { stdio: 'ignore' });
+        const [status] = await once(command, 'exit');
+        return status as number;
+      }),
+    );
+    expect(outcomes.sort()).to.deep.equal([0, 9, 9]);
+    expect(mountsAt(mountpoint)).to.have.length(1);
+    expectQcow2fs(['umount', mountpoint]);
+    expect(mountsAt(mountpoint)).to.deep.equal([]);
   });
 
   it('can be mounted on again after its unmounting, many times', () => {

@@ -2,6 +2,7 @@
 import { Qcow2fsError } from '../../errors.js';
 import { struct, textOf } from '../../struct.js';
 import type { Header } from './header.js';
+import { MAX_BACKING_NAME_BYTES } from './limits.js';
 import { hex } from './units.js';
 
 export const ExtensionType = {
@@ -75,6 +76,10 @@ export function parseExtensions(header: Header, cluster: Buffer, path: string): 
     const bytes = data.get(type);
     return bytes && textOf(bytes);
   };
+  const dataFileBytes = data.get(ExtensionType.externalDataFile)?.length ?? 0;
+  if (dataFileBytes > MAX_BACKING_NAME_BYTES) {
+    throw bad(`the data file name takes ${dataFileBytes} bytes; ${MAX_BACKING_NAME_BYTES} are allowed`);
+  }
   const encryption = data.get(ExtensionType.fullDiskEncryption);
   const bitmaps = data.get(ExtensionType.bitmaps);
   return {

@@ -18,5 +18,7 @@ export const MAX_BITMAPS = 65535;
 export const MAX_BITMAP_DIRECTORY_BYTES = 64 * MIB;
 /** Headers of the reference tools take 2 MiB; eight slots of 512-bit keys, 4000 stripes each, fit well. */
 export const MAX_LUKS_HEADER_BYTES = 64 * MIB;
+/** Of all images of a backing chain together. */
+export const MAX_CHAIN_L1_BYTES = 128 * MIB;
 /** Files in a backing chain. */
 export const MAX_CHAIN_DEPTH = 256;

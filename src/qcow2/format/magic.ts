@@ -14,6 +14,7 @@ const SIGNATURES: readonly (readonly [offset: number, magic: Buffer, name: strin
   [0, Buffer.from('WithouFreSpacExt'), 'a Parallels disk'],
   [0, Buffer.from('LUKS\xba\xbe', 'latin1'), 'LUKS'],
   [0, Buffer.from('Bochs Virtual HD Image'), 'a Bochs disk'],
+  [0, Buffer.from('#!/bin/sh\n#V2.0 Format\nmodprobe cloop'), 'cloop'],
   [0, Buffer.from('EVF\x09\x0d\x0a\xff\x00', 'latin1'), 'EWF (Expert Witness)'],
   [0, Buffer.from('EVF2\x0d\x0a\x81\x00', 'latin1'), 'EWF2 (Expert Witness)'],
 ];

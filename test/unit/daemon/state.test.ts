@@ -1,4 +1,6 @@
 import { spawnSync } from 'node:child_process';
+import fs from 'node:fs';
+import path from 'node:path';
 import { expect } from 'chai';
 import {
   isAlive,
@@ -46,6 +48,24 @@ describe('the state of a mount', () => {
     writeState(DEVICE, state());
     removeState(DEVICE, userId, process.pid + 1);
     expect(readState(DEVICE, userId)).to.deep.equal(state());
+  });
+
+  it('is nothing when the file is no state', () => {
+    writeState(DEVICE, state());
+    const file = ['/run/qcow2fs', `/tmp/qcow2fs-${userId}`, `/run/user/${userId}/qcow2fs`]
+      .map((directory) => path.join(directory, `${DEVICE.replace(':', '-')}.json`))
+      .find((candidate) => fs.existsSync(candidate))!;
+    for (const text of ['null', '{', '{"pid":"1"}', '[]', ' '.repeat(100_000)]) {
+      fs.writeFileSync(file, text);
+      expect(readState(DEVICE, userId), text).to.equal(undefined);
+    }
+    fs.rmSync(file);
+    spawnSync('mkfifo', [file]);
+    expect(readState(DEVICE, userId), 'a FIFO').to.equal(undefined);
+    fs.rmSync(file);
+    fs.symlinkSync('/etc/hostname', file);
+    expect(readState(DEVICE, userId), 'a link').to.equal(undefined);
+    fs.rmSync(file);
   });
 
   it('of another user is not read from this user', () => {

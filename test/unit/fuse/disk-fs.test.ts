@@ -1,8 +1,9 @@
 import { expect } from 'chai';
+import { countAllocated } from '../../../src/disk.js';
 import { DiskFs } from '../../../src/fuse/disk-fs.js';
 import { FakeDisk } from '../support/fake-disk.js';
 
-const OPTIONS = { name: 'disk.raw', uid: 1000, gid: 100, mode: 0o664, mtimeMs: 5000 };
+const OPTIONS = { name: 'disk.raw', uid: 1000, gid: 100, mode: 0o664, mtimeMs: 5000, blocks: 1 };
 
 describe('seeking in the disk', () => {
   // Data, hole, data, hole.
@@ -35,6 +36,26 @@ describe('seeking in the disk', () => {
     );
     const many = new DiskFs(new FakeDisk(runs), OPTIONS);
     expect(many.seek(0, 'data')).to.equal(1000 * 512);
+  });
+});
+
+describe('a scan of a disk in too many pieces', () => {
+  const pieces = new FakeDisk(Array.from({ length: 600_000 }, () => 512));
+  const holes = new FakeDisk([
+    0,
+    ...Array.from({ length: 1_200_001 }, (_, index) => (index % 2 === 0 ? 512 : 0)),
+  ]);
+
+  it('gives up a seek for an answer that is always right', () => {
+    const found = new DiskFs(holes, OPTIONS).seek(0, 'data');
+    expect(found).to.be.within(1, holes.size - 1);
+    const solid = new FakeDisk(Array.from({ length: 1_200_001 }, (_, index) => (index % 2 === 0 ? 512 : 0)));
+    expect(new DiskFs(solid, OPTIONS).seek(0, 'hole')).to.equal(solid.size);
+  });
+
+  it('estimates what is allocated by what the host stores', () => {
+    expect(countAllocated(pieces, 1_000_000)).to.equal(pieces.size / 2);
+    expect(countAllocated(pieces, 1000)).to.equal(12_345);
   });
 });
 

@@ -146,6 +146,14 @@ class Model {
   }
 }
 
+/** The table as threads share it. */
+function sharedL1(bytes: Buffer): SharedArrayBuffer {
+  const l1 = new SharedArrayBuffer(bytes.length);
+  Buffer.from(l1).set(bytes);
+  Buffer.from(l1).swap32();
+  return l1;
+}
+
 class Walker {
   readonly storage: MemoryStorage;
   readonly slots: number;
@@ -154,7 +162,7 @@ class Walker {
 
   constructor(model: Model, cacheBytes: number) {
     const geometry = geometryOf(model.header);
-    const shared = allocateMetadata(geometry, model.l1, model.size, cacheBytes);
+    const shared = allocateMetadata(geometry, sharedL1(model.l1), model.size, cacheBytes);
     this.slots = shared.slots.byteLength / geometry.sliceBytes;
     this.storage = new MemoryStorage(model.file);
     this.#mapping = new Mapping(geometry);

@@ -1,4 +1,4 @@
-import type { Extent } from '../../../src/disk.js';
+import type { ExtentVisitor, ScanBudget } from '../../../src/disk.js';
 import { ReadOnlyDisk } from '../../../src/read-only-disk.js';
 
 /** Byte `n` of the disk is `n % 251`; data and holes alternate as told. */
@@ -25,16 +25,32 @@ export class FakeDisk extends ReadOnlyDisk {
     for (let i = 0; i < length; i++) target[targetOffset + i] = FakeDisk.byteAt(offset + i);
   }
 
-  extentAt(offset: number): Extent {
+  scan(offset: number, length: number, visit: ExtentVisitor, budget: ScanBudget): boolean {
     if (this.failure) throw this.failure;
-    let end = 0;
-    const index = this.#runs.findIndex((length) => {
-      end += length;
-      return offset < end;
-    });
-    if (index === -1) throw new Error('an extent outside the disk');
-    const data = index % 2 === 0;
-    return { offset, length: end - offset, data, depth: 0, compressed: false, hostOffset: undefined };
+    const end = offset + length;
+    let at = 0;
+    for (const [index, run] of this.#runs.entries()) {
+      const from = Math.max(at, offset);
+      at += run;
+      const to = Math.min(at, end);
+      if (from >= to) continue;
+      if (budget.steps-- <= 0) return false;
+      const data = index % 2 === 0;
+      const extent = {
+        offset: from,
+        length: to - from,
+        data,
+        depth: 0,
+        compressed: false,
+        hostOffset: undefined,
+      };
+      if (!visit(extent)) return false;
+    }
+    return true;
+  }
+
+  storedBytes(): number {
+    return 12_345;
   }
 
   close(): void {}
