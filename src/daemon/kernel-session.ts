@@ -1,5 +1,7 @@
 /** The kernel transport: threads that share one descriptor of /dev/fuse and one image. */
+
 import type { DiskFsOptions } from '../fuse/disk-fs.js';
+import { MAX_READ_AHEAD } from '../fuse/dispatch.js';
 import {
   abortConnection,
   mountedAt,
@@ -11,9 +13,6 @@ import { RwLock } from '../host/rw-lock.js';
 import type { Layers } from '../qcow2/chain.js';
 import type { Session, SessionOptions } from './session.js';
 import type { ThreadPool } from './thread-pool.js';
-
-/** Bytes that the kernel reads ahead of a sequential reader, where the daemon may say so: one largest request. */
-const READ_AHEAD = 1024 * 1024;
 
 /** @throws Qcow2fsError; nothing is mounted then */
 export async function startKernelSession(
@@ -27,7 +26,7 @@ export async function startKernelSession(
   const served = threads.serve(fd);
 
   const device = mountedAt(options.mountpoint)?.device ?? '';
-  raiseReadAhead(device, READ_AHEAD);
+  raiseReadAhead(device, MAX_READ_AHEAD);
   const unmount = (lazy: boolean): void => unmountKernel(options.mountpoint, lazy);
   const abort = (): void => abortConnection(device);
   const ended = served.catch((error: unknown) => {

@@ -5,6 +5,7 @@ import { once } from 'node:events';
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
+import { mountTable } from '../../src/fuse/mount-linux.js';
 import { convertToRaw, createImage, imagePath, MiB, writeSteps } from '../support/images.js';
 import { BIN, expectQcow2fs, qcow2fs } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
@@ -136,6 +137,13 @@ describe('a mountpoint', () => {
     expect(mountsAt(mountpoint)).to.have.length(1);
     expectQcow2fs(['umount', mountpoint]);
     expect(mountsAt(mountpoint)).to.deep.equal([]);
+  });
+
+  it('is read ahead by whole requests when root mounts', () => {
+    const { mountpoint, disk } = mountOn(defer, image, scratch.subdir());
+    fs.readFileSync(disk);
+    const { device } = mountTable().find((entry) => entry.mountpoint === mountpoint)!;
+    expect(fs.readFileSync(`/sys/class/bdi/${device}/read_ahead_kb`, 'utf8')).to.equal('1024\n');
   });
 
   it('can be mounted on again after its unmounting, many times', () => {
