@@ -4,6 +4,7 @@
  * Opening reads and checks all headers and gives plain data, `Layers`; attaching makes a `Disk` of it. Threads of one
  * process share the descriptors and the metadata, so each attaches a disk of its own to the same layers.
  */
+import { dirname, resolve } from 'node:path';
 import createDebug from 'debug';
 import type { Disk } from '../disk.js';
 import { Qcow2fsError } from '../errors.js';
@@ -59,9 +60,9 @@ export type Layers = readonly [Qcow2Layer, ...(Qcow2Layer | RawLayer)[]];
  * @throws Qcow2fsError; nothing stays open then
  */
 export function openLayers(path: string, options: OpenOptions = {}): Layers {
-  const opener = new ChainOpener(path, options);
+  const opener = new ChainOpener(openReadOnly(path), options);
   try {
-    return opener.open(path);
+    return opener.open();
   } catch (error) {
     opener.close();
     throw error;
@@ -97,18 +98,23 @@ type Preparation = (cacheBytes: number) => Qcow2Parameters;
 class ChainOpener {
   readonly #options: OpenOptions;
   readonly #named: NamedFiles;
+  readonly #path: string;
   readonly #open: OpenFile[] = [];
   readonly #layers: PendingLayer[] = [];
   #encrypted = false;
   #l1Bytes = 0;
 
-  constructor(path: string, options: OpenOptions) {
+  constructor(file: OpenFile, options: OpenOptions) {
     this.#options = options;
-    this.#named = new NamedFiles(path, options.allowDirectories ?? []);
+    this.#path = file.path;
+    this.#keep(file);
+    const directory = file.blockDevice ? undefined : dirname(resolve(file.path));
+    this.#named = new NamedFiles(directory, options.allowDirectories ?? []);
   }
 
-  open(path: string): Layers {
-    let image = this.#addQcow2(this.#keep(openReadOnly(path)), this.#options.snapshot);
+  open(): Layers {
+    const path = this.#path;
+    let image = this.#addQcow2(this.#open[0]!, this.#options.snapshot);
     let backing = backingOf(image, 'own');
     while (backing !== undefined) {
       if (this.#layers.length >= MAX_CHAIN_DEPTH) {

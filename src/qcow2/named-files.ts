@@ -15,16 +15,13 @@ export class NamedFiles {
   readonly #roots: readonly string[];
 
   /**
-   * An image on a block device, or in /, has no directory of its own: there only what the user allows counts.
-   *
-   * @param imagePath the image on the command line
+   * @param ownDirectory that of the image on the command line. An image on a block device has none, and / is none:
+   * there only what the user allows counts.
    * @throws Qcow2fsError `usage` when an allowed directory does not exist
    */
-  constructor(imagePath: string, allowedDirectories: readonly string[]) {
-    const own = path.dirname(path.resolve(imagePath));
-    const isDevice = fs.statSync(imagePath, { throwIfNoEntry: false })?.isBlockDevice() ?? false;
-    const hasOwn = own !== '/' && !isDevice;
-    this.#roots = [...(hasOwn ? [own] : []), ...allowedDirectories].map((directory) => {
+  constructor(ownDirectory: string | undefined, allowedDirectories: readonly string[]) {
+    const own = ownDirectory === undefined || ownDirectory === '/' ? [] : [ownDirectory];
+    this.#roots = [...own, ...allowedDirectories].map((directory) => {
       try {
         return fs.realpathSync(directory);
       } catch (error) {

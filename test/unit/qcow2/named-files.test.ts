@@ -10,7 +10,7 @@ describe('a file that an image names', () => {
   const inside = scratch.subdir();
   const outside = scratch.subdir();
   const image = `${inside}/image.qcow2`;
-  const files = new NamedFiles(image, []);
+  const files = new NamedFiles(inside, []);
 
   before(() => {
     fs.writeFileSync(image, '');
@@ -64,7 +64,7 @@ describe('a file that an image names', () => {
       fs.closeSync(fd);
     }
     expectError('named-file', ['/dev/zero', '--allow-dir /dev'], () => opened('/dev/zero'));
-    const devices = new NamedFiles(image, ['/dev']);
+    const devices = new NamedFiles(inside, ['/dev']);
     expectError('named-file', ['/dev/zero', 'regular file'], () => opened('/dev/zero', devices));
   });
 
@@ -78,7 +78,7 @@ describe('a file that an image names', () => {
   });
 
   it('is opened below a directory that the user allowed', () => {
-    const allowing = new NamedFiles(image, [`${inside}/way`]);
+    const allowing = new NamedFiles(inside, [`${inside}/way`]);
     expect(opened('escape', allowing)).to.equal('secret');
     expect(opened(`${outside}/secret`, allowing)).to.equal('secret');
     expectError('named-file', [`${inside}-twin`], () => opened(`${inside}-twin/x`, allowing));
@@ -93,8 +93,21 @@ describe('a file that an image names', () => {
   });
 });
 
+describe('an image without a directory of its own', () => {
+  it('on a block device, or in /, may name only what the user allows', () => {
+    for (const own of [undefined, '/']) {
+      const named = new NamedFiles(own, []);
+      expectError('named-file', ['/etc/hostname', '--allow-dir /etc'], () => {
+        named.open('/etc/hostname', 'backing file', '/dev/image');
+      });
+      const file = new NamedFiles(own, ['/etc']).open('/etc/hostname', 'backing file', '/dev/image');
+      fs.closeSync(file.fd);
+    }
+  });
+});
+
 describe('an allowed directory', () => {
   it('that does not exist is refused', () => {
-    expectError('usage', ['--allow-dir /nonexistent'], () => new NamedFiles('/tmp/x', ['/nonexistent']));
+    expectError('usage', ['--allow-dir /nonexistent'], () => new NamedFiles('/tmp', ['/nonexistent']));
   });
 });
