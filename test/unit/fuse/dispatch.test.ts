@@ -89,7 +89,9 @@ describe('a FUSE request', () => {
     const { body } = init(7, 99, 0xffff_ffff, [0xffff_ffff, ...Array(11).fill(0)]);
     expect(body.length).to.equal(64);
     expect([body.readUInt32LE(0), body.readUInt32LE(4), body.readUInt32LE(8)]).to.deep.equal([
-      7, 38, 0x20000,
+      7,
+      38,
+      MAX_TRANSFER,
     ]);
     const flags = body.readUInt32LE(12);
     expect(flags & (1 << 16), 'no write-back cache for a disk that is read-only').to.equal(0);
