@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import { describeCipher, sectorCipherSpec } from '../../../src/luks/cipher.js';
-import { expectError } from './expect-error.js';
+import { expectError } from '../support/errors.js';
 
 function spec(cipherName: string, cipherMode: string, keyBytes: number): unknown {
   const key = Buffer.alloc(1);

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import { LUKS_HEADER_BYTES, parseLuksHeader } from '../../../src/luks/header.js';
-import { expectError } from './expect-error.js';
+import { expectError } from '../support/errors.js';
 import { AT, luksVolume } from './luks-volume.js';
 
 function header(): Buffer {

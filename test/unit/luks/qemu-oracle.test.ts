@@ -23,7 +23,7 @@ import {
   writeSecret,
 } from '../../support/images.js';
 import { useScratch } from '../../support/scratch.js';
-import { expectError } from './expect-error.js';
+import { expectError } from '../support/errors.js';
 import { luksVolume, type VolumeSpec } from './luks-volume.js';
 
 const CLUSTER = 64 * KiB;

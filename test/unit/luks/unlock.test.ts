@@ -3,7 +3,7 @@ import { expect } from 'chai';
 import { Qcow2fsError } from '../../../src/errors.js';
 import { parseLuksHeader } from '../../../src/luks/header.js';
 import { unlock } from '../../../src/luks/unlock.js';
-import { expectError } from './expect-error.js';
+import { expectError } from '../support/errors.js';
 import { AT, luksVolume } from './luks-volume.js';
 
 const NUL_SECRET = Buffer.from('fifth\0and more');
