@@ -214,14 +214,13 @@ describe('a damaged image', () => {
     expect(fs.statSync(copy).size).to.equal(SIZE);
   });
 
-  it('fills no log: each thread that meets the damage tells it once, however often it is read', () => {
+  it('fills no log: the damage is told once, however often and by however many threads it is read', () => {
     const { image } = makeImage();
     patchL2(imagePath(image), 5 * 64 * KiB, readL2(imagePath(image), 5 * 64 * KiB) | 0x200n);
     const args = ['--threads', '4'];
     const { disk, log } = mountOn(defer, imagePath(image), scratch.subdir(), args);
     for (let round = 0; round < 8; round++) readAround(disk, fs.constants.O_DIRECT);
-    expect(logLines(log).slice(1)).to.have.length.within(1, 4);
-    expect(new Set(logLines(log).slice(1)).size).to.equal(1);
+    expect(logLines(log).slice(1)).to.have.length(1);
   });
 
   it('below a sound overlay loses the range where it shows through', () => {

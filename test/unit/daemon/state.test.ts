@@ -55,7 +55,8 @@ describe('the state of a mount', () => {
     const file = ['/run/qcow2fs', `/tmp/qcow2fs-${userId}`, `/run/user/${userId}/qcow2fs`]
       .map((directory) => path.join(directory, `${DEVICE.replace(':', '-')}.json`))
       .find((candidate) => fs.existsSync(candidate))!;
-    for (const text of ['null', '{', '{"pid":"1"}', '[]', ' '.repeat(100_000)]) {
+    const sound = fs.readFileSync(file, 'utf8');
+    for (const text of ['null', '{', '{"pid":"1"}', '[]', sound.padEnd(100_000)]) {
       fs.writeFileSync(file, text);
       expect(readState(DEVICE, userId), text).to.equal(undefined);
     }
@@ -63,9 +64,12 @@ describe('the state of a mount', () => {
     spawnSync('mkfifo', [file]);
     expect(readState(DEVICE, userId), 'a FIFO').to.equal(undefined);
     fs.rmSync(file);
-    fs.symlinkSync('/etc/hostname', file);
+    fs.writeFileSync(`${file}.elsewhere`, sound);
+    fs.symlinkSync(`${file}.elsewhere`, file);
     expect(readState(DEVICE, userId), 'a link').to.equal(undefined);
     fs.rmSync(file);
+    fs.renameSync(`${file}.elsewhere`, file);
+    expect(readState(DEVICE, userId), 'the same as a file').to.deep.equal(state());
   });
 
   it('of another user is not read from this user', () => {
