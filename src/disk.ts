@@ -35,6 +35,8 @@ export interface Disk {
   readonly size: number;
   /** True when `write`, `zero`, `discard` and `resize` fail with `read-only`. */
   readonly readOnly: boolean;
+  /** True when `resize` may make the disk larger. */
+  readonly growable: boolean;
 
   /** Fills `target[targetOffset, targetOffset + length)` from `offset`; the range must lie inside the disk. */
   read(target: Buffer, targetOffset: number, length: number, offset: number): void;
@@ -53,7 +55,7 @@ export interface Disk {
   /** Bytes of the host that hold the disk, its backing files included. */
   storedBytes(): number;
 
-  /** Grows the disk to `size` bytes. */
+  /** Grows the disk to `size` bytes, rounded up to whole sectors. */
   resize(size: number): void;
   /** Returns when everything written before is on stable storage. */
   flush(): void;

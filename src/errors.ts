@@ -29,6 +29,14 @@ export type ErrorKind =
   | 'fuse'
   /** The disk is read-only. */
   | 'read-only'
+  /** Another process uses the image in a way that does not go with this one. */
+  | 'locked'
+  /** There is no room: beyond the end of the disk, or in what holds the image. */
+  | 'no-space'
+  /** The disk keeps its size. */
+  | 'fixed-size'
+  /** The image cannot describe a disk of that size. */
+  | 'too-large'
   /** A bug. */
   | 'internal';
 

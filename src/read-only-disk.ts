@@ -4,6 +4,7 @@ import { Qcow2fsError } from './errors.js';
 
 export abstract class ReadOnlyDisk implements Disk {
   readonly readOnly = true;
+  readonly growable = false;
   abstract readonly size: number;
 
   abstract read(target: Buffer, targetOffset: number, length: number, offset: number): void;

@@ -8,6 +8,9 @@ export interface Storage {
   /** The file's path, for messages. */
   readonly path: string;
 
+  /** False for what has a fixed size: a block device. A file grows by writing. */
+  readonly extensible: boolean;
+
   /** Current length of the file. */
   size(): number;
   /** Bytes of disk space that the file takes. */
@@ -26,9 +29,9 @@ export interface Storage {
   /** The first position at or after `position` in a hole; the file's size where there is none. */
   nextHole(position: number): number;
 
-  /** Gives the range's space back to the host; it reads as zeros afterwards. */
+  /** Gives the range's space back to the host; it reads as zeros afterwards. Fails where the host cannot make holes. */
   punch(position: number, length: number): void;
-  /** Makes the range read as zeros; the space stays allocated where the host can do that. */
+  /** Makes the range read as zeros, by a hole where the host can make one, else by writing. */
   zero(position: number, length: number): void;
   truncate(size: number): void;
   /** Returns when all that was written is on stable storage. */

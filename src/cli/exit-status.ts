@@ -17,4 +17,8 @@ export const EXIT_STATUS: Readonly<Record<ErrorKind, number>> = {
   mountpoint: 9,
   fuse: 10,
   'read-only': 11,
+  locked: 12,
+  'no-space': 3,
+  'fixed-size': 11,
+  'too-large': 5,
 };

@@ -4,6 +4,8 @@ import { Qcow2fsError } from '../errors.js';
 import { SECRET_FORMATS, type SecretFormat } from './secret.js';
 
 export const MAX_THREADS = 64;
+/** As the name of an overlay: one that is gone after unmounting. */
+export const TEMPORARY_OVERLAY = 'temp';
 const MAX_NAME_BYTES = 255;
 
 /** As commander collects them. */
@@ -13,6 +15,9 @@ export interface MountFlags {
   secretFormat?: string;
   snapshot?: string;
   allowDir?: string[];
+  overlay?: string;
+  resizable?: boolean;
+  forceShare?: boolean;
   allowOther?: boolean;
   name?: string;
   threads?: string;
@@ -33,6 +38,8 @@ const IGNORED_WORDS = new Set(
 const FLAG_WORDS = {
   ro: 'readOnly',
   'read-only': 'readOnly',
+  resizable: 'resizable',
+  'force-share': 'forceShare',
   'allow-other': 'allowOther',
   foreground: 'foreground',
 } as const;
@@ -40,6 +47,7 @@ const VALUE_WORDS = {
   'secret-file': 'secretFile',
   'secret-format': 'secretFormat',
   snapshot: 'snapshot',
+  overlay: 'overlay',
   name: 'name',
   threads: 'threads',
   transport: 'transport',
@@ -77,6 +85,21 @@ function applyWord(flags: MountFlags, word: string): void {
   } else {
     throw usage(`-o ${word}: unknown option; see qcow2fs mount --help`);
   }
+}
+
+export type Access = 'reading' | 'writing' | 'overlay';
+
+/** @throws Qcow2fsError `usage` for options that contradict each other */
+export function parseAccess({ readOnly, snapshot, overlay, resizable, forceShare }: MountFlags): Access {
+  if (overlay !== undefined) {
+    if (readOnly) throw usage('--overlay takes writes: leave out -r, or leave out --overlay');
+    if (snapshot !== undefined) throw usage('--overlay stands on the disk itself: leave out --snapshot');
+  }
+  const writes = !readOnly && snapshot === undefined;
+  if (resizable && !writes) throw usage('--resizable: a disk that is read-only cannot grow');
+  if (forceShare && writes) throw usage('--force-share is for reading alone: add -r');
+  if (!writes) return 'reading';
+  return overlay === undefined ? 'writing' : 'overlay';
 }
 
 export function parseThreads(text: string): number {

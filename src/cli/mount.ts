@@ -7,12 +7,13 @@ import { errnoName, hostReason, Qcow2fsError } from '../errors.js';
 import {
   applyOptionLists,
   type MountFlags,
+  parseAccess,
   parseFileName,
   parseSecretFormat,
   parseThreads,
   parseTransport,
+  TEMPORARY_OVERLAY,
 } from './mount-options.js';
-import { warn } from './output.js';
 import { readSecret } from './secret.js';
 
 const DEFAULT_NAME = 'disk.raw';
@@ -42,6 +43,12 @@ export function addMountCommand(program: Command): void {
     )
     .option('--secret-format <format>', 'how FILE holds the key: raw or base64', 'raw')
     .option('--snapshot <name>', 'present the internal snapshot of this ID or name')
+    .option(
+      '--overlay <file>',
+      'send all writes to FILE, a new image above IMAGE; temp: gone after unmounting',
+    )
+    .option('--resizable', 'let the disk grow: truncate(1) and writes past its end')
+    .option('--force-share', 'with -r: look at an image that a virtual machine is writing')
     .option('--allow-dir <dir>', 'let the image name backing and data files below DIR (repeatable)', collect)
     .option('--allow-other', 'let other users open the disk, as its permissions allow')
     .option('--name <name>', `the name of the file in a directory mountpoint (default: ${DEFAULT_NAME})`)
@@ -53,7 +60,9 @@ export function addMountCommand(program: Command): void {
       'after',
       `
 Examples:
-  qcow2fs mount -r disk.qcow2 /mnt/x                            then look at /mnt/x/disk.raw
+  qcow2fs mount disk.qcow2 /mnt/x                               then use /mnt/x/disk.raw as a disk
+  qcow2fs mount -r disk.qcow2 /mnt/x                            the same, and nothing can change
+  qcow2fs mount --overlay changes.qcow2 disk.qcow2 /mnt/x       what is written goes elsewhere
   qcow2fs mount -r --secret-file key.txt luks.qcow2 /mnt/x      a LUKS image
   qcow2fs mount -r --snapshot before-upgrade vm.qcow2 /mnt/x    a snapshot`,
     )
@@ -63,7 +72,6 @@ Examples:
 async function mount(image: string, mountpoint: string, flags: MountFlags): Promise<void> {
   const options = applyOptionLists(flags);
   const config = toConfig(image, mountpoint, options);
-  if (!options.readOnly) warn('mounted read-only: this version cannot write yet; -r says that you know');
   if (options.foreground) {
     const { runDaemon } = await import('../daemon/daemon.js');
     await runDaemon(config, () => {});
@@ -74,6 +82,8 @@ async function mount(image: string, mountpoint: string, flags: MountFlags): Prom
 }
 
 function toConfig(image: string, mountpoint: string, options: MountFlags): DaemonConfig {
+  const access = parseAccess(options);
+  const { overlay } = options;
   const format = parseSecretFormat(options.secretFormat ?? 'raw');
   return {
     image: path.resolve(image),
@@ -82,6 +92,10 @@ function toConfig(image: string, mountpoint: string, options: MountFlags): Daemo
     secret: options.secretFile === undefined ? undefined : readSecret(options.secretFile, format),
     snapshot: options.snapshot,
     allowDirectories: (options.allowDir ?? []).map((directory) => path.resolve(directory)),
+    writable: access !== 'reading',
+    resizable: options.resizable ?? false,
+    overlay: overlay === undefined || overlay === TEMPORARY_OVERLAY ? overlay : path.resolve(overlay),
+    forceShare: options.forceShare ?? false,
     allowOther: options.allowOther ?? false,
     threads: parseThreads(options.threads ?? DEFAULT_THREADS),
     transport: parseTransport(options.transport ?? (process.platform === 'linux' ? 'kernel' : 'libfuse')),

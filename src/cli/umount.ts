@@ -34,8 +34,15 @@ async function umount(mountpoint: string): Promise<void> {
   unmountKernel(resolved, false);
   if (state === undefined) return;
   await waitForRelease(state);
-  // A daemon that was killed could not do it.
+  const failure = readState(entry.device, userId)?.failure;
+  // A daemon that was killed, or failed at the end, could not do it.
   removeState(entry.device, userId, state.pid);
+  if (failure !== undefined) {
+    throw new Qcow2fsError(
+      'host-io',
+      `${state.image}: unmounted, but the last writes may be lost: ${failure}`,
+    );
+  }
 }
 
 async function waitForRelease(state: MountState): Promise<void> {

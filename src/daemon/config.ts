@@ -12,6 +12,11 @@ export interface DaemonConfig {
   readonly secret: Uint8Array | undefined;
   readonly snapshot: string | undefined;
   readonly allowDirectories: readonly string[];
+  readonly writable: boolean;
+  readonly resizable: boolean;
+  /** An absolute path, or `temp`. */
+  readonly overlay: string | undefined;
+  readonly forceShare: boolean;
   readonly allowOther: boolean;
   readonly threads: number;
   readonly transport: Transport;

@@ -7,6 +7,7 @@ import { countAllocated, type Disk } from '../disk.js';
 import { toErrorRecord } from '../errors.js';
 import type { DiskFsOptions } from '../fuse/disk-fs.js';
 import { attachDisk, type Layers, openLayers } from '../qcow2/chain.js';
+import { removeOverlay } from '../qcow2/overlay.js';
 import type { DaemonConfig } from './config.js';
 import { startKernelSession } from './kernel-session.js';
 import { startLibfuseSession } from './libfuse-session.js';
@@ -19,6 +20,8 @@ import { ThreadPool } from './thread-pool.js';
 
 /** Runs that are looked at to tell how much of the disk holds data: half a second at most. */
 const MAX_COUNT_STEPS = 500_000;
+/** How long what was written may wait for stable storage when nobody asks for it: milliseconds. */
+const FLUSH_INTERVAL = 5000;
 
 /**
  * @param onReady called once, with the path of the disk, when it can be opened
@@ -31,21 +34,43 @@ export async function runDaemon(config: DaemonConfig, onReady: (disk: string) =>
   const threads = new ThreadPool(config.transport === 'kernel' ? config.threads : 0);
   let disk: Disk | undefined;
   let stop: StopOnSignal | undefined;
+  let session: Session | undefined;
   try {
     const layers = openLayers(config.image, config);
     disk = await attachDisk(layers);
     stop = new StopOnSignal(config.image);
-    const session = await startSession(config, layers, disk, mountpoint.singleFile, threads);
+    const failures = FailureLog.allocate();
+    session = await startSession(config, layers, disk, mountpoint.singleFile, threads, failures);
     stop.mounted(session);
     mountpoint.release();
-    await serve(config, session, disk.size, mountpoint.singleFile, onReady);
+    const flushing = flushRegularly(disk, new FailureLog(failures));
+    try {
+      await serve(config, session, disk, mountpoint.singleFile, onReady);
+    } finally {
+      clearInterval(flushing);
+    }
   } catch (error) {
     threads.terminate();
+    if (session === undefined && disk !== undefined) {
+      disk.close();
+      if (config.overlay !== undefined) removeOverlay(config.overlay);
+    }
     throw error;
   } finally {
     stop?.dispose();
-    disk?.close();
   }
+}
+
+/** As a file system does it: a crash of the machine costs seconds, not everything since the mount. */
+function flushRegularly(disk: Disk, failures: FailureLog): NodeJS.Timeout | undefined {
+  if (disk.readOnly) return undefined;
+  return setInterval(() => {
+    try {
+      disk.flush();
+    } catch (error) {
+      failures.add(error);
+    }
+  }, FLUSH_INTERVAL);
 }
 
 function startSession(
@@ -54,6 +79,7 @@ function startSession(
   disk: Disk,
   singleFile: boolean,
   threads: ThreadPool,
+  failures: SharedArrayBuffer,
 ): Promise<Session> {
   const { mountpoint, allowOther } = config;
   const options: SessionOptions = { mountpoint, singleFile, source: config.image, allowOther };
@@ -64,11 +90,12 @@ function startSession(
     gid: file.gid,
     mode: grantedMode(layers),
     mtimeMs: file.mtimeMs,
-    blocks: Math.ceil(countAllocated(disk, MAX_COUNT_STEPS) / 512),
+    blocks: disk.readOnly ? Math.ceil(countAllocated(disk, MAX_COUNT_STEPS) / 512) : undefined,
   };
-  if (config.transport === 'kernel') return startKernelSession(threads, layers, fsOptions, options);
-  const failures = new FailureLog(FailureLog.allocate());
-  return startLibfuseSession(disk, fsOptions, options, failures.add);
+  if (config.transport === 'kernel') {
+    return startKernelSession(threads, layers, fsOptions, failures, { ...options, readOnly: disk.readOnly });
+  }
+  return startLibfuseSession(disk, fsOptions, options, new FailureLog(failures).add);
 }
 
 /** What every file that holds a part of the disk grants, so that the disk shows nobody what its files would not. */
@@ -83,30 +110,53 @@ function grantedMode(layers: Layers): number {
 async function serve(
   config: DaemonConfig,
   session: Session,
-  size: number,
+  disk: Disk,
   singleFile: boolean,
   onReady: (disk: string) => void,
 ): Promise<void> {
   const { image, mountpoint, transport, threads, log: logFile, name } = config;
-  const disk = singleFile ? mountpoint : path.join(mountpoint, name);
+  const file = singleFile ? mountpoint : path.join(mountpoint, name);
+  const state = {
+    image,
+    mountpoint,
+    disk: file,
+    size: disk.size,
+    transport,
+    threads,
+    log: logFile,
+  };
+  keepState(session.device, state);
   try {
-    keepState(session.device, { image, mountpoint, disk, size, transport, threads, log: logFile });
-    log(`${image}: mounted on ${disk}`);
-    onReady(disk);
+    log(`${image}: mounted on ${file}${disk.readOnly ? ', read-only' : ''}`);
+    onReady(file);
     await session.ended;
-    log(`${image}: unmounted`);
   } catch (error) {
     log(`${image}: the mount broke down: ${toErrorRecord(error).message}`);
     session.abort();
     removeOwnState(session.device);
     endProcess();
-  } finally {
-    removeOwnState(session.device);
   }
+  complete(config, session, disk, state);
 }
 
+/** Everything was answered: what is still in memory goes to the image. Whoever unmounts is told when it does not. */
+function complete(config: DaemonConfig, session: Session, disk: Disk, state: State): void {
+  try {
+    disk.close();
+  } catch (error) {
+    const failure = toErrorRecord(error).message;
+    log(`${config.image}: unmounted, but the last writes may be lost: ${failure}`);
+    keepState(session.device, { ...state, failure });
+    throw error;
+  }
+  log(`${config.image}: unmounted`);
+  removeOwnState(session.device);
+}
+
+type State = Omit<MountState, 'pid' | 'startTime'>;
+
 /** Without it the disk works, but `list` knows less and `umount` does not wait: no reason to fail. */
-function keepState(device: string, state: Omit<MountState, 'pid' | 'startTime'>): void {
+function keepState(device: string, state: State): void {
   try {
     writeState(device, { ...state, pid: process.pid, startTime: processStartTime(process.pid) ?? '' });
   } catch (error) {

@@ -19,10 +19,12 @@ export async function startKernelSession(
   threads: ThreadPool,
   layers: Layers,
   fsOptions: DiskFsOptions,
-  options: SessionOptions,
+  /** Of a `FailureLog`. */
+  failures: SharedArrayBuffer,
+  options: SessionOptions & { readonly readOnly: boolean },
 ): Promise<Session> {
-  await threads.attach(layers, fsOptions);
-  const fd = mountKernel({ ...options, readOnly: true });
+  await threads.attach(layers, fsOptions, failures);
+  const fd = mountKernel(options);
   const served = threads.serve(fd);
 
   const device = mountedAt(options.mountpoint)?.device ?? '';

@@ -19,6 +19,8 @@ export interface MountState {
   readonly size: number;
   readonly transport: Transport;
   readonly threads: number;
+  /** Why the last writes may not have reached the image; only after the unmount. */
+  readonly failure?: string;
   readonly log: string | undefined;
 }
 
@@ -84,12 +86,12 @@ function readStateFile(file: string, userId: number): MountState | undefined {
 
 function isMountState(value: unknown): value is MountState {
   if (typeof value !== 'object' || value === null) return false;
-  const { pid, startTime, image, mountpoint, disk, size, transport, threads, log } =
+  const { pid, startTime, image, mountpoint, disk, size, transport, threads, failure, log } =
     value as Partial<MountState>;
   return (
     [image, mountpoint, disk, startTime, transport].every((text) => typeof text === 'string') &&
     [pid, size, threads].every((number) => Number.isSafeInteger(number) && number! >= 0) &&
-    (log === undefined || typeof log === 'string')
+    [failure, log].every((text) => text === undefined || typeof text === 'string')
   );
 }
 

@@ -3,7 +3,6 @@ import { Worker } from 'node:worker_threads';
 import { fromErrorRecord, Qcow2fsError } from '../errors.js';
 import type { DiskFsOptions } from '../fuse/disk-fs.js';
 import type { Layers } from '../qcow2/chain.js';
-import { FailureLog } from './log.js';
 import type { WorkerOrder, WorkerReport } from './worker.js';
 
 export class ThreadPool {
@@ -14,9 +13,12 @@ export class ThreadPool {
     this.#threads = Array.from({ length: count }, () => new ServingThread());
   }
 
-  /** Settles when every thread can serve. */
-  async attach(layers: Layers, fsOptions: DiskFsOptions): Promise<void> {
-    const order: WorkerOrder = { type: 'attach', layers, fsOptions, failures: FailureLog.allocate() };
+  /**
+   * Settles when every thread can serve.
+   * @param failures of a `FailureLog`
+   */
+  async attach(layers: Layers, fsOptions: DiskFsOptions, failures: SharedArrayBuffer): Promise<void> {
+    const order: WorkerOrder = { type: 'attach', layers, fsOptions, failures };
     await Promise.all(this.#threads.map((thread) => thread.attach(order)));
   }
 

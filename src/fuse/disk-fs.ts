@@ -3,12 +3,22 @@
  * Knows nothing of wires; both transports ask it.
  */
 import type { Disk, Extent } from '../disk.js';
-import { S_IFDIR, S_IFREG } from './protocol.js';
+import { Qcow2fsError } from '../errors.js';
+import {
+  FALLOC_FL_KEEP_SIZE,
+  FALLOC_FL_PUNCH_HOLE,
+  FALLOC_FL_ZERO_RANGE,
+  S_IFDIR,
+  S_IFREG,
+} from './protocol.js';
 
 export const ROOT_INODE = 1;
 const FILE_INODE = 2;
 /** Runs that one seek looks at: beyond that it gives a safe answer instead of a precise one. */
 const MAX_SEEK_STEPS = 500_000;
+/** Seconds that attributes may be remembered: of a disk that is written, what it takes of the host changes. */
+const READ_ONLY_SECONDS = 3600;
+const WRITABLE_SECONDS = 1;
 
 export interface DiskFsOptions {
   /** The file's name in the directory; undefined when the mountpoint is the file itself. */
@@ -19,8 +29,8 @@ export interface DiskFsOptions {
   readonly mode: number;
   /** Milliseconds since 1970. */
   readonly mtimeMs: number;
-  /** Units of 512 bytes that hold data, as `du` shows them. */
-  readonly blocks: number;
+  /** Units of 512 bytes that hold data, as `du` shows them; undefined for a disk where that changes. */
+  readonly blocks: number | undefined;
 }
 
 export interface Attributes {
@@ -34,6 +44,8 @@ export interface Attributes {
   readonly uid: number;
   readonly gid: number;
   readonly mtimeMs: number;
+  /** Seconds that the kernel may remember all this. */
+  readonly validSeconds: number;
 }
 
 export interface DirectoryEntry {
@@ -64,8 +76,9 @@ export class DiskFs {
 
   /** @returns undefined for an inode that does not exist */
   attributes(inode: number): Attributes | undefined {
-    const { uid, gid, mtimeMs, blocks } = this.#options;
-    const common = { inode, uid, gid, mtimeMs };
+    const { uid, gid, mtimeMs, blocks = this.#storedBlocks() } = this.#options;
+    const validSeconds = this.disk.readOnly ? READ_ONLY_SECONDS : WRITABLE_SECONDS;
+    const common = { inode, uid, gid, mtimeMs, validSeconds };
     if (this.isDisk(inode)) {
       return { ...common, size: this.disk.size, blocks, mode: S_IFREG | this.#permissions(), links: 1 };
     }
@@ -103,6 +116,63 @@ export class DiskFs {
     if (complete) return wanted === 'hole' ? disk.size : undefined;
     // Always right: calling a hole data, and finding no hole before the end.
     return wanted === 'data' ? reached : disk.size;
+  }
+
+  /**
+   * pwrite(2). A disk that may grow does so; any other one is full at its end, as a block device is.
+   * @returns bytes written; fewer than `length` only at the end of the disk
+   * @throws Qcow2fsError `no-space` when the whole range lies beyond the end
+   */
+  write(source: Buffer, at: number, length: number, offset: number): number {
+    const { disk } = this;
+    const end = offset + length;
+    if (end > disk.size && disk.growable) this.#growTo(end);
+    const available = Math.min(length, disk.size - offset);
+    if (available <= 0 && length > 0) {
+      throw new Qcow2fsError('no-space', 'nothing can be written beyond the end of the disk');
+    }
+    disk.write(source, at, available, offset);
+    return available;
+  }
+
+  /** ftruncate(2). @throws Qcow2fsError `fixed-size` or `too-large` */
+  truncate(size: number): void {
+    if (size !== this.disk.size) this.disk.resize(size);
+  }
+
+  /**
+   * fallocate(2).
+   * @returns false for what is not supported: to reserve space, and all other modes
+   * @throws Qcow2fsError `too-large` when a disk that keeps its size would have to grow
+   */
+  allocate(mode: number, offset: number, length: number): boolean {
+    const { disk } = this;
+    const what = mode & ~FALLOC_FL_KEEP_SIZE;
+    if (what !== 0 && what !== FALLOC_FL_PUNCH_HOLE && what !== FALLOC_FL_ZERO_RANGE) return false;
+    const grows = offset + length > disk.size && (mode & FALLOC_FL_KEEP_SIZE) === 0;
+    if (grows && !disk.growable) {
+      throw new Qcow2fsError('too-large', `the disk ends at ${disk.size} bytes and keeps its size`);
+    }
+    if (grows) this.#growTo(offset + length);
+    if (what === 0) return grows;
+    const within = Math.min(length, disk.size - offset);
+    if (within <= 0) return true;
+    if (what === FALLOC_FL_PUNCH_HOLE) disk.discard(offset, within);
+    else disk.zero(offset, within);
+    return true;
+  }
+
+  /** Another thread may have made the disk even larger meanwhile. */
+  #growTo(size: number): void {
+    try {
+      this.disk.resize(size);
+    } catch (error) {
+      if (this.disk.size < size) throw error;
+    }
+  }
+
+  #storedBlocks(): number {
+    return Math.ceil(Math.min(this.disk.size, this.disk.storedBytes()) / 512);
   }
 
   /**

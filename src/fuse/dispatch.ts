@@ -4,10 +4,20 @@
  */
 import createDebug from 'debug';
 import { Qcow2fsError } from '../errors.js';
-import { type Attributes, type DirectoryEntry, type DiskFs, ROOT_INODE } from './disk-fs.js';
+import { type DirectoryEntry, type DiskFs, ROOT_INODE } from './disk-fs.js';
 import { Errno, errnoOf } from './errno.js';
 import * as fuse from './protocol.js';
 import { InitFlag, Opcode } from './protocol.js';
+import {
+  BLOCK_SIZE,
+  describeResult,
+  finish,
+  NO_REPLY,
+  opcodeName,
+  REPLY_HEADER,
+  writeAttr,
+  writeEntry,
+} from './reply.js';
 
 const debug = createDebug('qcow2fs:fuse');
 
@@ -16,7 +26,7 @@ export const MAX_TRANSFER = 1024 * 1024;
 const MAX_PAGES = 256;
 /** The most that the kernel may read ahead of a sequential reader: bytes. More than a request measured no better. */
 export const MAX_READ_AHEAD = MAX_TRANSFER;
-const HEADER = fuse.outHeader.size;
+const HEADER = REPLY_HEADER;
 /** Room for the largest request: a write with its headers. */
 export const REQUEST_BYTES = MAX_TRANSFER + 4096;
 /** Room for the largest reply: a read with its header. */
@@ -25,8 +35,6 @@ export const REPLY_BYTES = MAX_TRANSFER + HEADER;
 /** Requests that the kernel keeps in flight for read-ahead and direct I/O. */
 const MAX_BACKGROUND = 64;
 const CONGESTION_THRESHOLD = 48;
-/** Seconds that the kernel may remember names and attributes: they only change through the kernel itself. */
-const VALID_SECONDS = 3600;
 const LOOKUP_FLAGS = InitFlag.DO_READDIRPLUS | InitFlag.READDIRPLUS_AUTO | InitFlag.PARALLEL_DIROPS;
 const DATA_FLAGS =
   InitFlag.ASYNC_READ |
@@ -37,7 +45,10 @@ const DATA_FLAGS =
 const WRITE_FLAGS = InitFlag.WRITEBACK_CACHE;
 
 const O_ACCMODE = 3;
-const STATFS_BLOCK = 4096;
+const O_RDONLY = 0;
+const O_WRONLY = 1;
+const O_DSYNC = 0o10000;
+const FATTR_OWNERSHIP = fuse.FATTR_MODE | fuse.FATTR_UID | fuse.FATTR_GID;
 const MAX_NAME = 255;
 const PATH_OPCODES: ReadonlySet<number> = new Set([
   Opcode.SYMLINK,
@@ -52,7 +63,7 @@ const PATH_OPCODES: ReadonlySet<number> = new Set([
 ]);
 
 /** Offsets of the fields that the hot path reads without decoding a structure. */
-const { len: LEN, opcode: OPCODE, unique: UNIQUE, nodeid: NODEID } = fuse.inHeader.offsets;
+const { len: LEN, opcode: OPCODE, nodeid: NODEID } = fuse.inHeader.offsets;
 const BODY = fuse.inHeader.size;
 const READ_OFFSET = BODY + fuse.readIn.offsets.offset;
 const READ_SIZE = BODY + fuse.readIn.offsets.size;
@@ -195,27 +206,30 @@ export class Dispatcher {
   #getattr(inode: number, reply: Buffer): number {
     const attributes = this.#fs.attributes(inode);
     if (attributes === undefined) return -Errno.ENOENT;
-    fuse.attrHead.write(reply, HEADER, { attrValid: VALID_SECONDS, attrValidNsec: 0, dummy: 0 });
+    fuse.attrHead.write(reply, HEADER, { attrValid: attributes.validSeconds, attrValidNsec: 0, dummy: 0 });
     writeAttr(reply, HEADER + fuse.attrHead.size, attributes);
     return fuse.attrHead.size + fuse.attr.size;
   }
 
   #setattr(inode: number, body: Buffer, reply: Buffer): number {
-    const { disk } = this.#fs;
-    if (disk.readOnly) return -Errno.EROFS;
+    if (this.#fs.disk.readOnly) return -Errno.EROFS;
     const { valid, size } = fuse.setattrIn.read(body);
+    // Owner and permissions follow the image file.
+    if (valid & FATTR_OWNERSHIP) return -Errno.EPERM;
     if (valid & fuse.FATTR_SIZE) {
       if (!this.#fs.isDisk(inode)) return -Errno.EISDIR;
-      if (size !== disk.size) disk.resize(size);
+      this.#fs.truncate(size);
     }
     return this.#getattr(inode, reply);
   }
 
   #open(inode: number, body: Buffer, reply: Buffer): number {
     if (!this.#fs.isDisk(inode)) return -Errno.EISDIR;
-    const writing = (fuse.openIn.read(body).flags & O_ACCMODE) !== 0;
-    if (writing && this.#fs.disk.readOnly) return -Errno.EROFS;
-    return this.#reply(fuse.openOut, reply, { openFlags: fuse.FOPEN_KEEP_CACHE });
+    const access = fuse.openIn.read(body).flags & O_ACCMODE;
+    if (access !== O_RDONLY && this.#fs.disk.readOnly) return -Errno.EROFS;
+    // Who only writes gains nothing from cached pages, and learns at once that the disk is full.
+    const direct = access === O_WRONLY ? fuse.FOPEN_DIRECT_IO : 0;
+    return this.#reply(fuse.openOut, reply, { openFlags: fuse.FOPEN_KEEP_CACHE | direct });
   }
 
   #opendir(inode: number, reply: Buffer): number {
@@ -277,36 +291,29 @@ export class Dispatcher {
     const { disk } = this.#fs;
     if (disk.readOnly) return -Errno.EROFS;
     if (!this.#fs.isDisk(inode)) return -Errno.EISDIR;
-    const { offset, size } = fuse.writeIn.read(body);
+    const { offset, size, writeFlags, flags } = fuse.writeIn.read(body);
     if (fuse.writeIn.size + size > body.length) return -Errno.EINVAL;
-    disk.write(body, fuse.writeIn.size, size, offset);
-    return this.#reply(fuse.writeOut, reply, { size });
+    const written = this.#fs.write(body, fuse.writeIn.size, size, offset);
+    // Nobody waits for what the page cache writes back: what did not fit must show as an error at fsync.
+    if (written < size && writeFlags & fuse.WRITE_CACHE) return -Errno.ENOSPC;
+    if (flags & O_DSYNC) disk.flush();
+    return this.#reply(fuse.writeOut, reply, { size: written });
   }
 
   #fallocate(inode: number, body: Buffer): number {
-    const { disk } = this.#fs;
-    if (disk.readOnly) return -Errno.EROFS;
+    if (this.#fs.disk.readOnly) return -Errno.EROFS;
     if (!this.#fs.isDisk(inode)) return -Errno.EISDIR;
     const { offset, length, mode } = fuse.fallocateIn.read(body);
-    switch (mode & ~fuse.FALLOC_FL_KEEP_SIZE) {
-      case fuse.FALLOC_FL_PUNCH_HOLE:
-        disk.discard(offset, length);
-        return 0;
-      case fuse.FALLOC_FL_ZERO_RANGE:
-        disk.zero(offset, length);
-        return 0;
-      default:
-        return -Errno.EOPNOTSUPP;
-    }
+    return this.#fs.allocate(mode, offset, length) ? 0 : -Errno.EOPNOTSUPP;
   }
 
   #statfs(reply: Buffer): number {
-    const blocks = Math.ceil(this.#fs.disk.size / STATFS_BLOCK);
+    const blocks = Math.ceil(this.#fs.disk.size / BLOCK_SIZE);
     return this.#reply(fuse.statfsOut, reply, {
       blocks,
       files: 1,
-      bsize: STATFS_BLOCK,
-      frsize: STATFS_BLOCK,
+      bsize: BLOCK_SIZE,
+      frsize: BLOCK_SIZE,
       namelen: MAX_NAME,
     });
   }
@@ -324,58 +331,3 @@ export class Dispatcher {
 }
 
 const FUSE_OLDEST_MAJOR = 7;
-const NO_REPLY = Number.NEGATIVE_INFINITY;
-
-function opcodeName(opcode: number): string {
-  return Object.entries(Opcode).find(([, value]) => value === opcode)?.[0] ?? `opcode ${opcode}`;
-}
-
-function describeResult(result: number): string {
-  if (result === NO_REPLY) return 'no reply';
-  return result < 0 ? `errno ${-result}` : `${result} bytes`;
-}
-
-function finish(request: Buffer, reply: Buffer, result: number): number {
-  const length = HEADER + Math.max(0, result);
-  reply.writeUInt32LE(length, 0);
-  reply.writeInt32LE(Math.min(0, result), 4);
-  reply.writeUInt32LE(request.readUInt32LE(UNIQUE), 8);
-  reply.writeUInt32LE(request.readUInt32LE(UNIQUE + 4), 12);
-  return length;
-}
-
-function writeEntry(reply: Buffer, at: number, attributes: Attributes): void {
-  fuse.entryHead.write(reply, at, {
-    nodeid: attributes.inode,
-    generation: 0,
-    entryValid: VALID_SECONDS,
-    attrValid: VALID_SECONDS,
-    entryValidNsec: 0,
-    attrValidNsec: 0,
-  });
-  writeAttr(reply, at + fuse.entryHead.size, attributes);
-}
-
-function writeAttr(reply: Buffer, at: number, attributes: Attributes): void {
-  const { inode, size, blocks, mode, links, uid, gid, mtimeMs } = attributes;
-  const seconds = Math.max(0, Math.floor(mtimeMs / 1000));
-  const nanoseconds = mtimeMs < 0 ? 0 : Math.floor((mtimeMs % 1000) * 1e6);
-  fuse.attr.write(reply, at, {
-    ino: inode,
-    size,
-    blocks,
-    atime: seconds,
-    mtime: seconds,
-    ctime: seconds,
-    atimensec: nanoseconds,
-    mtimensec: nanoseconds,
-    ctimensec: nanoseconds,
-    mode,
-    nlink: links,
-    uid,
-    gid,
-    rdev: 0,
-    blksize: STATFS_BLOCK,
-    flags: 0,
-  });
-}

@@ -1,8 +1,8 @@
 /** What a program that uses the mount sees of an error: Linux errno values (errno(3)). */
-import type { ErrorKind } from '../errors.js';
-import { Qcow2fsError } from '../errors.js';
+import { type ErrorKind, errnoName, Qcow2fsError } from '../errors.js';
 
 export const Errno = {
+  EPERM: 1,
   ENOENT: 2,
   EIO: 5,
   ENXIO: 6,
@@ -10,6 +10,8 @@ export const Errno = {
   ENOTDIR: 20,
   EISDIR: 21,
   EINVAL: 22,
+  EFBIG: 27,
+  ENOSPC: 28,
   EROFS: 30,
   ENOSYS: 38,
   EOPNOTSUPP: 95,
@@ -17,11 +19,23 @@ export const Errno = {
 
 const ERRNO_OF_KIND: Readonly<Partial<Record<ErrorKind, number>>> = {
   'read-only': Errno.EROFS,
+  'no-space': Errno.ENOSPC,
+  'fixed-size': Errno.EPERM,
+  'too-large': Errno.EFBIG,
   usage: Errno.EINVAL,
+};
+
+/** What a full or limited host says, the writer is told. */
+const ERRNO_OF_HOST: Readonly<Record<string, number>> = {
+  ENOSPC: Errno.ENOSPC,
+  EDQUOT: Errno.ENOSPC,
+  EFBIG: Errno.EFBIG,
 };
 
 export function errnoOf(error: unknown): number {
   // A number beyond 2^53 - 1, which no request of a kernel carries.
   if (error instanceof RangeError) return Errno.EINVAL;
-  return (error instanceof Qcow2fsError ? ERRNO_OF_KIND[error.kind] : undefined) ?? Errno.EIO;
+  if (!(error instanceof Qcow2fsError)) return Errno.EIO;
+  if (error.kind === 'host-io') return ERRNO_OF_HOST[errnoName(error.cause) ?? ''] ?? Errno.EIO;
+  return ERRNO_OF_KIND[error.kind] ?? Errno.EIO;
 }

@@ -30,6 +30,17 @@ declare module 'fuse-native' {
       offset: number,
       done: Callback<[number?]>,
     ): void;
+    /** `done` takes the bytes written, or a negative errno. */
+    write(
+      path: string,
+      fd: number,
+      buffer: Buffer,
+      length: number,
+      offset: number,
+      done: Callback<[number?]>,
+    ): void;
+    truncate(path: string, size: number, done: Callback): void;
+    ftruncate(path: string, fd: number, size: number, done: Callback): void;
     release(path: string, fd: number, done: Callback): void;
     flush(path: string, fd: number, done: Callback): void;
     fsync(path: string, dataOnly: boolean, fd: number, done: Callback): void;

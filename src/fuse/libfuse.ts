@@ -34,10 +34,10 @@ export async function mountLibfuse(
   onFailure: (error: unknown) => void,
 ): Promise<void> {
   const Fuse = loadFuseNative();
-  class ReadOnlyFuse extends Fuse {
+  class OptionedFuse extends Fuse {
     override _fuseOptions(): string {
       const words = [
-        'ro',
+        ...(diskFs.disk.readOnly ? ['ro'] : ['big_writes']),
         'default_permissions',
         `fsname=${options.source.replace(/[\\,]/g, '\\$&')}`,
         'subtype=qcow2fs',
@@ -46,7 +46,7 @@ export async function mountLibfuse(
       return `-o${words.join(',')}`;
     }
   }
-  const fuse = new ReadOnlyFuse(options.mountpoint, operations(diskFs, onFailure));
+  const fuse = new OptionedFuse(options.mountpoint, operations(diskFs, onFailure));
   await new Promise<void>((resolve, reject) => {
     fuse.mount((error) => {
       if (error === null) resolve();
@@ -90,6 +90,13 @@ function operations(diskFs: DiskFs, onFailure: (error: unknown) => void): Operat
       return -errnoOf(error);
     }
   };
+  const truncate = (path: string, size: number): number =>
+    attempt(() => {
+      if (disk.readOnly) return -Errno.EROFS;
+      if (!diskFs.isDisk(inodeOf(path) ?? 0)) return -Errno.EISDIR;
+      diskFs.truncate(size);
+      return 0;
+    });
   const flush = (): number =>
     attempt(() => {
       disk.flush();
@@ -126,6 +133,11 @@ function operations(diskFs: DiskFs, onFailure: (error: unknown) => void): Operat
         }),
       );
     },
+    write(_path, _fd, buffer, length, offset, done) {
+      done(attempt(() => diskFs.write(buffer, 0, length, offset)));
+    },
+    truncate: (path, size, done) => done(truncate(path, size)),
+    ftruncate: (path, _fd, size, done) => done(truncate(path, size)),
     release: (_path, _fd, done) => done(0),
     flush: (_path, _fd, done) => done(flush()),
     fsync: (_path, _dataOnly, _fd, done) => done(flush()),

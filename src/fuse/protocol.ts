@@ -57,6 +57,8 @@ export const InitFlag = {
   DIRECT_IO_ALLOW_MMAP: 1n << 36n,
 } as const;
 
+/** Reads and writes go past the page cache. */
+export const FOPEN_DIRECT_IO = 1 << 0;
 /** Keep the pages that the kernel cached under an earlier open. */
 export const FOPEN_KEEP_CACHE = 1 << 1;
 export const FOPEN_CACHE_DIR = 1 << 3;
@@ -176,7 +178,10 @@ export const setattrIn = struct('fuse_setattr_in', 'le', 88, {
   gid: [80, 'u32'],
   unused5: [84, 'u32'],
 });
-/** `valid`: the size is to be set. */
+/** `valid`: what is to be set. */
+export const FATTR_MODE = 1 << 0;
+export const FATTR_UID = 1 << 1;
+export const FATTR_GID = 1 << 2;
 export const FATTR_SIZE = 1 << 3;
 
 export const openIn = struct('fuse_open_in', 'le', 8, { flags: [0, 'u32'], openFlags: [4, 'u32'] });
@@ -205,6 +210,8 @@ export const writeIn = struct('fuse_write_in', 'le', 40, {
   flags: [32, 'u32'],
   padding: [36, 'u32'],
 });
+/** `writeFlags`: written back from the page cache. */
+export const WRITE_CACHE = 1 << 0;
 export const writeOut = struct('fuse_write_out', 'le', 8, { size: [0, 'u32'], padding: [4, 'u32'] });
 
 export const statfsOut = struct('fuse_statfs_out', 'le', 80, {

@@ -2,15 +2,7 @@
 import fs from 'node:fs';
 import { errnoName, hostReason, Qcow2fsError } from '../errors.js';
 import type { Storage } from '../storage.js';
-import {
-  FALLOC_FL_KEEP_SIZE,
-  FALLOC_FL_PUNCH_HOLE,
-  FALLOC_FL_ZERO_RANGE,
-  fallocate,
-  seekData,
-  seekEnd,
-  seekHole,
-} from './libc.js';
+import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, fallocate, seekData, seekEnd, seekHole } from './libc.js';
 
 /** An open file as it travels to another thread of the process, which shares the descriptor. */
 export interface OpenFile {
@@ -27,7 +19,15 @@ export interface OpenFile {
   readonly mtimeMs: number;
 }
 
+const ZEROS_BYTES = 256 * 1024;
+
 type OpenFailure = 'host-io' | 'named-file';
+export type FileAccess = 'read-only' | 'read-write';
+
+/** @throws Qcow2fsError of the given kind */
+export function openFile(path: string, access: FileAccess, kind: OpenFailure = 'host-io'): OpenFile {
+  return access === 'read-only' ? openReadOnly(path, kind) : openReadWrite(path, kind);
+}
 
 /**
  * Opens a file or block device read-only without touching its access time where the kernel allows that
@@ -36,7 +36,45 @@ type OpenFailure = 'host-io' | 'named-file';
  * @throws Qcow2fsError of the given kind
  */
 export function openReadOnly(path: string, kind: OpenFailure = 'host-io'): OpenFile {
-  const fd = openWithoutAtime(path, kind);
+  return describe(openWithoutAtime(path, kind), path, kind);
+}
+
+/**
+ * Opens a file or block device for reading and writing.
+ *
+ * @throws Qcow2fsError of the given kind
+ */
+export function openReadWrite(path: string, kind: OpenFailure = 'host-io'): OpenFile {
+  const { O_RDWR, O_NONBLOCK } = fs.constants;
+  try {
+    return describe(fs.openSync(path, O_RDWR | O_NONBLOCK), path, kind);
+  } catch (error) {
+    if (error instanceof Qcow2fsError) throw error;
+    const hint = WRITE_PROTECTED.has(errnoName(error)) ? '; mount it read-only: -r' : '';
+    throw new Qcow2fsError(kind, `${path}: cannot open for writing: ${hostReason(error)}${hint}`, {
+      cause: error,
+    });
+  }
+}
+
+/**
+ * Makes a new, empty file for its owner alone.
+ *
+ * @throws Qcow2fsError `host-io`, also where the file exists
+ */
+export function createFile(path: string): OpenFile {
+  const { O_RDWR, O_CREAT, O_EXCL } = fs.constants;
+  try {
+    return describe(fs.openSync(path, O_RDWR | O_CREAT | O_EXCL, 0o600), path, 'host-io');
+  } catch (error) {
+    throw new Qcow2fsError('host-io', `${path}: cannot be created: ${hostReason(error)}`, { cause: error });
+  }
+}
+
+const WRITE_PROTECTED: ReadonlySet<string | undefined> = new Set(['EACCES', 'EPERM', 'EROFS']);
+
+/** A FIFO or a directory is opened only to be told apart. */
+function describe(fd: number, path: string, kind: OpenFailure): OpenFile {
   try {
     const stat = fs.fstatSync(fd, { bigint: true });
     refuseOddFile(stat, path, kind);
@@ -80,11 +118,13 @@ function openWithoutAtime(path: string, kind: OpenFailure): number {
 
 export class FileStorage implements Storage {
   readonly path: string;
+  readonly extensible: boolean;
   readonly #file: OpenFile;
 
   constructor(file: OpenFile) {
     this.#file = file;
     this.path = file.path;
+    this.extensible = !file.blockDevice;
   }
 
   size(): number {
@@ -141,9 +181,15 @@ export class FileStorage implements Storage {
   }
 
   zero(position: number, length: number): void {
-    this.#try('zero', () =>
-      fallocate(this.#file.fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, position, length),
-    );
+    try {
+      fallocate(this.#file.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, position, length);
+    } catch (error) {
+      if (errnoName(error) !== 'EOPNOTSUPP') throw this.#failure('zero', position, error);
+      const zeros = Buffer.alloc(Math.min(length, ZEROS_BYTES));
+      for (let done = 0; done < length; done += zeros.length) {
+        this.write(zeros, 0, Math.min(zeros.length, length - done), position + done);
+      }
+    }
   }
 
   truncate(size: number): void {

@@ -167,3 +167,54 @@ export function receiveDescriptor(socket: number): number | undefined {
   const isRights = control.readInt32LE(8) === SOL_SOCKET && control.readInt32LE(12) === SCM_RIGHTS;
   return received > 0 && isRights ? control.readInt32LE(16) : undefined;
 }
+
+/** Commands and lock types of fcntl(2) on Linux. */
+const F_OFD_GETLK = 36;
+const F_OFD_SETLK = 37;
+const F_RDLCK = 0;
+const F_WRLCK = 1;
+const F_UNLCK = 2;
+
+/**
+ * struct flock of 64-bit Linux, in the machine's byte order:
+ * { short type; short whence; int64 start; int64 length; int pid; }, the integers aligned. The process of a request
+ * about locks of open file descriptions must be 0, and the whence SEEK_SET is 0 too.
+ */
+function flock(type: number, position: number, length: number): Uint8Array {
+  const memory = new ArrayBuffer(32);
+  new Int16Array(memory)[0] = type;
+  new BigInt64Array(memory).set([BigInt(position), BigInt(length)], 1);
+  return new Uint8Array(memory);
+}
+
+function lockCommand(fd: number, command: number, lock: Uint8Array): void {
+  const fcntl = foreign('int fcntl(int fd, int command, ...)');
+  if (fcntl(fd, command, 'void *', lock) !== 0) throw systemError('fcntl');
+}
+
+/**
+ * Takes a shared lock that belongs to the open file description: other descriptors of the file, in this process or
+ * others, see it, and it ends when the last duplicate of `fd` is closed.
+ *
+ * @throws a system error; `EAGAIN` or `EACCES` when somebody holds an exclusive lock there
+ */
+export function shareBytes(fd: number, position: number, length: number): void {
+  lockCommand(fd, F_OFD_SETLK, flock(F_RDLCK, position, length));
+}
+
+/** Gives up the locks of the open file description in the range. @throws a system error */
+export function releaseBytes(fd: number, position: number, length: number): void {
+  lockCommand(fd, F_OFD_SETLK, flock(F_UNLCK, position, length));
+}
+
+/**
+ * Whether any other open file description or process holds a lock in the range, shared or exclusive. Reading access
+ * to the file suffices.
+ *
+ * @throws a system error
+ */
+export function othersLock(fd: number, position: number, length: number): boolean {
+  const lock = flock(F_WRLCK, position, length);
+  lockCommand(fd, F_OFD_GETLK, lock);
+  return new Int16Array(lock.buffer)[0] !== F_UNLCK;
+}

@@ -8,16 +8,20 @@ import { dirname, resolve } from 'node:path';
 import createDebug from 'debug';
 import type { Disk } from '../disk.js';
 import { Qcow2fsError } from '../errors.js';
-import { FileStorage, type OpenFile, openReadOnly } from '../host/file-storage.js';
+import { FileStorage, type OpenFile, openFile } from '../host/file-storage.js';
+import { type LockMode, lockImage } from '../host/image-locks.js';
 import { RawDisk } from '../raw-disk.js';
+import type { Storage } from '../storage.js';
+import type { EncryptionSpec } from './encryption.js';
 import { hasFeature, Incompatible } from './format/header.js';
 import { MAX_CHAIN_DEPTH, MAX_CHAIN_L1_BYTES } from './format/limits.js';
 import { identifyFormat, MAGIC_BYTES } from './format/magic.js';
-import { type Geometry, geometryOf } from './geometry.js';
-import { diskTable, type Image, readImage, readL1, readUpTo } from './image.js';
+import { diskTable, type Image, l1EntriesFor, readImage, readUpTo } from './image.js';
 import { type ImageName, parseImageName } from './image-name.js';
-import { allocateMetadata } from './metadata.js';
 import { NamedFiles } from './named-files.js';
+import { createOverlay, removeOverlay } from './overlay.js';
+import { type ParameterOptions, qcow2Parameters } from './parameters.js';
+import { prepareForWriting } from './prepare.js';
 import { Qcow2Disk, type Qcow2Parameters } from './qcow2-disk.js';
 import { unlockImage } from './unlock.js';
 import { prepareZstd } from './zstd.js';
@@ -35,7 +39,19 @@ export interface OpenOptions {
   readonly snapshot?: string | undefined;
   /** Directories below which images may name files, besides the image's own. */
   readonly allowDirectories?: readonly string[];
+  /** Opens the image for writing; its backing files never are. */
+  readonly writable?: boolean;
+  /** Lets a writable disk grow. */
+  readonly resizable?: boolean;
+  /** Sends all writes to a new image above this one: a file that does not exist, or `temp`. */
+  readonly overlay?: string | undefined;
+  /** Reads the image even while another process writes it. Read-only disks alone. */
+  readonly forceShare?: boolean;
 }
+
+/** What stands between the engine and a file: the tests put storages here that record, fail or lose writes. */
+export type StorageOf = (file: OpenFile) => Storage;
+const fileStorage: StorageOf = (file) => new FileStorage(file);
 
 interface Qcow2Layer {
   readonly kind: 'qcow2';
@@ -59,8 +75,13 @@ export type Layers = readonly [Qcow2Layer, ...(Qcow2Layer | RawLayer)[]];
  * @param path the image on the command line
  * @throws Qcow2fsError; nothing stays open then
  */
-export function openLayers(path: string, options: OpenOptions = {}): Layers {
-  const opener = new ChainOpener(openReadOnly(path), options);
+export function openLayers(
+  path: string,
+  options: OpenOptions = {},
+  storageOf: StorageOf = fileStorage,
+): Layers {
+  const access = options.writable && options.overlay === undefined ? 'read-write' : 'read-only';
+  const opener = new ChainOpener(openFile(path, access), options, storageOf);
   try {
     return opener.open();
   } catch (error) {
@@ -70,16 +91,16 @@ export function openLayers(path: string, options: OpenOptions = {}): Layers {
 }
 
 /** A disk for the calling thread; closing it closes the files of all threads. */
-export async function attachDisk(layers: Layers): Promise<Disk> {
+export async function attachDisk(layers: Layers, storageOf: StorageOf = fileStorage): Promise<Disk> {
   if (layers.some((layer) => layer.kind === 'qcow2' && layer.parameters.compressionType === 'zstd')) {
     await prepareZstd();
   }
   let disk: Disk | undefined;
   for (const layer of layers.toReversed()) {
-    const storage = new FileStorage(layer.file);
+    const storage = storageOf(layer.file);
     if (layer.kind === 'raw') disk = new RawDisk(storage, layer.start, layer.length);
     else {
-      const dataFile = layer.dataFile && new FileStorage(layer.dataFile);
+      const dataFile = layer.dataFile && storageOf(layer.dataFile);
       disk = new Qcow2Disk(layer.parameters, storage, dataFile, disk);
     }
   }
@@ -87,8 +108,12 @@ export async function attachDisk(layers: Layers): Promise<Disk> {
 }
 
 /** `openLayers` and `attachDisk` in one, for a single thread. */
-export async function openDisk(path: string, options: OpenOptions = {}): Promise<Disk> {
-  return attachDisk(openLayers(path, options));
+export async function openDisk(
+  path: string,
+  options: OpenOptions = {},
+  storageOf: StorageOf = fileStorage,
+): Promise<Disk> {
+  return attachDisk(openLayers(path, options, storageOf), storageOf);
 }
 
 /** A qcow2 layer before it is known how many share the cache. */
@@ -101,20 +126,29 @@ class ChainOpener {
   readonly #path: string;
   readonly #open: OpenFile[] = [];
   readonly #layers: PendingLayer[] = [];
+  readonly #storageOf: StorageOf;
   #encrypted = false;
+  #topEncryption: EncryptionSpec | undefined;
+  /** The overlay that was made, until all went well. */
+  #newOverlay: string | undefined;
   #l1Bytes = 0;
 
-  constructor(file: OpenFile, options: OpenOptions) {
+  constructor(file: OpenFile, options: OpenOptions, storageOf: StorageOf) {
     this.#options = options;
+    this.#storageOf = storageOf;
     this.#path = file.path;
-    this.#keep(file);
+    this.#open.push(file);
     const directory = file.blockDevice ? undefined : dirname(resolve(file.path));
     this.#named = new NamedFiles(directory, options.allowDirectories ?? []);
   }
 
   open(): Layers {
     const path = this.#path;
-    let image = this.#addQcow2(this.#open[0]!, this.#options.snapshot);
+    const { snapshot, overlay } = this.#options;
+    const writable = this.#options.writable === true && overlay === undefined;
+    this.#lock(this.#open[0]!, writable);
+    let image = this.#addQcow2(this.#open[0]!, snapshot, writable);
+    const top = image;
     let backing = backingOf(image, 'own');
     while (backing !== undefined) {
       if (this.#layers.length >= MAX_CHAIN_DEPTH) {
@@ -131,24 +165,31 @@ class ChainOpener {
     if (this.#options.secret !== undefined && !this.#encrypted) {
       throw new Qcow2fsError('secret', `${path}: the image is not encrypted; leave out --secret-file`);
     }
+    // Last, so that no refusal leaves a new file.
+    if (overlay !== undefined) this.#addOverlay(overlay, top);
     return this.#finish();
   }
 
   close(): void {
     for (const file of this.#open) new FileStorage(file).close();
+    if (this.#newOverlay !== undefined) removeOverlay(this.#newOverlay);
   }
 
-  #keep(file: OpenFile): OpenFile {
-    this.#open.push(file);
+  /** Before anything is read: what another process is about to change must not be believed. */
+  #lock(file: OpenFile, writing: boolean): void {
+    const reading: LockMode = this.#options.forceShare ? 'force-share' : 'read';
+    lockImage(file, writing ? 'write' : reading);
     debug('opened %s', file.path);
-    return file;
   }
 
   /** A chain that comes back to one of its files would never end. */
-  #keepNew(file: OpenFile, role: string, namedBy: string): OpenFile {
+  #keepNew(file: OpenFile, role: string, namedBy: string, writing = false): OpenFile {
     const isKnown = this.#open.some((other) => sameFile(other, file));
-    this.#keep(file);
-    if (!isKnown) return file;
+    this.#open.push(file);
+    if (!isKnown) {
+      this.#lock(file, writing);
+      return file;
+    }
     throw new Qcow2fsError('named-file', `${namedBy}: its ${role} ${file.path} is already part of the chain`);
   }
 
@@ -173,7 +214,7 @@ class ChainOpener {
       this.#addRaw(file, name);
       return undefined;
     }
-    return this.#addQcow2(file, undefined);
+    return this.#addQcow2(file, undefined, false);
   }
 
   #addRaw(file: OpenFile, name: ImageName): void {
@@ -188,36 +229,51 @@ class ChainOpener {
     });
   }
 
-  #addQcow2(file: OpenFile, snapshot: string | undefined): Image {
-    const image = readImage(new FileStorage(file));
+  #addQcow2(file: OpenFile, snapshot: string | undefined, writable: boolean): Image {
+    const read = readImage(this.#storageOf(file));
+    const image = writable ? prepareForWriting(read) : read;
     const table = diskTable(image, snapshot);
-    const dataFile = this.#openDataFile(image);
+    const dataFile = this.#openDataFile(image, writable);
     const encryption = unlockImage(image, this.#options.secret);
     this.#encrypted ||= encryption !== undefined;
-    const l1 = readL1(image, table);
-    this.#l1Bytes += l1.byteLength;
+    if (this.#layers.length === 0) this.#topEncryption = encryption;
+    this.#l1Bytes += l1EntriesFor(image.header, table.size) * 8;
     if (this.#l1Bytes > MAX_CHAIN_L1_BYTES) {
       const what = `the L1 tables of the backing chain take more than ${MAX_CHAIN_L1_BYTES} bytes`;
       throw new Qcow2fsError('format', `${file.path}: ${what}`);
     }
-    const geometry: Geometry = geometryOf(image.header);
-    debug('%s: qcow2, disk of %d bytes, clusters of %d', file.path, table.size, geometry.clusterSize);
+    const { clusterSize } = image.header;
+    debug('%s: qcow2, disk of %d bytes, clusters of %d', file.path, table.size, clusterSize);
+    const access = writable ? this.#writing() : 'reading';
     this.#layers.push({
       kind: 'qcow2',
       file,
       dataFile,
-      prepare: (cacheBytes) => ({
-        size: table.size,
-        geometry,
-        compressionType: image.header.compressionType,
-        encryption,
-        metadata: allocateMetadata(geometry, l1, table.size, cacheBytes),
-      }),
+      prepare: (cacheBytes) => qcow2Parameters(image, table, { encryption, cacheBytes, access }),
     });
     return image;
   }
 
-  #openDataFile({ header, extensions, storage }: Image): OpenFile | undefined {
+  #writing(): ParameterOptions['access'] {
+    return this.#options.resizable ? 'growing' : 'writing';
+  }
+
+  /** Above what is open already, and with its key. */
+  #addOverlay(target: string, base: Image): void {
+    const { file, image } = createOverlay(target, base);
+    this.#open.push(file);
+    this.#newOverlay = target;
+    const encryption = this.#topEncryption;
+    const access = this.#writing();
+    this.#layers.unshift({
+      kind: 'qcow2',
+      file,
+      dataFile: undefined,
+      prepare: (cacheBytes) => qcow2Parameters(image, image.header, { encryption, cacheBytes, access }),
+    });
+  }
+
+  #openDataFile({ header, extensions, storage }: Image, writable: boolean): OpenFile | undefined {
     if (!hasFeature(header, Incompatible.externalDataFile)) return undefined;
     if (extensions.dataFile === undefined) {
       throw new Qcow2fsError(
@@ -229,10 +285,12 @@ class ChainOpener {
     if ((name.format ?? 'raw') !== 'raw' || isPart(name)) {
       throw new Qcow2fsError('named-file', `${storage.path}: its data file must be a whole raw file`);
     }
+    const access = writable ? 'read-write' : 'read-only';
     return this.#keepNew(
-      this.#named.open(name.filename, 'data file', storage.path),
+      this.#named.open(name.filename, 'data file', storage.path, access),
       'data file',
       storage.path,
+      writable,
     );
   }
 }

@@ -25,4 +25,9 @@ export class Encryption {
   decrypt(buffer: Buffer, start: number, length: number, guest: GuestOffset, host: HostOffset): void {
     this.#cipher.decrypt(buffer, start, length, (this.#byGuest ? guest : host) / SECTOR_SIZE);
   }
+
+  /** As `decrypt`, the other way. */
+  encrypt(buffer: Buffer, start: number, length: number, guest: GuestOffset, host: HostOffset): void {
+    this.#cipher.encrypt(buffer, start, length, (this.#byGuest ? guest : host) / SECTOR_SIZE);
+  }
 }

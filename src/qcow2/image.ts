@@ -1,6 +1,7 @@
 /** The header, extensions and tables of one image file, read and checked; nothing that the image names is opened. */
 import { Qcow2fsError } from '../errors.js';
 import type { Storage } from '../storage.js';
+import { allocateEntryTable, type SharedEntryTable } from './entry-table.js';
 import { type Extensions, parseExtensions } from './format/extensions.js';
 import { refuseUnknownFeatures } from './format/features.js';
 import { bytesPerL1Entry, HEADER_BYTES, type Header, parseHeader } from './format/header.js';
@@ -67,13 +68,15 @@ export function diskTable(image: Image, wanted: string | undefined): DiskTable {
 }
 
 /**
- * The part of the L1 table that maps the disk, as the threads share it: pairs of u32 in the machine's byte order.
+ * The part of the L1 table that maps the disk, as the threads share it.
+ * @param capacity entries that the disk may grow to, if more
  * @throws Qcow2fsError `format` when it lies outside the file
  */
-export function readL1(image: Image, table: DiskTable): SharedArrayBuffer {
-  const length = l1EntriesFor(image.header, table.size) * 8;
-  const l1 = new SharedArrayBuffer(length);
-  const bytes = Buffer.from(l1);
+export function readL1(image: Image, table: DiskTable, capacity = 0): SharedEntryTable {
+  const size = l1EntriesFor(image.header, table.size);
+  const length = size * 8;
+  const l1 = allocateEntryTable(Math.max(size, capacity));
+  const bytes = Buffer.from(l1.entries, 0, length);
   if (image.storage.read(bytes, 0, length, table.l1TableOffset) < length) {
     throw new Qcow2fsError(
       'format',
@@ -84,7 +87,8 @@ export function readL1(image: Image, table: DiskTable): SharedArrayBuffer {
   return l1;
 }
 
-function l1EntriesFor(header: Header, size: number): number {
+/** Entries of an L1 table that map `size` bytes of guest disk. */
+export function l1EntriesFor(header: Header, size: number): number {
   return Math.ceil(size / bytesPerL1Entry(header));
 }
 

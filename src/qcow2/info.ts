@@ -4,9 +4,8 @@ import { describeCipher } from '../luks/cipher.js';
 import { type Bitmap, readBitmaps } from './format/bitmaps.js';
 import { featureNames } from './format/features.js';
 import type { Header } from './format/header.js';
-import { geometryOf } from './geometry.js';
-import { diskTable, type Image, readImage, readL1, readUpTo } from './image.js';
-import { allocateMetadata } from './metadata.js';
+import { diskTable, type Image, readImage, readUpTo } from './image.js';
+import { qcow2Parameters } from './parameters.js';
 import { type Allocation, Qcow2Disk } from './qcow2-disk.js';
 import { readLuksHeader } from './unlock.js';
 
@@ -49,7 +48,7 @@ export interface ImageInfo {
     readonly diskSize: number;
     readonly vmStateSize: number;
   }[];
-  readonly bitmaps: readonly Bitmap[];
+  readonly bitmaps: readonly Pick<Bitmap, 'name' | 'granularity' | 'inUse' | 'auto'>[];
   /** Guest bytes by how this image alone stores them; null when it is too fragmented to tell. */
   readonly allocation: Allocation | null;
 }
@@ -120,7 +119,9 @@ function describe(image: Image): ImageInfo {
       diskSize,
       vmStateSize,
     })),
-    bitmaps: extensions.bitmaps ? readBitmaps(extensions.bitmaps, read, storage.path) : [],
+    bitmaps: (extensions.bitmaps ? readBitmaps(extensions.bitmaps, read, storage.path) : []).map(
+      ({ name, granularity, inUse, auto }) => ({ name, granularity, inUse, auto }),
+    ),
     allocation: allocationOf(image),
   };
 }
@@ -152,15 +153,9 @@ function describeEncryption({ cryptMethod }: Header, image: Image): ImageInfo['e
 
 /** The mapping alone: no data is read, so neither a key nor the named files are needed. */
 function allocationOf(image: Image): Allocation | null {
-  const { header, storage } = image;
+  const { storage } = image;
   const table = diskTable(image, undefined);
-  const geometry = geometryOf(header);
-  const metadata = allocateMetadata(geometry, readL1(image, table), table.size, L2_CACHE_BYTES);
-  const disk = new Qcow2Disk(
-    { size: table.size, geometry, compressionType: header.compressionType, encryption: undefined, metadata },
-    storage,
-    undefined,
-    undefined,
-  );
+  const parameters = qcow2Parameters(image, table, { cacheBytes: L2_CACHE_BYTES, access: 'reading' });
+  const disk = new Qcow2Disk(parameters, storage, undefined, undefined);
   return disk.allocation(MAX_RUNS) ?? null;
 }

@@ -14,7 +14,7 @@ import type { Geometry } from './geometry.js';
 import type { Metadata } from './metadata.js';
 
 /** Entries have room for 2^56, and compressed ones for more; nothing is exact beyond 2^53, and no file is so long. */
-const MAX_HOST_OFFSET = 2 ** 52;
+export const MAX_HOST_OFFSET = 2 ** 52;
 
 export const RunKind = {
   /** Stored in no cluster of this image: the backing file's bytes, or zeros. */
@@ -36,6 +36,8 @@ export class Run {
   /** Guest bytes, at least 1. */
   length = 0;
   hostOffset: HostOffset = host(0);
+  /** The bytes at `hostOffset` belong to this disk alone: they may be written in place. */
+  owned = false;
   compressedBytes = 0;
   /** Guest offset of the compressed cluster. */
   clusterStart = 0;
@@ -48,6 +50,7 @@ export class Mapping {
   /** What `#classify` found. */
   #kind: RunKind = RunKind.unallocated;
   #host = 0;
+  #owned = false;
   #problem = '';
 
   constructor(geometry: Geometry) {
@@ -70,6 +73,7 @@ export class Mapping {
     const table = this.#tableOffset(metadata, l1Index);
     if (table === 0) {
       run.kind = RunKind.unallocated;
+      run.owned = false;
       run.length = tableLeft;
       for (let next = l1Index + 1; run.length < maxLength; next++) {
         if (this.#tableOffset(metadata, next) !== 0) break;
@@ -91,7 +95,10 @@ export class Mapping {
 
     const limit = Math.min(maxLength, sliceCoverage - (offset % sliceCoverage));
     let at = offset - (offset % unitSize);
+    const ownsTable = isCopied(metadata.l1[2 * l1Index]!);
     this.#classify(metadata, slot, at);
+    const owned = this.#owned;
+    run.owned = owned && ownsTable;
     run.kind = this.#kind;
     run.problem = this.#problem;
     run.hostOffset = host(this.#host + (offset - at));
@@ -104,7 +111,9 @@ export class Mapping {
       at += unitSize;
       this.#classify(metadata, slot, at);
       if (this.#kind !== run.kind) break;
-      if (run.kind === RunKind.data && this.#host !== run.hostOffset + length) break;
+      if (run.kind === RunKind.data) {
+        if (this.#host !== run.hostOffset + length || this.#owned !== owned) break;
+      }
       length += unitSize;
     }
     run.length = Math.min(length, limit);
@@ -142,6 +151,7 @@ export class Mapping {
     const high = metadata.slots[word]!;
     const low = metadata.slots[word + 1]!;
     this.#problem = '';
+    this.#owned = false;
     if (isCompressed(high)) {
       const start = compressedOffset(high, low, this.#compressed);
       if (externalData) this.#corrupt(at, 'a compressed cluster in an image with an external data file');
@@ -153,6 +163,7 @@ export class Mapping {
     const offset = entryOffset(high, low);
     const within = at % clusterSize;
     const allocated = offset !== 0 || (externalData && isCopied(high));
+    this.#owned = allocated && isCopied(high);
     if (extended) {
       const zeros = metadata.slots[word + 2]!;
       const allocs = metadata.slots[word + 3]!;

@@ -1,11 +1,10 @@
 /**
- * The metadata of one image, shared by all threads that serve it: the L1 table and a cache of L2 slices, in shared
+ * The mapping of one image, shared by all threads that serve it: the L1 table and a cache of L2 slices, in shared
  * memory, guarded by one reader/writer lock.
  *
  *   STRUCTURE    GUARDED BY  DESCRIPTION
  *   L1 table     lock        pairs of u32: high and low half of each entry
- *   slot keys    lock        which slice each cache slot holds; -1 for none
- *   slots        lock        the slices, pairs of u32 as above
+ *   L2 slices    lock        a slice cache; pairs of u32 as above
  *   used marks   nothing     set at each hit, cleared by the search for a victim; a lost mark costs one read
  *
  * A mapping that was looked up is valid until the lock is released, so data is moved under the lock that found it.
@@ -13,21 +12,19 @@
 import { Qcow2fsError } from '../errors.js';
 import { RwLock } from '../host/rw-lock.js';
 import type { Storage } from '../storage.js';
-import { entryOffset } from './format/entries.js';
-import { hex, swapWords } from './format/units.js';
+import { EntryTable, type SharedEntryTable } from './entry-table.js';
+import { COPIED_HIGH, entryOffset, isCopied } from './format/entries.js';
+import { hex, swapWords, TWO_32 } from './format/units.js';
 import type { Geometry } from './geometry.js';
-
-/** Slots in a set: the places where a slice may be. */
-const WAYS = 4;
-const NO_KEY = -1;
+import { ImageState, type SharedImageState } from './image-state.js';
+import { allocateSliceCache, type SharedSliceCache, SliceCache } from './slice-cache.js';
 
 /** What another thread needs to use the same metadata. */
 export interface SharedMetadata {
   readonly lock: SharedArrayBuffer;
-  readonly l1: SharedArrayBuffer;
-  readonly keys: SharedArrayBuffer;
-  readonly slots: SharedArrayBuffer;
-  readonly used: SharedArrayBuffer;
+  readonly state: SharedImageState;
+  readonly l1: SharedEntryTable;
+  readonly slices: SharedSliceCache;
 }
 
 /** What the shared lock allows: looking things up. */
@@ -47,65 +44,65 @@ export interface Metadata {
 export interface MutableMetadata extends Metadata {
   /**
    * Brings the slice into the cache.
+   * @returns its slot
    * @throws Qcow2fsError `corrupt` when its table lies outside the file, `host-io` when it cannot be read
    */
-  fill(sliceKey: number): void;
+  fill(sliceKey: number): number;
+  readonly l1Table: EntryTable;
+  readonly slices: SliceCache;
 }
 
 /**
- * @param l1 as `readL1` gives it
- * @param diskSize guest bytes; no more slots are made than it can use
+ * @param l1 its first `state.l1Size` entries filled in
  * @param cacheBytes the most that the L2 cache may take
  */
 export function allocateMetadata(
   geometry: Geometry,
-  l1: SharedArrayBuffer,
-  diskSize: number,
+  state: SharedImageState,
+  l1: SharedEntryTable,
   cacheBytes: number,
 ): SharedMetadata {
-  const wanted = Math.ceil(diskSize / geometry.sliceCoverage);
-  const affordable = Math.max(WAYS, Math.floor(cacheBytes / geometry.sliceBytes));
-  const sets = 2 ** Math.max(0, Math.floor(Math.log2(Math.min(2 * wanted, affordable) / WAYS)));
-  const slotCount = sets * WAYS;
-  const shared: SharedMetadata = {
-    lock: RwLock.allocate(),
-    l1,
-    keys: new SharedArrayBuffer(slotCount * Float64Array.BYTES_PER_ELEMENT),
-    slots: new SharedArrayBuffer(slotCount * geometry.sliceBytes),
-    used: new SharedArrayBuffer(slotCount),
-  };
-  new Float64Array(shared.keys).fill(NO_KEY);
-  return shared;
+  const { capacity } = new EntryTable(l1);
+  const slices = allocateSliceCache(geometry.sliceBytes, capacity * geometry.slicesPerTable, cacheBytes);
+  return { lock: RwLock.allocate(), state, l1, slices };
 }
 
 export class MetadataCache implements MutableMetadata {
-  readonly l1Size: number;
+  readonly state: ImageState;
+  readonly l1Table: EntryTable;
+  readonly slices: SliceCache;
   readonly l1: Uint32Array;
   readonly slots: Uint32Array;
   readonly slotWords: number;
   readonly #lock: RwLock;
-  readonly #keys: Float64Array;
-  readonly #used: Uint8Array;
-  readonly #sets: number;
   readonly #geometry: Geometry;
   readonly #storage: Storage;
   /** Where a slice is read to: its bytes and the same as words. */
   readonly #slice: Buffer;
   readonly #sliceWords: Uint32Array;
+  #makeRoom: () => void = () => {};
 
   constructor(shared: SharedMetadata, geometry: Geometry, storage: Storage) {
     this.#lock = new RwLock(shared.lock);
-    this.l1 = new Uint32Array(shared.l1);
-    this.l1Size = this.l1.length / 2;
-    this.slots = new Uint32Array(shared.slots);
-    this.slotWords = geometry.sliceBytes / 4;
-    this.#keys = new Float64Array(shared.keys);
-    this.#used = new Uint8Array(shared.used);
-    this.#sets = this.#keys.length / WAYS;
+    this.state = new ImageState(shared.state);
+    this.l1Table = new EntryTable(shared.l1);
+    this.slices = new SliceCache(shared.slices, geometry.sliceBytes);
+    this.l1 = this.l1Table.words;
+    this.slots = this.slices.words;
+    this.slotWords = this.slices.slotWords;
     this.#geometry = geometry;
     this.#storage = storage;
     this.#sliceWords = new Uint32Array(this.slotWords);
     this.#slice = Buffer.from(this.#sliceWords.buffer);
+  }
+
+  get l1Size(): number {
+    return this.state.l1Size;
+  }
+
+  /** @param makeRoom makes all slices clean, when a slice is wanted and all that could go are dirty */
+  whenFull(makeRoom: () => void): void {
+    this.#makeRoom = makeRoom;
   }
 
   enterShared(): Metadata {
@@ -127,21 +124,15 @@ export class MetadataCache implements MutableMetadata {
   }
 
   lookup(sliceKey: number): number {
-    const first = (sliceKey % this.#sets) * WAYS;
-    for (let slot = first; slot < first + WAYS; slot++) {
-      if (this.#keys[slot] === sliceKey) {
-        if (this.#used[slot] === 0) this.#used[slot] = 1;
-        return slot;
-      }
-    }
-    return -1;
+    return this.slices.lookup(sliceKey);
   }
 
-  fill(sliceKey: number): void {
-    if (this.lookup(sliceKey) !== -1) return;
+  fill(sliceKey: number): number {
+    const cached = this.slices.lookup(sliceKey);
+    if (cached !== -1) return cached;
     const { sliceBytes, slicesPerTable } = this.#geometry;
     const l1Index = Math.floor(sliceKey / slicesPerTable);
-    const table = entryOffset(this.l1[2 * l1Index]!, this.l1[2 * l1Index + 1]!);
+    const table = this.tableOffset(l1Index);
     const position = table + (sliceKey % slicesPerTable) * sliceBytes;
     const read = this.#storage.read(this.#slice, 0, sliceBytes, position);
     if (read < sliceBytes) {
@@ -150,18 +141,49 @@ export class MetadataCache implements MutableMetadata {
         `${this.#storage.path}: L1 entry ${l1Index}: the L2 table at ${hex(table)} lies outside the file`,
       );
     }
-    const slot = this.#victim(sliceKey);
+    let slot = this.slices.victim(sliceKey);
+    if (slot === -1) {
+      this.#makeRoom();
+      slot = this.slices.victim(sliceKey);
+    }
     swapWords(this.#slice);
     this.slots.set(this.#sliceWords, slot * this.slotWords);
-    this.#keys[slot] = sliceKey;
-    this.#used[slot] = 1;
+    this.slices.assign(slot, sliceKey);
+    return slot;
   }
 
-  /** The slot to replace: one that no lookup used since the last time all of its set were in use. */
-  #victim(sliceKey: number): number {
-    const first = (sliceKey % this.#sets) * WAYS;
-    for (let slot = first; slot < first + WAYS; slot++) if (this.#used[slot] === 0) return slot;
-    this.#used.fill(0, first, first + WAYS);
-    return first;
+  /** Host offset of an L2 table; 0 for none. */
+  tableOffset(l1Index: number): number {
+    return entryOffset(this.l1[2 * l1Index]!, this.l1[2 * l1Index + 1]!);
+  }
+
+  /** The slot of the slice differs from the file now. */
+  markDirty(slot: number): void {
+    this.slices.markDirty(slot);
+    this.state.changed = true;
+  }
+
+  /** The L2 table lies at `offset` now, and nothing else refers to it; 0 for none. */
+  setTable(l1Index: number, offset: number): void {
+    const copied = offset === 0 ? 0 : COPIED_HIGH;
+    this.l1Table.set(l1Index, (Math.floor(offset / TWO_32) | copied) >>> 0, offset % TWO_32);
+    this.state.changed = true;
+  }
+
+  /** The L2 table belongs to this disk alone, no snapshot uses it. */
+  ownsTable(l1Index: number): boolean {
+    return isCopied(this.l1[2 * l1Index]!);
+  }
+
+  /** Writes the slices that differ from the file, each into the table that the L1 entry names now. */
+  writeDirtySlices(): void {
+    const { sliceBytes, slicesPerTable } = this.#geometry;
+    for (let slot = this.slices.nextDirty(0); slot !== -1; slot = this.slices.nextDirty(slot + 1)) {
+      const key = this.slices.keyOf(slot);
+      const table = this.tableOffset(Math.floor(key / slicesPerTable));
+      this.#sliceWords.set(this.slots.subarray(slot * this.slotWords, (slot + 1) * this.slotWords));
+      swapWords(this.#slice);
+      this.#storage.write(this.#slice, 0, sliceBytes, table + (key % slicesPerTable) * sliceBytes);
+    }
   }
 }

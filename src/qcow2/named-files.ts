@@ -6,7 +6,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { hostReason, Qcow2fsError } from '../errors.js';
-import { type OpenFile, openReadOnly, refuseOddFile } from '../host/file-storage.js';
+import { type FileAccess, type OpenFile, openFile, refuseOddFile } from '../host/file-storage.js';
 
 /** Linux: opens a place in the file system without touching what is there. */
 const O_PATH = 0o10000000;
@@ -35,11 +35,13 @@ export class NamedFiles {
    * @param role "backing file" or "data file", for messages
    * @throws Qcow2fsError `named-file`
    */
-  open(name: string, role: string, namedBy: string): OpenFile {
+  open(name: string, role: string, namedBy: string, access: FileAccess = 'read-only'): OpenFile {
     // A trailing slash asks for a directory, and must not be lost.
     const wanted = path.resolve(path.dirname(namedBy), name) + (name.endsWith('/') ? '/' : '');
     try {
-      return process.platform === 'linux' ? this.#openResolved(wanted) : this.#openByName(wanted);
+      return process.platform === 'linux'
+        ? this.#openResolved(wanted, access)
+        : this.#openByName(wanted, access);
     } catch (error) {
       if (!(error instanceof Qcow2fsError)) {
         throw new Qcow2fsError(
@@ -52,14 +54,14 @@ export class NamedFiles {
   }
 
   /** The descriptor that is checked is the one that is used, so no later change of a link can matter. */
-  #openResolved(wanted: string): OpenFile {
+  #openResolved(wanted: string, access: FileAccess): OpenFile {
     const place = fs.openSync(wanted, O_PATH);
     try {
       const link = `/proc/self/fd/${place}`;
       this.#check(fs.readlinkSync(link));
       // Opening a device or a FIFO may do something, so look before.
       refuseOddFile(fs.fstatSync(place), wanted, 'named-file');
-      return { ...openReadOnly(link, 'named-file'), path: wanted };
+      return { ...openFile(link, access, 'named-file'), path: wanted };
     } catch (error) {
       if (error instanceof Qcow2fsError)
         error.message = error.message.replace(`/proc/self/fd/${place}`, wanted);
@@ -69,9 +71,9 @@ export class NamedFiles {
     }
   }
 
-  #openByName(wanted: string): OpenFile {
+  #openByName(wanted: string, access: FileAccess): OpenFile {
     this.#check(fs.realpathSync(wanted));
-    return openReadOnly(wanted, 'named-file');
+    return openFile(wanted, access, 'named-file');
   }
 
   #check(real: string): void {

@@ -1,18 +1,17 @@
-/** One qcow2 image over its backing disk, as a `Disk`: the read path. */
+/** One qcow2 image over its backing disk, as a `Disk`. */
 import type { Disk, Extent, ExtentVisitor, ScanBudget } from '../disk.js';
 import { Qcow2fsError } from '../errors.js';
-import { ReadOnlyDisk } from '../read-only-disk.js';
 import type { Storage } from '../storage.js';
+import { ClusterData } from './cluster-data.js';
 import { CompressedClusters } from './compressed.js';
-import { Encryption, type EncryptionSpec } from './encryption.js';
+import type { EncryptionSpec } from './encryption.js';
+import type { Erasure } from './eraser.js';
 import type { Header } from './format/header.js';
-import { guest, type HostOffset, host, SECTOR_SIZE } from './format/units.js';
+import { SECTOR_SIZE } from './format/units.js';
 import type { Geometry } from './geometry.js';
+import { ImageWriter, type WriteParameters } from './image-writer.js';
 import { Mapping, Run, RunKind } from './mapping.js';
 import { MetadataCache, type SharedMetadata } from './metadata.js';
-
-/** Unaligned reads of an encrypted image go through a buffer of this size. */
-const BOUNCE_BYTES = 64 * 1024;
 
 /** Guest bytes by the way they are stored. */
 export interface Allocation {
@@ -25,12 +24,12 @@ export interface Allocation {
 
 /** Everything but the files: plain data that travels to other threads. */
 export interface Qcow2Parameters {
-  /** Bytes of the guest disk. */
-  readonly size: number;
   readonly geometry: Geometry;
   readonly compressionType: Header['compressionType'];
   readonly encryption: EncryptionSpec | undefined;
   readonly metadata: SharedMetadata;
+  /** Undefined for a disk that is read-only. */
+  readonly writing: WriteParameters | undefined;
 }
 
 const ALLOCATION_KEY = {
@@ -41,19 +40,20 @@ const ALLOCATION_KEY = {
   [RunKind.corrupt]: 'damaged',
 } as const;
 
-export class Qcow2Disk extends ReadOnlyDisk {
-  readonly size: number;
+export class Qcow2Disk implements Disk {
+  readonly readOnly: boolean;
+  readonly growable: boolean;
   readonly #geometry: Geometry;
   readonly #image: Storage;
-  /** Where guest data lies: the image, or its external data file. */
-  readonly #data: Storage;
+  readonly #data: ClusterData;
   readonly #backing: Disk | undefined;
   readonly #metadata: MetadataCache;
   readonly #mapping: Mapping;
   readonly #compressed: CompressedClusters;
-  readonly #encryption: Encryption | undefined;
+  readonly #writer: ImageWriter | undefined;
   readonly #run = new Run();
-  #bounce = Buffer.alloc(0);
+  /** For reading what a write does not cover, while `#run` describes the write. */
+  readonly #oldRun = new Run();
 
   constructor(
     parameters: Qcow2Parameters,
@@ -61,20 +61,35 @@ export class Qcow2Disk extends ReadOnlyDisk {
     dataFile: Storage | undefined,
     backing: Disk | undefined,
   ) {
-    super();
-    this.size = parameters.size;
-    this.#geometry = parameters.geometry;
+    const { geometry, compressionType, encryption, writing } = parameters;
+    this.readOnly = writing === undefined;
+    this.growable = writing !== undefined && writing.fixedSize === undefined;
+    this.#geometry = geometry;
     this.#image = image;
-    this.#data = dataFile ?? image;
+    this.#data = new ClusterData(dataFile ?? image, encryption);
     this.#backing = backing;
-    this.#metadata = new MetadataCache(parameters.metadata, parameters.geometry, image);
-    this.#mapping = new Mapping(parameters.geometry);
-    this.#compressed = new CompressedClusters(
-      image,
-      parameters.geometry.clusterSize,
-      parameters.compressionType,
-    );
-    this.#encryption = parameters.encryption && new Encryption(parameters.encryption);
+    this.#metadata = new MetadataCache(parameters.metadata, geometry, image);
+    this.#mapping = new Mapping(geometry);
+    this.#compressed = new CompressedClusters(image, geometry.clusterSize, compressionType);
+    this.#writer =
+      writing &&
+      new ImageWriter(writing, {
+        geometry,
+        image,
+        data: this.#data,
+        metadata: this.#metadata,
+        mapping: this.#mapping,
+        backingSize: backing?.size ?? 0,
+        old: {
+          read: (target, at, length, offset) => this.#readOld(target, at, length, offset),
+          isZero: (offset, length) => this.#isZero(offset, length),
+          hasBacking: (offset) => offset < (backing?.size ?? 0),
+        },
+      });
+  }
+
+  get size(): number {
+    return this.#metadata.state.diskSize;
   }
 
   read(target: Buffer, targetOffset: number, length: number, offset: number): void {
@@ -95,6 +110,35 @@ export class Qcow2Disk extends ReadOnlyDisk {
     }
   }
 
+  write(source: Buffer, sourceOffset: number, length: number, offset: number): void {
+    const writer = this.#writable();
+    let done = 0;
+    while (done < length) {
+      const at = offset + done;
+      const left = length - done;
+      const written = this.#writeInPlace(writer, source, sourceOffset + done, left, at);
+      done +=
+        written > 0 ? written : this.#exclusively(() => writer.write(source, sourceOffset + done, left, at));
+    }
+  }
+
+  zero(offset: number, length: number): void {
+    this.#erase('zero', offset, length);
+  }
+
+  discard(offset: number, length: number): void {
+    this.#erase('discard', offset, length);
+  }
+
+  resize(size: number): void {
+    const writer = this.#writable();
+    this.#exclusively(() => writer.resize(Math.ceil(size / SECTOR_SIZE) * SECTOR_SIZE));
+  }
+
+  flush(): void {
+    this.#writer?.flush();
+  }
+
   scan(offset: number, length: number, visit: ExtentVisitor, budget: ScanBudget): boolean {
     const end = offset + length;
     for (let at = offset; at < end; ) {
@@ -112,7 +156,7 @@ export class Qcow2Disk extends ReadOnlyDisk {
   }
 
   storedBytes(): number {
-    return this.#data.allocatedBytes() + (this.#backing?.storedBytes() ?? 0);
+    return this.#data.storage.allocatedBytes() + (this.#backing?.storedBytes() ?? 0);
   }
 
   /** How this image alone stores the disk; undefined when that takes more than `maxSteps` runs to tell. */
@@ -129,18 +173,78 @@ export class Qcow2Disk extends ReadOnlyDisk {
   }
 
   close(): void {
-    this.#backing?.close();
-    if (this.#data !== this.#image) this.#data.close();
-    this.#image.close();
+    try {
+      this.flush();
+    } finally {
+      this.#backing?.close();
+      if (this.#data.storage !== this.#image) this.#data.storage.close();
+      this.#image.close();
+    }
   }
 
-  #fill(offset: number): void {
-    const metadata = this.#metadata.enterExclusive();
+  #writable(): ImageWriter {
+    if (this.#writer === undefined) throw new Qcow2fsError('read-only', 'the disk is read-only');
+    return this.#writer;
+  }
+
+  /** @returns bytes written where they lie already; 0 when the beginning of the range needs more than that */
+  #writeInPlace(writer: ImageWriter, source: Buffer, at: number, length: number, offset: number): number {
+    const run = this.#run;
+    const metadata = this.#metadata.enterShared();
     try {
-      metadata.fill(this.#mapping.sliceKey(offset));
+      if (!this.#mapping.find(metadata, offset, length, run)) return 0;
+      if (!writer.canWriteInPlace(run, offset, run.length)) return 0;
+      this.#data.write(source, at, run.length, offset, run.hostOffset);
+      this.#metadata.state.unsynced = true;
+      return run.length;
+    } finally {
+      this.#metadata.leaveShared();
+    }
+  }
+
+  #erase(how: Erasure, offset: number, length: number): void {
+    const writer = this.#writable();
+    for (let done = 0; done < length; ) {
+      done += this.#exclusively(() => writer.erase(how, offset + done, length - done));
+    }
+  }
+
+  #exclusively<T>(action: () => T): T {
+    this.#metadata.enterExclusive();
+    try {
+      return action();
     } finally {
       this.#metadata.leaveExclusive();
     }
+  }
+
+  #fill(offset: number): void {
+    this.#exclusively(() => this.#metadata.fill(this.#mapping.sliceKey(offset)));
+  }
+
+  /** As `read`, for a thread that holds the exclusive lock. */
+  #readOld(target: Buffer, at: number, length: number, offset: number): void {
+    const run = this.#oldRun;
+    for (let done = 0; done < length; done += run.length) {
+      this.#findOld(offset + done, length - done);
+      this.#readRun(run, target, at + done, offset + done);
+    }
+  }
+
+  #isZero(offset: number, length: number): boolean {
+    const run = this.#oldRun;
+    for (let done = 0; done < length; done += run.length) {
+      this.#findOld(offset + done, length - done);
+      const unbacked = run.kind === RunKind.unallocated && offset + done >= (this.#backing?.size ?? 0);
+      if (run.kind !== RunKind.zero && !unbacked) return false;
+    }
+    return true;
+  }
+
+  #findOld(offset: number, length: number): void {
+    if (this.#mapping.find(this.#metadata, offset, length, this.#oldRun)) return;
+    this.#metadata.fill(this.#mapping.sliceKey(offset));
+    this.#mapping.find(this.#metadata, offset, length, this.#oldRun);
   }
 
   /** The run at `offset`; where its table cannot be read, a corrupt one. */
@@ -166,7 +270,7 @@ export class Qcow2Disk extends ReadOnlyDisk {
 
   /** What is corrupt counts as data: reading there fails, so it must not pass for a hole. */
   #describe(run: Run, offset: number): Extent {
-    const stored = run.kind === RunKind.data && this.#encryption === undefined;
+    const stored = run.kind === RunKind.data && !this.#data.isEncrypted;
     return {
       offset,
       length: run.length,
@@ -202,8 +306,7 @@ export class Qcow2Disk extends ReadOnlyDisk {
         target.fill(0, at, at + run.length);
         return;
       case RunKind.data:
-        if (this.#encryption) this.#readEncrypted(this.#encryption, run, target, at, offset);
-        else this.#readData(target, at, run.length, run.hostOffset);
+        this.#data.read(target, at, run.length, offset, run.hostOffset);
         return;
       case RunKind.compressed: {
         const start = offset - run.clusterStart;
@@ -211,6 +314,7 @@ export class Qcow2Disk extends ReadOnlyDisk {
         return;
       }
       case RunKind.corrupt:
+        this.#writer?.noteCorruption();
         throw new Qcow2fsError('corrupt', `${this.#image.path}: ${run.problem}`);
     }
   }
@@ -219,30 +323,5 @@ export class Qcow2Disk extends ReadOnlyDisk {
     const available = this.#backing ? Math.max(0, Math.min(length, this.#backing.size - offset)) : 0;
     if (available > 0) this.#backing?.read(target, at, available, offset);
     if (available < length) target.fill(0, at + available, at + length);
-  }
-
-  /** What lies beyond the end of the file reads as zeros, as QEMU reads it. */
-  #readData(target: Buffer, at: number, length: number, position: HostOffset): void {
-    const read = this.#data.read(target, at, length, position);
-    if (read < length) target.fill(0, at + read, at + length);
-  }
-
-  #readEncrypted(encryption: Encryption, run: Run, target: Buffer, at: number, offset: number): void {
-    if (offset % SECTOR_SIZE === 0 && run.length % SECTOR_SIZE === 0) {
-      this.#readData(target, at, run.length, run.hostOffset);
-      encryption.decrypt(target, at, run.length, guest(offset), run.hostOffset);
-      return;
-    }
-    if (this.#bounce.length === 0) this.#bounce = Buffer.alloc(BOUNCE_BYTES);
-    for (let done = 0; done < run.length; ) {
-      const skip = (offset + done) % SECTOR_SIZE;
-      const useful = Math.min(run.length - done, BOUNCE_BYTES - skip);
-      const sectors = Math.ceil((skip + useful) / SECTOR_SIZE) * SECTOR_SIZE;
-      const position = host(run.hostOffset + done - skip);
-      this.#readData(this.#bounce, 0, sectors, position);
-      encryption.decrypt(this.#bounce, 0, sectors, guest(offset + done - skip), position);
-      this.#bounce.copy(target, at + done, skip, skip + useful);
-      done += useful;
-    }
   }
 }

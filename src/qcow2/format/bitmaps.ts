@@ -13,7 +13,7 @@ const directoryEntry = struct('bitmap directory entry', 'be', 24, {
   nameSize: [18, 'u16'],
   extraDataSize: [20, 'u32'],
 });
-const FLAG_IN_USE = 1;
+export const FLAG_IN_USE = 1;
 const FLAG_AUTO = 2;
 
 export interface Bitmap {
@@ -24,6 +24,9 @@ export interface Bitmap {
   readonly inUse: boolean;
   /** Must reflect all changes of the disk. */
   readonly auto: boolean;
+  /** All flags, and their host offset: a big-endian u32. */
+  readonly flags: number;
+  readonly flagsOffset: number;
 }
 
 /**
@@ -55,6 +58,8 @@ export function readBitmaps(
       granularity: 2 ** entry.granularityBits,
       inUse: (entry.flags & FLAG_IN_USE) !== 0,
       auto: (entry.flags & FLAG_AUTO) !== 0,
+      flags: entry.flags,
+      flagsOffset: extension.directoryOffset + at + directoryEntry.offsets.flags,
     });
     at = Math.ceil((name + entry.nameSize) / 8) * 8;
   }

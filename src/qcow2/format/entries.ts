@@ -7,9 +7,10 @@ import { TWO_32 } from './units.js';
 /** Bits 9 to 55 hold a host offset in both kinds of entry. */
 const OFFSET_HIGH = 0x00ff_ffff;
 const OFFSET_LOW = 0xffff_fe00;
-const COPIED_HIGH = 0x8000_0000;
+/** The cluster belongs to this disk alone: its reference count is 1. */
+export const COPIED_HIGH = 0x8000_0000;
 const COMPRESSED_HIGH = 0x4000_0000;
-const ZERO_LOW = 1;
+export const ZERO_LOW = 1;
 
 export function entryOffset(high: number, low: number): number {
   return (high & OFFSET_HIGH) * TWO_32 + ((low & OFFSET_LOW) >>> 0);

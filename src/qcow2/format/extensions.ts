@@ -93,6 +93,41 @@ export function parseExtensions(header: Header, cluster: Buffer, path: string): 
   };
 }
 
+export interface EncodedExtension {
+  readonly type: number;
+  readonly data: Buffer;
+}
+
+/** The extensions as they lie behind the header, each padded to 8 bytes, with the mark of the end. */
+export function encodeExtensions(extensions: readonly EncodedExtension[]): Buffer {
+  const parts = [...extensions, { type: ExtensionType.end, data: Buffer.alloc(0) }].map(({ type, data }) => {
+    const bytes = Buffer.alloc(extensionHeader.size + Math.ceil(data.length / 8) * 8);
+    extensionHeader.write(bytes, 0, { type, length: data.length });
+    data.copy(bytes, extensionHeader.size);
+    return bytes;
+  });
+  return Buffer.concat(parts);
+}
+
+/** Data of the full disk encryption extension: where the LUKS header lies in the image file, in bytes. */
+export function encodeEncryptionPointer(pointer: NonNullable<Extensions['encryption']>): Buffer {
+  const data = Buffer.alloc(encryptionPointer.size);
+  encryptionPointer.write(data, 0, pointer);
+  return data;
+}
+
+/** Data of the feature name table; names are cut after 46 bytes. */
+export function encodeFeatureNames(names: readonly FeatureName[]): Buffer {
+  const table = Buffer.alloc(names.length * FEATURE_NAME_ENTRY);
+  for (const [index, { type, bit, name }] of names.entries()) {
+    const at = index * FEATURE_NAME_ENTRY;
+    table.writeUInt8(FEATURE_TYPES.indexOf(type), at);
+    table.writeUInt8(bit, at + 1);
+    table.write(name, at + 2, FEATURE_NAME_ENTRY - 2);
+  }
+  return table;
+}
+
 function backingFileName(
   header: Header,
   cluster: Buffer,

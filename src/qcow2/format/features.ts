@@ -15,6 +15,17 @@ const SPECIFICATION_NAMES: Readonly<Record<FeatureName['type'], Readonly<Record<
   autoclear: { 0: 'bitmaps', 1: 'raw external data' },
 };
 
+/** The feature name table that the specification's bits make up, for a new image. */
+export function specifiedFeatures(): FeatureName[] {
+  return Object.entries(SPECIFICATION_NAMES).flatMap(([type, names]) =>
+    Object.entries(names).map(([bit, name]) => ({
+      type: type as FeatureName['type'],
+      bit: Number(bit),
+      name,
+    })),
+  );
+}
+
 /** The names of the bits that are set in `mask`, lowest first; `bit N` where nobody names it. */
 export function featureNames(
   type: FeatureName['type'],

@@ -135,6 +135,50 @@ export function parseHeader(bytes: Buffer, path: string): Header {
   return header;
 }
 
+/** Header fields that are written one by one; those given together must be neighbours, in file order. */
+export type HeaderFields =
+  | { readonly size: number }
+  | { readonly l1Size: number; readonly l1TableOffset: number }
+  | { readonly refcountTableOffset: number; readonly refcountTableClusters: number }
+  | { readonly incompatibleFeatures: bigint }
+  | { readonly autoclearFeatures: bigint };
+
+/** The bytes of the given fields alone, and where they belong. */
+export function encodeField(fields: HeaderFields): { readonly offset: number; readonly bytes: Buffer } {
+  const whole = Buffer.alloc(headerV2.size + headerV3.size);
+  headerV2.write(whole, 0, fields as Parameters<typeof headerV2.write>[2]);
+  headerV3.write(whole, headerV2.size, fields as Parameters<typeof headerV3.write>[2]);
+  const offsets = Object.keys(fields).map(
+    (name) =>
+      (headerV2.offsets as Record<string, number>)[name] ??
+      headerV2.size + (headerV3.offsets as Record<string, number>)[name]!,
+  );
+  const first = Math.min(...offsets);
+  const last = Math.max(...offsets);
+  const lastBytes =
+    last === headerV2.offsets.refcountTableClusters || last === headerV2.offsets.l1Size ? 4 : 8;
+  return { offset: first, bytes: whole.subarray(first, last + lastBytes) };
+}
+
+/**
+ * `headerLength` bytes that `parseHeader` turns into the same header; what it does not know of a longer one is zero.
+ * Extensions and the backing file name are the caller's.
+ */
+export function encodeHeader(header: Header): Buffer {
+  const bytes = Buffer.alloc(header.headerLength);
+  headerV2.write(bytes, 0, {
+    ...header,
+    magic: MAGIC,
+    cryptMethod: CRYPT_METHODS.indexOf(header.cryptMethod),
+  });
+  if (header.version === 2) return bytes;
+  headerV3.write(bytes, headerV2.size, { ...header, refcountOrder: Math.log2(header.refcountBits) });
+  if (header.headerLength > COMPRESSION_TYPE_OFFSET) {
+    bytes.writeUInt8(COMPRESSION_TYPES.indexOf(header.compressionType), COMPRESSION_TYPE_OFFSET);
+  }
+  return bytes;
+}
+
 export function hasFeature(header: Header, bit: bigint): boolean {
   return (header.incompatibleFeatures & bit) !== 0n;
 }

@@ -66,6 +66,7 @@ describe('the attributes', () => {
       inode: 2,
       size: 1024,
       blocks: 1,
+      validSeconds: 3600,
       mode: 0o100444,
       links: 1,
       uid: 1000,

@@ -1,6 +1,8 @@
 import { expect } from 'chai';
+import { allocateEntryTable, type SharedEntryTable } from '../../../src/qcow2/entry-table.js';
 import { parseHeader } from '../../../src/qcow2/format/header.js';
 import { geometryOf } from '../../../src/qcow2/geometry.js';
+import { allocateImageState, type SharedImageState } from '../../../src/qcow2/image-state.js';
 import { Mapping, Run, RunKind } from '../../../src/qcow2/mapping.js';
 import { allocateMetadata, MetadataCache } from '../../../src/qcow2/metadata.js';
 import { expectError } from '../support/errors.js';
@@ -147,11 +149,25 @@ class Model {
 }
 
 /** The table as threads share it. */
-function sharedL1(bytes: Buffer): SharedArrayBuffer {
-  const l1 = new SharedArrayBuffer(bytes.length);
-  Buffer.from(l1).set(bytes);
-  Buffer.from(l1).swap32();
+function sharedL1(bytes: Buffer): SharedEntryTable {
+  const l1 = allocateEntryTable(bytes.length / 8);
+  Buffer.from(l1.entries).set(bytes);
+  Buffer.from(l1.entries).swap32();
   return l1;
+}
+
+function stateOf(model: Model): SharedImageState {
+  const l1Size = model.l1.length / 8;
+  return allocateImageState({
+    diskSize: model.size,
+    l1Size,
+    l1FileSize: l1Size,
+    l1Offset: 0,
+    tableOffset: 0,
+    tableSize: 0,
+    firstFree: 0,
+    fileEnd: 0,
+  });
 }
 
 class Walker {
@@ -162,8 +178,8 @@ class Walker {
 
   constructor(model: Model, cacheBytes: number) {
     const geometry = geometryOf(model.header);
-    const shared = allocateMetadata(geometry, sharedL1(model.l1), model.size, cacheBytes);
-    this.slots = shared.slots.byteLength / geometry.sliceBytes;
+    const shared = allocateMetadata(geometry, stateOf(model), sharedL1(model.l1), cacheBytes);
+    this.slots = shared.slices.slots.byteLength / geometry.sliceBytes;
     this.storage = new MemoryStorage(model.file);
     this.#mapping = new Mapping(geometry);
     this.#cache = new MetadataCache(shared, geometry, this.storage);

@@ -3,6 +3,7 @@ import type { Storage } from '../../../src/storage.js';
 /** A file in memory that counts what is read of it. */
 export class MemoryStorage implements Storage {
   readonly path = '/memory/image.qcow2';
+  readonly extensible = true;
   readonly content: Buffer;
   reads = 0;
 

@@ -1,0 +1,168 @@
+/**
+ * The numbers of an image that change while it is written, in shared memory. Numbers are guarded by the image's lock;
+ * flags are atomic.
+ */
+import { Qcow2fsError } from '../errors.js';
+
+const NUMBERS = [
+  'diskSize',
+  'l1Size',
+  'l1FileSize',
+  'l1Offset',
+  'tableOffset',
+  'tableSize',
+  'firstFree',
+  'fileEnd',
+] as const;
+const DISK_SIZE = 0;
+const L1_SIZE = 1;
+const L1_FILE_SIZE = 2;
+const L1_OFFSET = 3;
+const TABLE_OFFSET = 4;
+const TABLE_SIZE = 5;
+const FIRST_FREE = 6;
+const FILE_END = 7;
+
+const CHANGED = 0;
+const UNSYNCED = 1;
+const TOUCHED = 2;
+const FROZEN = 3;
+const FLAGS = 4;
+
+export interface SharedImageState {
+  readonly numbers: SharedArrayBuffer;
+  readonly flags: SharedArrayBuffer;
+}
+
+/** Where an image's numbers start. */
+export type InitialState = Readonly<Record<(typeof NUMBERS)[number], number>>;
+
+export function allocateImageState(initial: InitialState): SharedImageState {
+  const numbers = new SharedArrayBuffer(NUMBERS.length * Float64Array.BYTES_PER_ELEMENT);
+  new Float64Array(numbers).set(NUMBERS.map((name) => initial[name]));
+  return { numbers, flags: new SharedArrayBuffer(FLAGS * Int32Array.BYTES_PER_ELEMENT) };
+}
+
+export class ImageState {
+  readonly #numbers: Float64Array;
+  readonly #flags: Int32Array;
+
+  constructor(shared: SharedImageState) {
+    this.#numbers = new Float64Array(shared.numbers);
+    this.#flags = new Int32Array(shared.flags);
+  }
+
+  /** Bytes of the guest disk. */
+  get diskSize(): number {
+    return this.#numbers[DISK_SIZE]!;
+  }
+  set diskSize(bytes: number) {
+    this.#numbers[DISK_SIZE] = bytes;
+  }
+
+  /** Entries of the L1 table that map the disk. */
+  get l1Size(): number {
+    return this.#numbers[L1_SIZE]!;
+  }
+  set l1Size(entries: number) {
+    this.#numbers[L1_SIZE] = entries;
+  }
+
+  /** Entries of the L1 table in the file: it may have more, for the state of a virtual machine. */
+  get l1FileSize(): number {
+    return this.#numbers[L1_FILE_SIZE]!;
+  }
+  set l1FileSize(entries: number) {
+    this.#numbers[L1_FILE_SIZE] = entries;
+  }
+
+  /** Host offset of the active L1 table. */
+  get l1Offset(): number {
+    return this.#numbers[L1_OFFSET]!;
+  }
+  set l1Offset(offset: number) {
+    this.#numbers[L1_OFFSET] = offset;
+  }
+
+  /** Host offset of the refcount table. */
+  get tableOffset(): number {
+    return this.#numbers[TABLE_OFFSET]!;
+  }
+  set tableOffset(offset: number) {
+    this.#numbers[TABLE_OFFSET] = offset;
+  }
+
+  /** Entries of the refcount table in the file. */
+  get tableSize(): number {
+    return this.#numbers[TABLE_SIZE]!;
+  }
+  set tableSize(entries: number) {
+    this.#numbers[TABLE_SIZE] = entries;
+  }
+
+  /** No host cluster before this one is free. */
+  get firstFree(): number {
+    return this.#numbers[FIRST_FREE]!;
+  }
+  set firstFree(cluster: number) {
+    this.#numbers[FIRST_FREE] = cluster;
+  }
+
+  /** Bytes, whole clusters: what lies beyond was never written and reads as zeros. */
+  get fileEnd(): number {
+    return this.#numbers[FILE_END]!;
+  }
+  set fileEnd(bytes: number) {
+    this.#numbers[FILE_END] = bytes;
+  }
+
+  /** Metadata differs from the file. */
+  get changed(): boolean {
+    return this.#get(CHANGED);
+  }
+  set changed(value: boolean) {
+    this.#set(CHANGED, value);
+  }
+
+  /** Something was written to the file since it was last synced. Set after the write, cleared before the sync. */
+  get unsynced(): boolean {
+    return this.#get(UNSYNCED);
+  }
+  set unsynced(value: boolean) {
+    this.#set(UNSYNCED, value);
+  }
+
+  /** The disk was changed since it was opened: whatever must not outlive that says so in the file. */
+  get touched(): boolean {
+    return this.#get(TOUCHED);
+  }
+  set touched(value: boolean) {
+    this.#set(TOUCHED, value);
+  }
+
+  freeze(): void {
+    this.#set(FROZEN, true);
+  }
+
+  get frozen(): boolean {
+    return this.#get(FROZEN);
+  }
+
+  /** @throws Qcow2fsError `corrupt` when the image turned out to be damaged */
+  refuseFrozen(): void {
+    if (this.frozen) {
+      throw new Qcow2fsError(
+        'corrupt',
+        'the image turned out to be damaged while it was mounted and takes no more writes; unmount it and look: qemu-img check',
+      );
+    }
+  }
+
+  #get(flag: number): boolean {
+    return Atomics.load(this.#flags, flag) !== 0;
+  }
+
+  #set(flag: number, value: boolean): void {
+    Atomics.store(this.#flags, flag, value ? 1 : 0);
+  }
+}

@@ -1,0 +1,246 @@
+/**
+ * Everything that changes one image, put together for one thread. All calls but `canWriteInPlace`, `flush` and `close`
+ * need the exclusive lock of the image.
+ */
+import { Qcow2fsError } from '../errors.js';
+import { RwLock } from '../host/rw-lock.js';
+import type { Storage } from '../storage.js';
+import { Allocator } from './allocator.js';
+import type { ClusterData } from './cluster-data.js';
+import { Committer } from './commit.js';
+import { Corruption } from './corruption.js';
+import { Eraser, type Erasure } from './eraser.js';
+import { FLAG_IN_USE } from './format/bitmaps.js';
+import type { Header } from './format/header.js';
+import { hex } from './format/units.js';
+import type { Geometry } from './geometry.js';
+import { L2Tables } from './l2-tables.js';
+import { type Mapping, Run, RunKind } from './mapping.js';
+import type { MetadataCache } from './metadata.js';
+import { MetadataMap, type MetadataRegion } from './metadata-map.js';
+import { PendingFrees, type SharedPendingFrees } from './pending-frees.js';
+import { growRefcountTable } from './refcount-growth.js';
+import { Refcounts, type SharedRefcounts } from './refcounts.js';
+import { growDisk } from './resize.js';
+import { ClusterWriter, type OldContent } from './writer.js';
+
+/** Plain data: it travels to the threads. */
+export interface WriteParameters {
+  readonly header: Pick<Header, 'version' | 'incompatibleFeatures' | 'refcountBits'>;
+  readonly refcounts: SharedRefcounts;
+  readonly frees: SharedPendingFrees;
+  readonly filter: SharedArrayBuffer;
+  readonly flushLock: SharedArrayBuffer;
+  /** Metadata that stays where it is: snapshots' tables, the LUKS header, bitmaps. */
+  readonly regions: readonly MetadataRegion[];
+  /** Flags of the bitmaps that must follow every change of the disk, and their host offsets. */
+  readonly bitmapFlags: readonly { readonly offset: number; readonly flags: number }[];
+  /** The data file shows the guest's view to those who read it alone. */
+  readonly rawExternal: boolean;
+  /** Why the disk keeps its size; undefined where it may grow. */
+  readonly fixedSize: string | undefined;
+}
+
+export interface ImageParts {
+  readonly geometry: Geometry;
+  readonly image: Storage;
+  readonly data: ClusterData;
+  readonly metadata: MetadataCache;
+  readonly mapping: Mapping;
+  /** Bytes of the backing disk; 0 for none. */
+  readonly backingSize: number;
+  readonly old: OldContent;
+}
+
+export class ImageWriter {
+  readonly #parameters: WriteParameters;
+  readonly #parts: ImageParts;
+  readonly #map: MetadataMap;
+  readonly #frees: PendingFrees;
+  readonly #allocator: Allocator;
+  readonly #committer: Committer;
+  readonly #corruption: Corruption;
+  readonly #clusters: ClusterWriter;
+  readonly #eraser: Eraser;
+  /** Held by the thread that flushes, so that nobody passes a flush that has not ended. */
+  readonly #flushLock: RwLock;
+  readonly #run = new Run();
+
+  constructor(parameters: WriteParameters, parts: ImageParts) {
+    const { geometry, image, data, metadata, mapping, old } = parts;
+    const { state } = metadata;
+    const { refcountBits } = parameters.header;
+    this.#parameters = parameters;
+    this.#parts = parts;
+    this.#flushLock = new RwLock(parameters.flushLock);
+    this.#corruption = new Corruption(image, parameters.header, state);
+    this.#frees = new PendingFrees(parameters.frees);
+    const refcounts = new Refcounts(parameters.refcounts, image, geometry.clusterSize, refcountBits);
+    this.#map = new MetadataMap(parameters.filter, parameters.regions, metadata, refcounts, geometry);
+    const allocator = new Allocator({
+      image,
+      clusterSize: geometry.clusterSize,
+      state,
+      refcounts,
+      map: this.#map,
+      frees: this.#frees,
+      corruption: this.#corruption,
+    });
+    this.#allocator = allocator;
+    this.#committer = new Committer(image, data.storage, metadata, refcounts, allocator, this.#frees);
+    const commit = (): void => this.#committer.commit();
+    metadata.whenFull(commit);
+    allocator.whenTableIsFull((block) =>
+      growRefcountTable(
+        {
+          image,
+          clusterSize: geometry.clusterSize,
+          refcountBits,
+          state,
+          refcounts,
+          allocator,
+          map: this.#map,
+          corruption: this.#corruption,
+          commit,
+        },
+        block,
+      ),
+    );
+    const tables = new L2Tables(image, geometry, metadata, allocator);
+    this.#clusters = new ClusterWriter(geometry, metadata, tables, allocator, this.#frees, data, old);
+    this.#eraser = new Eraser({
+      geometry,
+      metadata,
+      mapping,
+      tables,
+      allocator,
+      frees: this.#frees,
+      data,
+      old,
+      writer: this.#clusters,
+      rawExternal: parameters.rawExternal,
+    });
+  }
+
+  /** True for bytes that may simply be written where they are. Any lock will do. */
+  canWriteInPlace(run: Run, offset: number, length: number): boolean {
+    const { state } = this.#parts.metadata;
+    if (run.kind !== RunKind.data || !run.owned || !state.touched || state.frozen) return false;
+    return !this.#parts.data.isPartial(offset, length) && this.#overlapOf(run, length) === undefined;
+  }
+
+  /** Writes the beginning of a range. @returns bytes written; at least 1 */
+  write(source: Buffer, at: number, length: number, offset: number): number {
+    const run = this.#begin(offset, length);
+    if (run.kind !== RunKind.data || !run.owned) return this.#clusters.write(source, at, length, offset);
+    const overlapped = this.#overlapOf(run, run.length);
+    if (overlapped !== undefined) {
+      this.#corruption.signal(
+        `guest offset ${hex(offset)} is mapped to ${hex(run.hostOffset)}, which holds ${overlapped}`,
+      );
+    }
+    this.#parts.data.write(source, at, run.length, offset, run.hostOffset);
+    this.#parts.metadata.state.unsynced = true;
+    return run.length;
+  }
+
+  /** Erases the beginning of a range. @returns bytes erased; at least 1 */
+  erase(how: Erasure, offset: number, length: number): number {
+    this.#begin(offset, length);
+    return this.#eraser.erase(how, offset, length);
+  }
+
+  /** @param size bytes, a multiple of 512 */
+  resize(size: number): void {
+    const { metadata, image, data, geometry, backingSize } = this.#parts;
+    const { fixedSize, rawExternal } = this.#parameters;
+    const { diskSize } = metadata.state;
+    if (size === diskSize) return;
+    const refuse = (why: string): Qcow2fsError => new Qcow2fsError('fixed-size', `${image.path}: ${why}`);
+    if (size < diskSize) throw refuse('a disk cannot be made smaller');
+    if (fixedSize !== undefined) throw refuse(fixedSize);
+    this.#touch();
+    growDisk(
+      {
+        image,
+        dataFile: rawExternal ? data.storage : undefined,
+        geometry,
+        metadata,
+        allocator: this.#allocator,
+        backingSize,
+        commit: () => this.#committer.commit(),
+        erase: (offset, length) => this.#eraseAll(offset, length),
+      },
+      size,
+    );
+  }
+
+  /** An entry that makes no sense was met. */
+  noteCorruption(): void {
+    this.#corruption.note();
+  }
+
+  /** Returns when everything that was written before is on stable storage and can be found there. */
+  flush(): void {
+    const { metadata } = this.#parts;
+    const { state } = metadata;
+    this.#flushLock.acquireExclusive();
+    try {
+      if (!state.changed) {
+        if (state.unsynced) this.#committer.syncAll();
+        return;
+      }
+      // The bulk goes while others work on; what is left is quick.
+      if (state.unsynced) this.#committer.syncAll();
+      metadata.enterExclusive();
+      try {
+        this.#committer.commit();
+      } finally {
+        metadata.leaveExclusive();
+      }
+    } finally {
+      this.#flushLock.releaseExclusive();
+    }
+  }
+
+  /** The run at `offset`, after everything that must come before a change. */
+  #begin(offset: number, length: number): Run {
+    const { metadata, mapping } = this.#parts;
+    metadata.state.refuseFrozen();
+    this.#touch();
+    if (this.#frees.isFull) this.#committer.commit();
+    if (!mapping.find(metadata, offset, length, this.#run)) {
+      metadata.fill(mapping.sliceKey(offset));
+      mapping.find(metadata, offset, length, this.#run);
+    }
+    if (this.#run.kind === RunKind.corrupt) this.#corruption.signal(this.#run.problem);
+    return this.#run;
+  }
+
+  #eraseAll(offset: number, length: number): void {
+    for (let done = 0; done < length; ) done += this.erase('zero', offset + done, length - done);
+  }
+
+  /** Guest data in an external data file cannot hit metadata. */
+  #overlapOf(run: Run, length: number): string | undefined {
+    if (this.#parts.geometry.externalData) return undefined;
+    return this.#map.find(run.hostOffset, length);
+  }
+
+  /**
+   * Before the first change: bitmaps that claim to know all changes say that they do not any more (specification:
+   * "Bitmap directory", in_use).
+   */
+  #touch(): void {
+    const { image, metadata } = this.#parts;
+    if (metadata.state.touched) return;
+    const word = Buffer.alloc(4);
+    for (const { offset, flags } of this.#parameters.bitmapFlags) {
+      word.writeUInt32BE(flags | FLAG_IN_USE);
+      image.write(word, 0, word.length, offset);
+    }
+    if (this.#parameters.bitmapFlags.length > 0) image.sync();
+    this.#map.build();
+    metadata.state.touched = true;
+  }
+}

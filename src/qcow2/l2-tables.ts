@@ -1,0 +1,53 @@
+/** Gives the active disk L2 tables of its own, so that they may be changed. Needs the exclusive lock. */
+import { Qcow2fsError } from '../errors.js';
+import type { Storage } from '../storage.js';
+import type { Allocator } from './allocator.js';
+import { hex } from './format/units.js';
+import type { Geometry } from './geometry.js';
+import type { MetadataCache } from './metadata.js';
+
+export class L2Tables {
+  readonly #image: Storage;
+  readonly #geometry: Geometry;
+  readonly #metadata: MetadataCache;
+  readonly #allocator: Allocator;
+
+  constructor(image: Storage, geometry: Geometry, metadata: MetadataCache, allocator: Allocator) {
+    this.#image = image;
+    this.#geometry = geometry;
+    this.#metadata = metadata;
+    this.#allocator = allocator;
+  }
+
+  /**
+   * Makes or copies the table that maps guest offset `at`, where it is missing or shared with a snapshot.
+   * @returns the slot of the slice that maps `at`
+   */
+  own(at: number): number {
+    const index = Math.floor(at / this.#geometry.tableCoverage);
+    const table = this.#metadata.tableOffset(index);
+    if (table === 0) {
+      this.#metadata.setTable(index, this.#allocator.allocateTable());
+    } else if (!this.#metadata.ownsTable(index)) {
+      this.#metadata.setTable(index, this.#copy(table));
+      this.#allocator.release(table, this.#geometry.clusterSize);
+    }
+    return this.#metadata.fill(Math.floor(at / this.#geometry.sliceCoverage));
+  }
+
+  /** Slices of a shared table never differ from the file, so the file has all there is to copy. */
+  #copy(table: number): number {
+    const { clusterSize } = this.#geometry;
+    const bytes = Buffer.alloc(clusterSize);
+    if (this.#image.read(bytes, 0, clusterSize, table) < clusterSize) {
+      throw new Qcow2fsError(
+        'corrupt',
+        `${this.#image.path}: the L2 table at ${hex(table)} lies outside the file`,
+      );
+    }
+    const copy = this.#allocator.allocateTable();
+    this.#image.write(bytes, 0, clusterSize, copy);
+    this.#metadata.state.unsynced = true;
+    return copy;
+  }
+}

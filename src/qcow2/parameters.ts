@@ -1,0 +1,135 @@
+/** From an image that was read to what its disks need: plain data that all threads share. */
+import { RwLock } from '../host/rw-lock.js';
+import type { EncryptionSpec } from './encryption.js';
+import { allocateEntryTable } from './entry-table.js';
+import { readBitmaps } from './format/bitmaps.js';
+import { Autoclear, hasFeature, Incompatible } from './format/header.js';
+import { MAX_L1_BYTES, MAX_REFCOUNT_TABLE_BYTES } from './format/limits.js';
+import { snapshotTableBytes } from './format/table-extents.js';
+import { swapWords } from './format/units.js';
+import { geometryOf } from './geometry.js';
+import { type DiskTable, type Image, l1EntriesFor, readL1, readUpTo } from './image.js';
+import { allocateImageState } from './image-state.js';
+import type { WriteParameters } from './image-writer.js';
+import { allocateMetadata } from './metadata.js';
+import { allocateFilter, type MetadataRegion } from './metadata-map.js';
+import { allocatePendingFrees } from './pending-frees.js';
+import type { Qcow2Parameters } from './qcow2-disk.js';
+import { allocateRefcounts } from './refcounts.js';
+
+const ENTRY_BYTES = 8;
+
+export interface ParameterOptions {
+  readonly encryption?: EncryptionSpec | undefined;
+  /** Bytes that the cache of L2 slices may take. */
+  readonly cacheBytes: number;
+  /** `growing`: its size may change, too. */
+  readonly access: 'reading' | 'writing' | 'growing';
+}
+
+/** @throws Qcow2fsError `format` when a table lies outside the file */
+export function qcow2Parameters(
+  image: Image,
+  table: DiskTable,
+  { encryption, cacheBytes, access }: ParameterOptions,
+): Qcow2Parameters {
+  const { header, storage } = image;
+  const geometry = geometryOf(header);
+  const l1 = readL1(image, table, access === 'growing' ? MAX_L1_BYTES / ENTRY_BYTES : 0);
+  const state = allocateImageState({
+    diskSize: table.size,
+    l1Size: l1EntriesFor(header, table.size),
+    l1FileSize: header.l1Size,
+    l1Offset: table.l1TableOffset,
+    tableOffset: header.refcountTableOffset,
+    tableSize: (header.refcountTableClusters * header.clusterSize) / ENTRY_BYTES,
+    firstFree: 1,
+    fileEnd: Math.ceil(storage.size() / header.clusterSize) * header.clusterSize,
+  });
+  return {
+    geometry,
+    compressionType: header.compressionType,
+    encryption,
+    metadata: allocateMetadata(geometry, state, l1, cacheBytes),
+    writing: access === 'reading' ? undefined : writeParameters(image, access === 'growing'),
+  };
+}
+
+function writeParameters(image: Image, growing: boolean): WriteParameters {
+  const { header } = image;
+  return {
+    header: {
+      version: header.version,
+      incompatibleFeatures: header.incompatibleFeatures,
+      refcountBits: header.refcountBits,
+    },
+    refcounts: allocateRefcounts(header.clusterSize, readRefcountTable(image)),
+    frees: allocatePendingFrees(),
+    filter: allocateFilter(),
+    flushLock: RwLock.allocate(),
+    regions: fixedRegions(image),
+    bitmapFlags: validBitmaps(image)
+      .filter(({ auto, inUse }) => auto && !inUse)
+      .map(({ flags, flagsOffset }) => ({ offset: flagsOffset, flags })),
+    rawExternal: isRawExternal(image),
+    fixedSize: fixedSize(image, growing),
+  };
+}
+
+function readRefcountTable({ header, storage }: Image): ReturnType<typeof allocateEntryTable> {
+  const { clusterSize, refcountTableOffset, refcountTableClusters } = header;
+  const table = allocateEntryTable(Math.max(MAX_REFCOUNT_TABLE_BYTES, clusterSize) / ENTRY_BYTES);
+  const bytes = Buffer.from(table.entries, 0, refcountTableClusters * clusterSize);
+  // What the file lacks is zeros: no block.
+  storage.read(bytes, 0, bytes.length, refcountTableOffset);
+  swapWords(bytes);
+  return table;
+}
+
+function fixedRegions(image: Image): MetadataRegion[] {
+  const { header, snapshots, extensions, storage } = image;
+  const regions: MetadataRegion[] = snapshots.map(({ id, l1TableOffset, l1Size }) => ({
+    name: `the L1 table of snapshot ${id}`,
+    offset: l1TableOffset,
+    length: l1Size * ENTRY_BYTES,
+  }));
+  if (snapshots.length > 0) {
+    const read = (offset: number, length: number): Buffer => readUpTo(storage, offset, length);
+    const length = snapshotTableBytes(header, read, storage.path);
+    regions.push({ name: 'the snapshot table', offset: header.snapshotsOffset, length });
+  }
+  if (extensions.encryption) regions.push({ name: 'the LUKS header', ...extensions.encryption });
+  if (hasValidBitmaps(image)) {
+    const { directoryOffset, directorySize } = extensions.bitmaps!;
+    regions.push({ name: 'the bitmap directory', offset: directoryOffset, length: directorySize });
+  }
+  return regions;
+}
+
+function hasValidBitmaps({ header, extensions }: Image): boolean {
+  return extensions.bitmaps !== undefined && (header.autoclearFeatures & Autoclear.bitmaps) !== 0n;
+}
+
+function validBitmaps(image: Image): ReturnType<typeof readBitmaps> {
+  if (!hasValidBitmaps(image)) return [];
+  const { extensions, storage } = image;
+  return readBitmaps(
+    extensions.bitmaps!,
+    (offset, length) => readUpTo(storage, offset, length),
+    storage.path,
+  );
+}
+
+function isRawExternal({ header }: Image): boolean {
+  const raw = (header.autoclearFeatures & Autoclear.rawExternalData) !== 0n;
+  return raw && hasFeature(header, Incompatible.externalDataFile);
+}
+
+function fixedSize(image: Image, growing: boolean): string | undefined {
+  if (!growing) return 'the disk keeps its size; to let it grow, mount it with --resizable';
+  if (image.header.version < 3 && image.snapshots.length > 0) {
+    return 'version 2 images with snapshots cannot grow';
+  }
+  if (hasValidBitmaps(image)) return 'images with bitmaps cannot grow; remove them: qemu-img bitmap --remove';
+  return undefined;
+}

@@ -1,0 +1,61 @@
+/** Random writes to every kind of image; afterwards the reference tools find it clean and read what was written. */
+import fs from 'node:fs';
+import path from 'node:path';
+import { readSecret } from '../../src/cli/secret.js';
+import type { Disk } from '../../src/disk.js';
+import { openDisk } from '../../src/qcow2/chain.js';
+import { checkImage, convertToRaw } from '../support/images.js';
+import { useScratch } from '../support/scratch.js';
+import { type BuiltImage, variants } from '../support/variants.js';
+import { RandomGuest, randomNumbers, type Target } from './random-guest.js';
+
+/** A long run by hand: QCOW2FS_OPERATIONS=100000 QCOW2FS_SEED=7 make test TESTS='dist/test/writing/*.test.js' */
+const OPERATIONS = Number(process.env['QCOW2FS_OPERATIONS'] ?? 400);
+const SEED = Number(process.env['QCOW2FS_SEED'] ?? 1);
+const REOPENINGS = 4;
+
+export function targetOf(disk: Disk): Target {
+  return {
+    size: disk.size,
+    read: (target, length, offset) => disk.read(target, 0, length, offset),
+    write: (source, length, offset) => disk.write(source, 0, length, offset),
+    discard: (offset, length) => disk.discard(offset, length),
+    zero: (offset, length) => disk.zero(offset, length),
+    flush: () => disk.flush(),
+  };
+}
+
+function openWritable(image: BuiltImage): Promise<Disk> {
+  const { secretFile, secretFormat = 'raw' } = image;
+  const secret = secretFile === undefined ? undefined : readSecret(secretFile, secretFormat);
+  return openDisk(image.image, { secret, writable: true });
+}
+
+/** A snapshot or a damaged image takes no writes; the huge ones are too large for a shadow. */
+const writable = variants.filter(
+  ({ name }) =>
+    !/snapshot.* by |snapshot (smaller|larger|of|overwritten)|marked corrupt|TiB|8 GiB/.test(name),
+);
+
+describe('random writes', () => {
+  for (const variant of writable) {
+    describe(variant.name, () => {
+      const scratch = useScratch();
+
+      it('leave a clean image that reads as it was written', async () => {
+        const image = variant.build(scratch.dir);
+        const guest = new RandomGuest(fs.readFileSync(image.expected), randomNumbers(SEED));
+        for (let round = 0; round < REOPENINGS; round++) {
+          const disk = await openWritable(image);
+          const target = targetOf(disk);
+          for (let i = 0; i < OPERATIONS / REOPENINGS; i++) guest.step(target);
+          guest.checkAll(target);
+          disk.close();
+          checkImage(image.source);
+        }
+        const read = fs.readFileSync(convertToRaw(image.source, path.basename(image.expected)));
+        if (!read.equals(guest.shadow)) throw new Error('the reference reads something else');
+      });
+    });
+  }
+});
