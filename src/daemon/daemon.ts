@@ -93,7 +93,8 @@ function startSession(
     blocks: disk.readOnly ? Math.ceil(countAllocated(disk, MAX_COUNT_STEPS) / 512) : undefined,
   };
   if (config.transport === 'kernel') {
-    return startKernelSession(threads, layers, fsOptions, failures, { ...options, readOnly: disk.readOnly });
+    const access = { ...options, readOnly: disk.readOnly };
+    return startKernelSession(threads, layers, fsOptions, failures, access, () => disk.size);
   }
   return startLibfuseSession(disk, fsOptions, options, new FailureLog(failures).add);
 }

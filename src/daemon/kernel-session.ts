@@ -1,5 +1,7 @@
 /** The kernel transport: threads that share one descriptor of /dev/fuse and one image. */
-
+import fs from 'node:fs';
+import path from 'node:path';
+import { hostReason } from '../errors.js';
 import type { DiskFsOptions } from '../fuse/disk-fs.js';
 import { MAX_READ_AHEAD } from '../fuse/dispatch.js';
 import {
@@ -11,6 +13,7 @@ import {
 } from '../fuse/mount-linux.js';
 import { RwLock } from '../host/rw-lock.js';
 import type { Layers } from '../qcow2/chain.js';
+import { log } from './log.js';
 import type { Session, SessionOptions } from './session.js';
 import type { ThreadPool } from './thread-pool.js';
 
@@ -22,10 +25,12 @@ export async function startKernelSession(
   /** Of a `FailureLog`. */
   failures: SharedArrayBuffer,
   options: SessionOptions & { readonly readOnly: boolean },
+  size: () => number,
 ): Promise<Session> {
   await threads.attach(layers, fsOptions, failures);
   const fd = mountKernel(options);
   const served = threads.serve(fd);
+  if (!options.readOnly) threads.onOverrun(sizeRestorer(options, fsOptions.name, size));
 
   const device = mountedAt(options.mountpoint)?.device ?? '';
   raiseReadAhead(device, MAX_READ_AHEAD);
@@ -43,4 +48,27 @@ export async function startKernelSession(
     throw error;
   });
   return { device, ended, unmount, abort };
+}
+
+/**
+ * The page cache takes writes beyond the end and tells nobody; when it is refused at last, the kernel goes on with the
+ * wrong size. It takes the right one from a truncation, which passes for one that changes nothing.
+ */
+function sizeRestorer(
+  { mountpoint }: SessionOptions,
+  name: string | undefined,
+  size: () => number,
+): () => void {
+  const file = name === undefined ? mountpoint : path.join(mountpoint, name);
+  let busy = false;
+  return () => {
+    if (busy) return;
+    busy = true;
+    void fs.promises
+      .truncate(file, size())
+      .catch((error: unknown) => log(`${file}: its size could not be set right: ${hostReason(error)}`))
+      .finally(() => {
+        busy = false;
+      });
+  };
 }

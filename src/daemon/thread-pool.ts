@@ -30,6 +30,11 @@ export class ThreadPool {
     await Promise.all(this.#threads.map((thread) => thread.run({ type: 'serve', fd })));
   }
 
+  /** @param listener called whenever the kernel took the disk for larger than it is */
+  onOverrun(listener: () => void): void {
+    for (const thread of this.#threads) thread.onOverrun(listener);
+  }
+
   /** For threads that do not serve yet: one that waits for a request cannot be ended from inside the process. */
   terminate(): void {
     for (const thread of this.#threads) thread.terminate();
@@ -71,6 +76,12 @@ class ServingThread {
   run(order: WorkerOrder): Promise<void> {
     this.#worker.postMessage(order);
     return this.#ended;
+  }
+
+  onOverrun(listener: () => void): void {
+    this.#worker.on('message', (report: WorkerReport) => {
+      if (report.type === 'overrun') listener();
+    });
   }
 
   terminate(): void {

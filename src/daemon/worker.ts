@@ -23,6 +23,8 @@ export type WorkerOrder =
 
 export type WorkerReport =
   | { readonly type: 'attached' }
+  /** The kernel takes the disk for larger than it is. */
+  | { readonly type: 'overrun' }
   | { readonly type: 'failed'; readonly error: ErrorRecord };
 
 const port = parentPort!;
@@ -32,7 +34,9 @@ async function obey(order: WorkerOrder): Promise<void> {
   switch (order.type) {
     case 'attach': {
       const diskFs = new DiskFs(await attachDisk(order.layers), order.fsOptions);
-      dispatcher = new Dispatcher(diskFs, new FailureLog(order.failures).add);
+      dispatcher = new Dispatcher(diskFs, new FailureLog(order.failures).add, () =>
+        port.postMessage({ type: 'overrun' } satisfies WorkerReport),
+      );
       port.postMessage({ type: 'attached' } satisfies WorkerReport);
       return;
     }

@@ -120,18 +120,14 @@ export class DiskFs {
 
   /**
    * pwrite(2). A disk that may grow does so; any other one is full at its end, as a block device is.
-   * @returns bytes written; fewer than `length` only at the end of the disk
-   * @throws Qcow2fsError `no-space` when the whole range lies beyond the end
+   * @returns bytes written; fewer than `length` only at the end of the disk, 0 beyond it
    */
   write(source: Buffer, at: number, length: number, offset: number): number {
     const { disk } = this;
     const end = offset + length;
     if (end > disk.size && disk.growable) this.#growTo(end);
-    const available = Math.min(length, disk.size - offset);
-    if (available <= 0 && length > 0) {
-      throw new Qcow2fsError('no-space', 'nothing can be written beyond the end of the disk');
-    }
-    disk.write(source, at, available, offset);
+    const available = Math.max(0, Math.min(length, disk.size - offset));
+    if (available > 0) disk.write(source, at, available, offset);
     return available;
   }
 

@@ -72,13 +72,21 @@ const TWO_32 = 0x1_0000_0000;
 /** Told of every failure that becomes an errno, so that the daemon can log it. */
 export type FailureListener = (error: unknown) => void;
 
+/**
+ * Told when the page cache wrote back what lies beyond the end of the disk: the kernel accepted it on its own account
+ * and now takes the file for larger than it is.
+ */
+export type OverrunListener = () => void;
+
 export class Dispatcher {
   readonly #fs: DiskFs;
   readonly #onFailure: FailureListener;
+  readonly #onOverrun: OverrunListener;
 
-  constructor(fs: DiskFs, onFailure: FailureListener) {
+  constructor(fs: DiskFs, onFailure: FailureListener, onOverrun: OverrunListener = () => {}) {
     this.#fs = fs;
     this.#onFailure = onFailure;
+    this.#onOverrun = onOverrun;
   }
 
   /**
@@ -294,8 +302,10 @@ export class Dispatcher {
     const { offset, size, writeFlags, flags } = fuse.writeIn.read(body);
     if (fuse.writeIn.size + size > body.length) return -Errno.EINVAL;
     const written = this.#fs.write(body, fuse.writeIn.size, size, offset);
-    // Nobody waits for what the page cache writes back: what did not fit must show as an error at fsync.
-    if (written < size && writeFlags & fuse.WRITE_CACHE) return -Errno.ENOSPC;
+    if (written < size && (written === 0 || writeFlags & fuse.WRITE_CACHE)) {
+      if (writeFlags & fuse.WRITE_CACHE) this.#onOverrun();
+      return -Errno.ENOSPC;
+    }
     if (flags & O_DSYNC) disk.flush();
     return this.#reply(fuse.writeOut, reply, { size: written });
   }

@@ -134,7 +134,7 @@ function operations(diskFs: DiskFs, onFailure: (error: unknown) => void): Operat
       );
     },
     write(_path, _fd, buffer, length, offset, done) {
-      done(attempt(() => diskFs.write(buffer, 0, length, offset)));
+      done(attempt(() => diskFs.write(buffer, 0, length, offset) || -Errno.ENOSPC));
     },
     truncate: (path, size, done) => done(truncate(path, size)),
     ftruncate: (path, _fd, size, done) => done(truncate(path, size)),

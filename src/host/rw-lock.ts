@@ -9,6 +9,7 @@
  *      3  epoch: what the sleepers wait on, bumped at every release while somebody sleeps
  *      4  poisoned: a thread died while it may have held the lock
  */
+import { isMainThread } from 'node:worker_threads';
 import { Qcow2fsError } from '../errors.js';
 
 const STATE = 0;
@@ -18,6 +19,12 @@ const EPOCH = 3;
 const POISONED = 4;
 const WORDS = 5;
 const WRITER = -1;
+
+/**
+ * The main thread hears when another one died, and with it the lock that it held; so it must not wait for ever:
+ * milliseconds. The others may.
+ */
+const PATIENCE = isMainThread ? 20_000 : Number.POSITIVE_INFINITY;
 
 export class RwLock {
   readonly #words: Int32Array;
@@ -88,8 +95,11 @@ export class RwLock {
     const words = this.#words;
     Atomics.add(words, SLEEPERS, 1);
     const epoch = Atomics.load(words, EPOCH);
-    if (blocked(words)) Atomics.wait(words, EPOCH, epoch);
+    const outcome = blocked(words) ? Atomics.wait(words, EPOCH, epoch, PATIENCE) : 'ok';
     Atomics.sub(words, SLEEPERS, 1);
+    if (outcome === 'timed-out') {
+      throw new Qcow2fsError('internal', `another thread uses the image for more than ${PATIENCE / 1000} s`);
+    }
   }
 
   #wake(): void {

@@ -1,5 +1,4 @@
 /** Finds free host clusters and counts them. Needs the exclusive lock of the image throughout. */
-import createDebug from 'debug';
 import { Qcow2fsError } from '../errors.js';
 import type { Storage } from '../storage.js';
 import type { Corruption } from './corruption.js';
@@ -7,9 +6,8 @@ import { type HostOffset, hex, host } from './format/units.js';
 import type { ImageState } from './image-state.js';
 import type { MetadataMap } from './metadata-map.js';
 import type { PendingFrees } from './pending-frees.js';
+import { punchIfPossible } from './punch.js';
 import type { Refcounts } from './refcounts.js';
-
-const debug = createDebug('qcow2fs:allocator');
 
 /** Contiguous host clusters, each counted once. */
 export interface HostRun {
@@ -72,11 +70,14 @@ export class Allocator {
     return this.#take(() => this.#findRun(this.#state.firstFree, count, count));
   }
 
-  /** A cluster for a table, filled with zeros in the file. */
-  allocateTable(): HostOffset {
+  /**
+   * A cluster for a table, which is in the file at once.
+   * @param content a cluster of it; zeros unless given
+   */
+  allocateTable(content: Buffer = this.#zeros): HostOffset {
     const run = this.allocate(1);
     try {
-      this.#image.write(this.#zeros, 0, this.#clusterSize, run.offset);
+      this.#image.write(content, 0, this.#clusterSize, run.offset);
       this.#state.unsynced = true;
     } catch (error) {
       this.undo(run);
@@ -122,14 +123,9 @@ export class Allocator {
     this.#punch(holeStart, first + count);
   }
 
-  /** A courtesy to the host: where it cannot make holes, or fails to, the clusters stay free all the same. */
   #punch(first: number, end: number): void {
     if (end <= first) return;
-    try {
-      this.#image.punch(first * this.#clusterSize, (end - first) * this.#clusterSize);
-    } catch (error) {
-      debug('%s', error);
-    }
+    punchIfPossible(this.#image, first * this.#clusterSize, (end - first) * this.#clusterSize);
   }
 
   #take(find: () => { first: number; count: number }): HostRun {

@@ -16,6 +16,7 @@ import type { Storage } from '../storage.js';
 import type { Allocator } from './allocator.js';
 import type { MetadataCache } from './metadata.js';
 import type { PendingFrees } from './pending-frees.js';
+import { punchIfPossible } from './punch.js';
 import type { Refcounts } from './refcounts.js';
 
 export class Committer {
@@ -97,6 +98,6 @@ export class Committer {
       state.changed = true;
       throw error;
     }
-    for (const [offset, length] of punches) this.#data.punch(offset, length);
+    for (const [offset, length] of punches) punchIfPossible(this.#data, offset, length);
   }
 }

@@ -106,7 +106,7 @@ export class ImageWriter {
         block,
       ),
     );
-    const tables = new L2Tables(image, geometry, metadata, allocator);
+    const tables = new L2Tables(image, geometry, metadata, allocator, refcounts);
     this.#clusters = new ClusterWriter(geometry, metadata, tables, allocator, this.#frees, data, old);
     this.#eraser = new Eraser({
       geometry,

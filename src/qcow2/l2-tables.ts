@@ -2,21 +2,31 @@
 import { Qcow2fsError } from '../errors.js';
 import type { Storage } from '../storage.js';
 import type { Allocator } from './allocator.js';
+import { COPIED_HIGH, entryOffset, isCompressed } from './format/entries.js';
 import { hex } from './format/units.js';
 import type { Geometry } from './geometry.js';
 import type { MetadataCache } from './metadata.js';
+import type { Refcounts } from './refcounts.js';
 
 export class L2Tables {
   readonly #image: Storage;
   readonly #geometry: Geometry;
   readonly #metadata: MetadataCache;
   readonly #allocator: Allocator;
+  readonly #refcounts: Refcounts;
 
-  constructor(image: Storage, geometry: Geometry, metadata: MetadataCache, allocator: Allocator) {
+  constructor(
+    image: Storage,
+    geometry: Geometry,
+    metadata: MetadataCache,
+    allocator: Allocator,
+    refcounts: Refcounts,
+  ) {
     this.#image = image;
     this.#geometry = geometry;
     this.#metadata = metadata;
     this.#allocator = allocator;
+    this.#refcounts = refcounts;
   }
 
   /**
@@ -30,14 +40,18 @@ export class L2Tables {
       this.#metadata.setTable(index, this.#allocator.allocateTable());
     } else if (!this.#metadata.ownsTable(index)) {
       this.#metadata.setTable(index, this.#copy(table));
+      this.#metadata.forgetSlices(index);
       this.#allocator.release(table, this.#geometry.clusterSize);
     }
     return this.#metadata.fill(Math.floor(at / this.#geometry.sliceCoverage));
   }
 
-  /** Slices of a shared table never differ from the file, so the file has all there is to copy. */
+  /**
+   * A copy of a shared table, in which those clusters are the disk's own that nothing else refers to. Slices of a
+   * shared table never differ from the file, so the file has all there is to copy.
+   */
   #copy(table: number): number {
-    const { clusterSize } = this.#geometry;
+    const { clusterSize, entryBytes, externalData } = this.#geometry;
     const bytes = Buffer.alloc(clusterSize);
     if (this.#image.read(bytes, 0, clusterSize, table) < clusterSize) {
       throw new Qcow2fsError(
@@ -45,9 +59,13 @@ export class L2Tables {
         `${this.#image.path}: the L2 table at ${hex(table)} lies outside the file`,
       );
     }
-    const copy = this.#allocator.allocateTable();
-    this.#image.write(bytes, 0, clusterSize, copy);
-    this.#metadata.state.unsynced = true;
-    return copy;
+    for (let at = 0; at < clusterSize && !externalData; at += entryBytes) {
+      const high = bytes.readUInt32BE(at);
+      const offset = entryOffset(high, bytes.readUInt32BE(at + 4));
+      if (isCompressed(high) || offset === 0) continue;
+      const own = this.#refcounts.get(Math.floor(offset / clusterSize)) === 1;
+      bytes.writeUInt32BE((own ? high | COPIED_HIGH : high & ~COPIED_HIGH) >>> 0, at);
+    }
+    return this.#allocator.allocateTable(bytes);
   }
 }

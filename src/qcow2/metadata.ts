@@ -170,6 +170,15 @@ export class MetadataCache implements MutableMetadata {
     this.state.changed = true;
   }
 
+  /** The cached slices of an L2 table do not count any more; none of them is dirty. */
+  forgetSlices(l1Index: number): void {
+    const { slicesPerTable } = this.#geometry;
+    for (let key = l1Index * slicesPerTable; key < (l1Index + 1) * slicesPerTable; key++) {
+      const slot = this.slices.lookup(key);
+      if (slot !== -1) this.slices.forget(slot);
+    }
+  }
+
   /** The L2 table belongs to this disk alone, no snapshot uses it. */
   ownsTable(l1Index: number): boolean {
     return isCopied(this.l1[2 * l1Index]!);

@@ -122,7 +122,7 @@ function validBitmaps(image: Image): ReturnType<typeof readBitmaps> {
 
 function isRawExternal({ header }: Image): boolean {
   const raw = (header.autoclearFeatures & Autoclear.rawExternalData) !== 0n;
-  return raw && hasFeature(header, Incompatible.externalDataFile);
+  return raw && hasFeature(header, Incompatible.externalDataFile) && header.cryptMethod === 'none';
 }
 
 function fixedSize(image: Image, growing: boolean): string | undefined {

@@ -13,6 +13,9 @@ import { ImageWriter, type WriteParameters } from './image-writer.js';
 import { Mapping, Run, RunKind } from './mapping.js';
 import { MetadataCache, type SharedMetadata } from './metadata.js';
 
+/** Runs of backing files that are looked at to tell whether they are zeros; if there are more, they count as data. */
+const MAX_BACKING_STEPS = 64;
+
 /** Guest bytes by the way they are stored. */
 export interface Allocation {
   data: number;
@@ -235,10 +238,17 @@ export class Qcow2Disk implements Disk {
     const run = this.#oldRun;
     for (let done = 0; done < length; done += run.length) {
       this.#findOld(offset + done, length - done);
-      const unbacked = run.kind === RunKind.unallocated && offset + done >= (this.#backing?.size ?? 0);
-      if (run.kind !== RunKind.zero && !unbacked) return false;
+      if (run.kind === RunKind.zero) continue;
+      if (run.kind !== RunKind.unallocated || !this.#isBackingZero(offset + done, run.length)) return false;
     }
     return true;
+  }
+
+  #isBackingZero(offset: number, length: number): boolean {
+    const backing = this.#backing;
+    const covered = backing ? Math.min(length, backing.size - offset) : 0;
+    if (covered <= 0) return true;
+    return backing!.scan(offset, covered, ({ data }) => !data, { steps: MAX_BACKING_STEPS });
   }
 
   #findOld(offset: number, length: number): void {

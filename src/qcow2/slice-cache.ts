@@ -96,6 +96,11 @@ export class SliceCache {
     this.#used[slot] = 1;
   }
 
+  /** The slot is free again. */
+  forget(slot: number): void {
+    this.#keys[slot] = NO_KEY;
+  }
+
   keyOf(slot: number): number {
     return this.#keys[slot]!;
   }

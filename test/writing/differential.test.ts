@@ -7,23 +7,13 @@ import { openDisk } from '../../src/qcow2/chain.js';
 import { checkImage, convertToRaw } from '../support/images.js';
 import { useScratch } from '../support/scratch.js';
 import { type BuiltImage, variants } from '../support/variants.js';
-import { RandomGuest, randomNumbers, type Target } from './random-guest.js';
+import { RandomGuest, randomNumbers } from './random-guest.js';
+import { targetOf } from './target.js';
 
 /** A long run by hand: QCOW2FS_OPERATIONS=100000 QCOW2FS_SEED=7 make test TESTS='dist/test/writing/*.test.js' */
 const OPERATIONS = Number(process.env['QCOW2FS_OPERATIONS'] ?? 400);
 const SEED = Number(process.env['QCOW2FS_SEED'] ?? 1);
 const REOPENINGS = 4;
-
-export function targetOf(disk: Disk): Target {
-  return {
-    size: disk.size,
-    read: (target, length, offset) => disk.read(target, 0, length, offset),
-    write: (source, length, offset) => disk.write(source, 0, length, offset),
-    discard: (offset, length) => disk.discard(offset, length),
-    zero: (offset, length) => disk.zero(offset, length),
-    flush: () => disk.flush(),
-  };
-}
 
 function openWritable(image: BuiltImage): Promise<Disk> {
   const { secretFile, secretFormat = 'raw' } = image;

@@ -1,0 +1,253 @@
+/** Writes that make tables grow, stay beside snapshots, change the size of the disk, or take turns with QEMU. */
+import fs from 'node:fs';
+import path from 'node:path';
+import { expect } from 'chai';
+import type { Disk } from '../../src/disk.js';
+import { openDisk } from '../../src/qcow2/chain.js';
+import {
+  addBitmap,
+  checkImage,
+  checkSnapshot,
+  convertToRaw,
+  createImage,
+  type Image,
+  imagePath,
+  KiB,
+  MiB,
+  qemuImg,
+  qemuIo,
+  takeSnapshot,
+  writeSteps,
+} from '../support/images.js';
+import { useScratch } from '../support/scratch.js';
+import { filled } from '../support/variant.js';
+import { RandomGuest, randomNumbers } from './random-guest.js';
+import { targetOf } from './target.js';
+
+const OPERATIONS = Number(process.env['QCOW2FS_OPERATIONS'] ?? 400);
+const SEED = Number(process.env['QCOW2FS_SEED'] ?? 1);
+
+interface ImageInfo {
+  readonly 'virtual-size': number;
+  readonly 'format-specific': {
+    readonly data: {
+      readonly bitmaps?: readonly { readonly name: string; readonly flags: readonly string[] }[];
+    };
+  };
+}
+
+const infoOf = (image: Image): ImageInfo =>
+  JSON.parse(qemuImg(image.dir, ['info', '--output=json', image.name])) as ImageInfo;
+
+async function writing(image: Image, use: (disk: Disk) => void, resizable = false): Promise<void> {
+  const disk = await openDisk(imagePath(image), { writable: true, resizable });
+  try {
+    use(disk);
+  } finally {
+    disk.close();
+  }
+}
+
+function expectContent(image: Image, shadow: Buffer): void {
+  checkImage(image);
+  const read = fs.readFileSync(convertToRaw(image));
+  expect(read.length).to.equal(shadow.length);
+  if (!read.equals(shadow)) throw new Error('the reference reads something else');
+}
+
+describe('writes that outgrow the refcount table', () => {
+  const scratch = useScratch();
+  for (const [clusterSize, bits, size] of [
+    [512, 64, 6 * MiB],
+    [512, 16, 6 * MiB],
+    [KiB, 64, 20 * MiB],
+  ] as const) {
+    it(`of ${clusterSize} B clusters and ${bits}-bit counts give it more room`, async () => {
+      const image = createImage(scratch.subdir(), {
+        size,
+        clusterSize,
+        options: [`refcount_bits=${bits}`],
+      });
+      const guest = new RandomGuest(Buffer.alloc(size), randomNumbers(SEED), { erasing: 0.05 });
+      const before = fs.readFileSync(imagePath(image)).readUInt32BE(56);
+      await writing(image, (disk) => {
+        const target = targetOf(disk);
+        for (let i = 0; i < OPERATIONS; i++) guest.step(target);
+        guest.checkAll(target);
+      });
+      if (bits === 64) expect(fs.readFileSync(imagePath(image)).readUInt32BE(56)).to.be.above(before);
+      expectContent(image, guest.shadow);
+    });
+  }
+});
+
+describe('writes beside snapshots', () => {
+  const scratch = useScratch();
+  for (const [name, options] of [
+    ['of a v3 image', {}],
+    ['of a v2 image', { version: 2 as const }],
+    ['of an image with small clusters', { clusterSize: 4 * KiB }],
+    ['of an extended L2 image', { options: ['extended_l2=on'] }],
+  ] as const) {
+    it(`${name} leave every snapshot as it was`, async () => {
+      const image = filled(scratch.subdir(), { size: 3 * MiB, ...options }, 1);
+      const taken = [takeSnapshot(image, 'first', '1')];
+      const guest = new RandomGuest(fs.readFileSync(convertToRaw(image)), randomNumbers(SEED));
+      for (const id of ['2', '3', '4']) {
+        await writing(image, (disk) => {
+          const target = targetOf(disk);
+          for (let i = 0; i < OPERATIONS / 8; i++) guest.step(target);
+          guest.checkAll(target);
+        });
+        checkImage(image);
+        for (const snapshot of taken) checkSnapshot(image, snapshot);
+        taken.push(takeSnapshot(image, `snapshot ${id}`, id));
+      }
+      expectContent(image, guest.shadow);
+      for (const snapshot of taken) {
+        qemuImg(image.dir, ['snapshot', '-d', snapshot.name, image.name]);
+        checkImage(image);
+      }
+      expectContent(image, guest.shadow);
+    });
+  }
+});
+
+describe('writes that take turns with QEMU', () => {
+  const scratch = useScratch();
+  it('leave the image clean after every turn', async () => {
+    const image = filled(scratch.dir, { size: 4 * MiB, clusterSize: 8 * KiB }, 1);
+    const guest = new RandomGuest(fs.readFileSync(convertToRaw(image)), randomNumbers(SEED));
+    const random = randomNumbers(SEED + 1);
+    for (let turn = 0; turn < 12; turn++) {
+      await writing(image, (disk) => {
+        const target = targetOf(disk);
+        for (let i = 0; i < OPERATIONS / 12; i++) guest.step(target);
+      });
+      checkImage(image);
+      const commands = Array.from({ length: 10 }, () => {
+        const offset = Math.floor(random() * 4000) * 1024;
+        const length = 1024 + Math.floor(random() * 40) * 1024;
+        const byte = 1 + Math.floor(random() * 254);
+        const end = Math.min(offset + length, 4 * MiB);
+        const erase = random() < 0.3;
+        guest.shadow.fill(erase ? 0 : byte, offset, end);
+        return erase ? `write -z -u ${offset} ${end - offset}` : `write -P ${byte} ${offset} ${end - offset}`;
+      });
+      qemuIo(image, commands);
+    }
+    expectContent(image, guest.shadow);
+  });
+});
+
+describe('a disk that grows', () => {
+  const scratch = useScratch();
+  for (const [name, spec] of [
+    ['with 64 KiB clusters', {}],
+    ['with 512 B clusters, and its L1 table with it', { clusterSize: 512 }],
+    ['as version 2', { version: 2 as const }],
+    ['with extended L2', { options: ['extended_l2=on'] }],
+    ['with a raw external data file', { options: ['data_file=data.raw', 'data_file_raw=on'] }],
+  ] as const) {
+    it(`${name} reads as zeros where it is new`, async () => {
+      const size = 300 * KiB + 512;
+      const image = createImage(scratch.subdir(), { size, ...spec });
+      let guest = new RandomGuest(Buffer.alloc(size), randomNumbers(SEED));
+      const random = randomNumbers(SEED + 2);
+      for (let round = 0; round < 6; round++) {
+        await writing(
+          image,
+          (disk) => {
+            for (let i = 0; i < 40; i++) guest.step(targetOf(disk));
+            const grown = disk.size + 512 * (1 + Math.floor(random() * 4000));
+            disk.resize(grown);
+            expect(disk.size).to.equal(grown);
+            const shadow = Buffer.concat([guest.shadow, Buffer.alloc(grown - guest.shadow.length)]);
+            guest = new RandomGuest(shadow, random);
+            guest.checkAll(targetOf(disk));
+            for (let i = 0; i < 40; i++) guest.step(targetOf(disk));
+          },
+          true,
+        );
+        expect(infoOf(image)['virtual-size']).to.equal(guest.shadow.length);
+        expectContent(image, guest.shadow);
+      }
+      if (name.includes('raw external')) {
+        const raw = fs.readFileSync(path.join(image.dir, 'data.raw'));
+        expect(raw.equals(guest.shadow), 'the data file shows the disk').to.equal(true);
+      }
+    });
+  }
+
+  it('hides what a longer backing file has there', async () => {
+    const dir = scratch.subdir();
+    const base = filled(dir, { name: 'base.qcow2', size: 4 * MiB }, 1);
+    const image = createImage(dir, {
+      size: MiB + 512,
+      backing: { file: base.name, format: 'qcow2' },
+    });
+    const shadow = fs.readFileSync(convertToRaw(image));
+    await writing(image, (disk) => disk.resize(3 * MiB), true);
+    expectContent(image, Buffer.concat([shadow, Buffer.alloc(3 * MiB - shadow.length)]));
+  });
+
+  it('keeps its snapshots', async () => {
+    const image = filled(scratch.subdir(), { size: 2 * MiB, clusterSize: 512 }, 1);
+    const taken = takeSnapshot(image, 'small', '1');
+    const shadow = fs.readFileSync(taken.expected);
+    await writing(image, (disk) => disk.resize(5 * MiB), true);
+    checkSnapshot(image, taken);
+    expectContent(image, Buffer.concat([shadow, Buffer.alloc(3 * MiB)]));
+  });
+
+  const refused = async (image: Image, why: string, resizable = true): Promise<void> => {
+    const before = fs.readFileSync(imagePath(image));
+    await writing(image, (disk) => expect(() => disk.resize(8 * MiB)).to.throw(why), resizable);
+    expect(fs.readFileSync(imagePath(image)).equals(before), 'the image is untouched').to.equal(true);
+  };
+
+  it('is refused without being asked for, for version 2 with snapshots, and with bitmaps', async () => {
+    await refused(createImage(scratch.subdir(), { size: MiB }), '--resizable', false);
+    const old = createImage(scratch.subdir(), { size: MiB, version: 2 });
+    takeSnapshot(old, 'one', '1');
+    await refused(old, 'version 2');
+    const marked = createImage(scratch.subdir(), { size: MiB });
+    addBitmap(marked, 'backup');
+    await refused(marked, 'bitmap');
+  });
+
+  it('never shrinks', async () => {
+    const image = createImage(scratch.subdir(), { size: MiB });
+    await writing(image, (disk) => expect(() => disk.resize(512)).to.throw('smaller'), true);
+  });
+
+  it('stops where the L1 table ends', async () => {
+    const image = createImage(scratch.subdir(), { size: MiB, clusterSize: 512 });
+    await writing(image, (disk) => expect(() => disk.resize(2 ** 40)).to.throw('cannot map'), true);
+    checkImage(image);
+  });
+});
+
+describe('bitmaps', () => {
+  const scratch = useScratch();
+  const flagsOf = (image: Image): readonly string[] =>
+    infoOf(image)['format-specific'].data.bitmaps!.flatMap(({ flags }) => flags);
+
+  it('stay valid when nothing is written', async () => {
+    const image = filled(scratch.subdir(), {}, 1);
+    addBitmap(image, 'backup');
+    writeSteps(image, 2, [{ do: 'data', offset: 0, length: 64 * KiB }]);
+    const before = fs.readFileSync(imagePath(image));
+    await writing(image, (disk) => disk.read(Buffer.alloc(512), 0, 512, 0));
+    expect(fs.readFileSync(imagePath(image)).equals(before)).to.equal(true);
+    expect(flagsOf(image)).to.deep.equal(['auto']);
+  });
+
+  it('that must follow all changes say that they do not once the disk was written', async () => {
+    const image = filled(scratch.subdir(), {}, 1);
+    addBitmap(image, 'backup');
+    await writing(image, (disk) => disk.write(Buffer.alloc(512, 1), 0, 512, 0));
+    expect(flagsOf(image)).to.include('in-use');
+    checkImage(image);
+  });
+});
