@@ -42,6 +42,7 @@ describe('README.md', () => {
     fs.writeFileSync(scratch.path('bin/losetup'), LOSETUP, { mode: 0o755 });
     fs.copyFileSync(path.join(EXAMPLE, 'example.qcow2'), path.join(work, 'luks.qcow2'));
     makePlainImage(work);
+    fs.writeFileSync(path.join(work, 'new-boot-sector.bin'), Buffer.alloc(440, 0x90));
     const bases = path.join(scratch.dir, 'bases');
     fs.mkdirSync(bases);
     run('qemu-img', ['create', '-q', '-f', 'qcow2', path.join(bases, 'base.qcow2'), '1M']);
