@@ -202,10 +202,25 @@ describe('the short form', () => {
     expect(mountsAt(mountpoint)).to.deep.equal([]);
   });
 
-  it('without -r or ro says in one line that the disk is read-only', () => {
+  it('without -r or ro mounts a disk that can be written', () => {
     const { status, stderr } = qcow2fs([plain, mountpoint]);
-    expect(status).to.equal(0);
-    expect(stderr).to.match(/^qcow2fs: [^\n]*read-only[^\n]*\n$/);
-    expect(() => fs.openSync(path.join(mountpoint, 'disk.raw'), 'r+')).to.throw(/EROFS/);
+    expect({ status, stderr }).to.deep.equal({ status: 0, stderr: '' });
+    const fd = fs.openSync(path.join(mountpoint, 'disk.raw'), 'r+');
+    fs.closeSync(fd);
+  });
+
+  it('refuses options that contradict each other, in one line', () => {
+    for (const [words, named] of [
+      ['ro,overlay=temp', '--overlay'],
+      ['overlay=temp,snapshot=x', '--overlay'],
+      ['ro,resizable', '--resizable'],
+      ['snapshot=x,resizable', '--resizable'],
+      ['force-share', '--force-share'],
+    ] as const) {
+      const { status, stderr } = qcow2fs([plain, mountpoint, '-o', words]);
+      expect(status, words).to.equal(2);
+      expect(stderr, words).to.match(/^qcow2fs: [^\n]*\n$/);
+      expect(stderr, words).to.contain(named);
+    }
   });
 });

@@ -157,9 +157,10 @@ describe('a mountpoint', () => {
 
   it('is named in the log when it is mounted and when it is unmounted', () => {
     const { mountpoint, disk, log } = mountOn(defer, image, scratch.subdir());
-    expect(logLines(log)).to.deep.equal([`${image}: mounted on ${disk}`]);
+    const mounted = `${image}: mounted on ${disk}, read-only`;
+    expect(logLines(log)).to.deep.equal([mounted]);
     expectQcow2fs(['umount', mountpoint]);
-    expect(logLines(log)).to.deep.equal([`${image}: mounted on ${disk}`, `${image}: unmounted`]);
+    expect(logLines(log)).to.deep.equal([mounted, `${image}: unmounted`]);
   });
 
   it('that is a file is refused by the libfuse transport, which needs a directory', () => {

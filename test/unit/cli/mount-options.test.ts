@@ -1,6 +1,7 @@
 import { expect } from 'chai';
 import {
   applyOptionLists,
+  parseAccess,
   parseFileName,
   parseSecretFormat,
   parseThreads,
@@ -84,5 +85,15 @@ describe('a mount option', () => {
     for (const name of ['', '.', '..', 'a/b', 'a\0', 'x'.repeat(256), '\u00e9'.repeat(128)]) {
       expectError('usage', ['--name'], () => parseFileName(name));
     }
+  });
+});
+
+describe('whether a disk is written', () => {
+  it('follows from the options', () => {
+    expect(parseAccess({})).to.equal('writing');
+    expect(parseAccess({ resizable: true })).to.equal('writing');
+    expect(parseAccess({ readOnly: true, forceShare: true })).to.equal('reading');
+    expect(parseAccess({ snapshot: 'x' })).to.equal('reading');
+    expect(parseAccess({ overlay: 'temp', resizable: true })).to.equal('overlay');
   });
 });
