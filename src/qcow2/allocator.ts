@@ -78,7 +78,6 @@ export class Allocator {
     const run = this.allocate(1);
     try {
       this.#image.write(content, 0, this.#clusterSize, run.offset);
-      this.#state.unsynced = true;
     } catch (error) {
       this.undo(run);
       throw error;
@@ -198,7 +197,6 @@ export class Allocator {
       this.#corruption.signal(`cluster ${hex(offset)} counts as free, but holds ${overlapped}`);
     }
     this.#image.write(this.#zeros, 0, this.#clusterSize, offset);
-    this.#state.unsynced = true;
     this.#state.fileEnd = Math.max(this.#state.fileEnd, offset + this.#clusterSize);
     this.#map.add(offset, this.#clusterSize);
     this.#refcounts.table.setOffset(block, offset);

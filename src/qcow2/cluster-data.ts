@@ -5,6 +5,7 @@
 import type { Storage } from '../storage.js';
 import { Encryption, type EncryptionSpec } from './encryption.js';
 import { guest, type HostOffset, host, SECTOR_SIZE } from './format/units.js';
+import type { ImageState } from './image-state.js';
 
 /** What is encrypted, or read unaligned, goes through a buffer of this size. */
 const BOUNCE_BYTES = 256 * 1024;
@@ -13,11 +14,14 @@ export class ClusterData {
   /** The image, or its external data file. */
   readonly storage: Storage;
   readonly #encryption: Encryption | undefined;
+  readonly #state: ImageState;
   #bounce = Buffer.alloc(0);
 
-  constructor(storage: Storage, encryption: EncryptionSpec | undefined) {
+  /** @param state is told of every write, for the next flush */
+  constructor(storage: Storage, encryption: EncryptionSpec | undefined, state: ImageState) {
     this.storage = storage;
     this.#encryption = encryption && new Encryption(encryption);
+    this.#state = state;
   }
 
   get isEncrypted(): boolean {
@@ -55,6 +59,7 @@ export class ClusterData {
     const encryption = this.#encryption;
     if (encryption === undefined) {
       this.storage.write(source, at, length, position);
+      this.#state.wrote(length);
       return;
     }
     const bounce = this.#buffer();
@@ -70,6 +75,13 @@ export class ClusterData {
       this.storage.write(bounce, 0, sectors, target);
       done += useful;
     }
+    this.#state.wrote(length);
+  }
+
+  /** Makes bytes of the file itself zeros, which is what an unencrypted disk then shows. */
+  zero(position: number, length: number): void {
+    this.storage.zero(position, length);
+    this.#state.wrote(length);
   }
 
   #readSectors(encryption: Encryption, length: number, offset: number, position: HostOffset): void {

@@ -76,12 +76,12 @@ export class Committer {
   /** All that was written, in the data file too, is on stable storage afterwards. */
   syncAll(): void {
     const { state } = this.#metadata;
-    state.unsynced = false;
+    state.syncing();
     try {
       if (this.#data !== this.#image) this.#data.sync();
       this.#image.sync();
     } catch (error) {
-      state.unsynced = true;
+      state.wrote(0);
       throw error;
     }
   }

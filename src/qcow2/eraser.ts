@@ -118,8 +118,7 @@ export class Eraser {
     endUnit: number,
   ): void {
     if (this.#rawExternal) {
-      this.#data.storage.zero(from, to - from);
-      this.#metadata.state.unsynced = true;
+      this.#data.zero(from, to - from);
       return;
     }
     const { unitSize, clusterSize } = this.#geometry;

@@ -124,12 +124,19 @@ export class ImageState {
     this.#set(CHANGED, value);
   }
 
-  /** Something was written to the file since it was last synced. Set after the write, cleared before the sync. */
-  get unsynced(): boolean {
-    return this.#get(UNSYNCED);
+  /** KiB of data that were written since the last sync, roughly; 0 only when there is none. */
+  get unsyncedKib(): number {
+    return Atomics.load(this.#flags, UNSYNCED) >>> 0;
   }
-  set unsynced(value: boolean) {
-    this.#set(UNSYNCED, value);
+
+  /** To be told after a write of data, so that a flush that did not see it did not have to. */
+  wrote(bytes: number): void {
+    Atomics.add(this.#flags, UNSYNCED, 1 + (bytes >>> 10));
+  }
+
+  /** To be told before a sync. */
+  syncing(): void {
+    Atomics.store(this.#flags, UNSYNCED, 0);
   }
 
   /** The disk was changed since it was opened: whatever must not outlive that says so in the file. */

@@ -24,6 +24,9 @@ import { Refcounts, type SharedRefcounts } from './refcounts.js';
 import { growDisk } from './resize.js';
 import { ClusterWriter, type OldContent } from './writer.js';
 
+/** More unsynced data than this would keep the lock for long. */
+const MUCH_KIB = 4096;
+
 /** Plain data: it travels to the threads. */
 export interface WriteParameters {
   readonly header: Pick<Header, 'version' | 'incompatibleFeatures' | 'refcountBits'>;
@@ -140,7 +143,6 @@ export class ImageWriter {
       );
     }
     this.#parts.data.write(source, at, run.length, offset, run.hostOffset);
-    this.#parts.metadata.state.unsynced = true;
     return run.length;
   }
 
@@ -187,11 +189,11 @@ export class ImageWriter {
     this.#flushLock.acquireExclusive();
     try {
       if (!state.changed) {
-        if (state.unsynced) this.#committer.syncAll();
+        if (state.unsyncedKib > 0) this.#committer.syncAll();
         return;
       }
-      // The bulk goes while others work on; what is left is quick.
-      if (state.unsynced) this.#committer.syncAll();
+      // The bulk goes while others work on; what is left for the commit is quick.
+      if (state.unsyncedKib > MUCH_KIB) this.#committer.syncAll();
       metadata.enterExclusive();
       try {
         this.#committer.commit();

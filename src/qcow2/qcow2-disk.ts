@@ -69,9 +69,9 @@ export class Qcow2Disk implements Disk {
     this.growable = writing !== undefined && writing.fixedSize === undefined;
     this.#geometry = geometry;
     this.#image = image;
-    this.#data = new ClusterData(dataFile ?? image, encryption);
-    this.#backing = backing;
     this.#metadata = new MetadataCache(parameters.metadata, geometry, image);
+    this.#data = new ClusterData(dataFile ?? image, encryption, this.#metadata.state);
+    this.#backing = backing;
     this.#mapping = new Mapping(geometry);
     this.#compressed = new CompressedClusters(image, geometry.clusterSize, compressionType);
     this.#writer =
@@ -198,7 +198,6 @@ export class Qcow2Disk implements Disk {
       if (!this.#mapping.find(metadata, offset, length, run)) return 0;
       if (!writer.canWriteInPlace(run, offset, run.length)) return 0;
       this.#data.write(source, at, run.length, offset, run.hostOffset);
-      this.#metadata.state.unsynced = true;
       return run.length;
     } finally {
       this.#metadata.leaveShared();

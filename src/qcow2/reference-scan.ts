@@ -48,7 +48,7 @@ export class ReferenceScan {
    * @returns whether all of it was counted
    */
   refer(structure: Structure, offset: number, length: number, referrer: Referrer, entry?: number): boolean {
-    if (offset % this.#clusterSize !== 0) {
+    if (length !== 0 && offset % this.#clusterSize !== 0) {
       this.problem(referrer, entry, `the ${structure} at ${hex(offset)} starts inside a cluster`);
       return false;
     }
