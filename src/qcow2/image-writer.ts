@@ -9,8 +9,8 @@ import { Allocator } from './allocator.js';
 import type { ClusterData } from './cluster-data.js';
 import { Committer } from './commit.js';
 import { Corruption } from './corruption.js';
+import { DirtyBitmaps, type SharedBitmap } from './dirty-bitmaps.js';
 import { Eraser, type Erasure } from './eraser.js';
-import { FLAG_IN_USE } from './format/bitmaps.js';
 import type { Header } from './format/header.js';
 import { hex } from './format/units.js';
 import type { Geometry } from './geometry.js';
@@ -36,8 +36,8 @@ export interface WriteParameters {
   readonly flushLock: SharedArrayBuffer;
   /** Metadata that stays where it is: snapshots' tables, the LUKS header, bitmaps. */
   readonly regions: readonly MetadataRegion[];
-  /** Flags of the bitmaps that must follow every change of the disk, and their host offsets. */
-  readonly bitmapFlags: readonly { readonly offset: number; readonly flags: number }[];
+  /** Those that must follow every change of the disk. */
+  readonly bitmaps: readonly SharedBitmap[];
   /** The data file shows the guest's view to those who read it alone. */
   readonly rawExternal: boolean;
   /** Why the disk keeps its size; undefined where it may grow. */
@@ -65,6 +65,7 @@ export class ImageWriter {
   readonly #corruption: Corruption;
   readonly #clusters: ClusterWriter;
   readonly #eraser: Eraser;
+  readonly #bitmaps: DirtyBitmaps;
   /** Held by the thread that flushes, so that nobody passes a flush that has not ended. */
   readonly #flushLock: RwLock;
   readonly #run = new Run();
@@ -109,6 +110,14 @@ export class ImageWriter {
         block,
       ),
     );
+    this.#bitmaps = new DirtyBitmaps({
+      bitmaps: parameters.bitmaps,
+      image,
+      clusterSize: geometry.clusterSize,
+      allocator,
+      map: this.#map,
+      commit,
+    });
     const tables = new L2Tables(image, geometry, metadata, allocator, refcounts);
     this.#clusters = new ClusterWriter(geometry, metadata, tables, allocator, this.#frees, data, old);
     this.#eraser = new Eraser({
@@ -182,6 +191,24 @@ export class ImageWriter {
     this.#corruption.note();
   }
 
+  /** A part of the disk is about to change. Any lock will do, or none. */
+  mark(offset: number, length: number): void {
+    if (this.#parameters.bitmaps.length > 0) this.#bitmaps.mark(offset, length);
+  }
+
+  /** The last flush: the image says that it is complete. No other thread uses it any more. */
+  close(): void {
+    this.flush();
+    const { metadata } = this.#parts;
+    if (!metadata.state.touched || metadata.state.frozen || this.#parameters.bitmaps.length === 0) return;
+    metadata.enterExclusive();
+    try {
+      this.#bitmaps.close();
+    } finally {
+      metadata.leaveExclusive();
+    }
+  }
+
   /** Returns when everything that was written before is on stable storage and can be found there. */
   flush(): void {
     const { metadata } = this.#parts;
@@ -229,20 +256,12 @@ export class ImageWriter {
     return this.#map.find(run.hostOffset, length);
   }
 
-  /**
-   * Before the first change: bitmaps that claim to know all changes say that they do not any more (specification:
-   * "Bitmap directory", in_use).
-   */
+  /** What must come before the first change. */
   #touch(): void {
-    const { image, metadata } = this.#parts;
-    if (metadata.state.touched) return;
-    const word = Buffer.alloc(4);
-    for (const { offset, flags } of this.#parameters.bitmapFlags) {
-      word.writeUInt32BE(flags | FLAG_IN_USE);
-      image.write(word, 0, word.length, offset);
-    }
-    if (this.#parameters.bitmapFlags.length > 0) image.sync();
+    const { state } = this.#parts.metadata;
+    if (state.touched) return;
     this.#map.build();
-    metadata.state.touched = true;
+    this.#bitmaps.open();
+    state.touched = true;
   }
 }

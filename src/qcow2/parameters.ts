@@ -1,5 +1,6 @@
 /** From an image that was read to what its disks need: plain data that all threads share. */
 import { RwLock } from '../host/rw-lock.js';
+import { allocateBitmaps } from './dirty-bitmaps.js';
 import type { EncryptionSpec } from './encryption.js';
 import { allocateEntryTable } from './entry-table.js';
 import { readBitmaps } from './format/bitmaps.js';
@@ -68,9 +69,7 @@ function writeParameters(image: Image, growing: boolean): WriteParameters {
     filter: allocateFilter(),
     flushLock: RwLock.allocate(),
     regions: fixedRegions(image),
-    bitmapFlags: validBitmaps(image)
-      .filter(({ auto, inUse }) => auto && !inUse)
-      .map(({ flags, flagsOffset }) => ({ offset: flagsOffset, flags })),
+    bitmaps: allocateBitmaps(validBitmaps(image), header.size, header.clusterSize),
     rawExternal: isRawExternal(image),
     fixedSize: fixedSize(image, growing),
   };

@@ -115,6 +115,7 @@ export class Qcow2Disk implements Disk {
 
   write(source: Buffer, sourceOffset: number, length: number, offset: number): void {
     const writer = this.#writable();
+    writer.mark(offset, length);
     let done = 0;
     while (done < length) {
       const at = offset + done;
@@ -177,7 +178,7 @@ export class Qcow2Disk implements Disk {
 
   close(): void {
     try {
-      this.flush();
+      this.#writer?.close();
     } finally {
       this.#backing?.close();
       if (this.#data.storage !== this.#image) this.#data.storage.close();
@@ -206,6 +207,7 @@ export class Qcow2Disk implements Disk {
 
   #erase(how: Erasure, offset: number, length: number): void {
     const writer = this.#writable();
+    writer.mark(offset, length);
     for (let done = 0; done < length; ) {
       done += this.#exclusively(() => writer.erase(how, offset + done, length - done));
     }

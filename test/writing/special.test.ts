@@ -17,7 +17,6 @@ import {
   qemuImg,
   qemuIo,
   takeSnapshot,
-  writeSteps,
 } from '../support/images.js';
 import { useScratch } from '../support/scratch.js';
 import { filled } from '../support/variant.js';
@@ -29,11 +28,6 @@ const SEED = Number(process.env['QCOW2FS_SEED'] ?? 1);
 
 interface ImageInfo {
   readonly 'virtual-size': number;
-  readonly 'format-specific': {
-    readonly data: {
-      readonly bitmaps?: readonly { readonly name: string; readonly flags: readonly string[] }[];
-    };
-  };
 }
 
 const infoOf = (image: Image): ImageInfo =>
@@ -224,30 +218,6 @@ describe('a disk that grows', () => {
   it('stops where the L1 table ends', async () => {
     const image = createImage(scratch.subdir(), { size: MiB, clusterSize: 512 });
     await writing(image, (disk) => expect(() => disk.resize(2 ** 40)).to.throw('cannot map'), true);
-    checkImage(image);
-  });
-});
-
-describe('bitmaps', () => {
-  const scratch = useScratch();
-  const flagsOf = (image: Image): readonly string[] =>
-    infoOf(image)['format-specific'].data.bitmaps!.flatMap(({ flags }) => flags);
-
-  it('stay valid when nothing is written', async () => {
-    const image = filled(scratch.subdir(), {}, 1);
-    addBitmap(image, 'backup');
-    writeSteps(image, 2, [{ do: 'data', offset: 0, length: 64 * KiB }]);
-    const before = fs.readFileSync(imagePath(image));
-    await writing(image, (disk) => disk.read(Buffer.alloc(512), 0, 512, 0));
-    expect(fs.readFileSync(imagePath(image)).equals(before)).to.equal(true);
-    expect(flagsOf(image)).to.deep.equal(['auto']);
-  });
-
-  it('that must follow all changes say that they do not once the disk was written', async () => {
-    const image = filled(scratch.subdir(), {}, 1);
-    addBitmap(image, 'backup');
-    await writing(image, (disk) => disk.write(Buffer.alloc(512, 1), 0, 512, 0));
-    expect(flagsOf(image)).to.include('in-use');
     checkImage(image);
   });
 });

@@ -27,6 +27,10 @@ export interface Bitmap {
   /** All flags, and their host offset: a big-endian u32. */
   readonly flags: number;
   readonly flagsOffset: number;
+  /** Host offset of its table; beyond 2^53 not exact. */
+  readonly tableOffset: number;
+  /** Entries of 8 bytes. */
+  readonly tableSize: number;
 }
 
 /**
@@ -60,6 +64,8 @@ export function readBitmaps(
       auto: (entry.flags & FLAG_AUTO) !== 0,
       flags: entry.flags,
       flagsOffset: extension.directoryOffset + at + directoryEntry.offsets.flags,
+      tableOffset: Number(entry.tableOffset),
+      tableSize: entry.tableSize,
     });
     at = Math.ceil((name + entry.nameSize) / 8) * 8;
   }

@@ -28,9 +28,36 @@ describe('the bitmap directory', () => {
   it('is read entry by entry', () => {
     const directory = Buffer.concat([encode('a', 1), encode('bitmap', 2, 9, 8), encode('12345678', 3, 31)]);
     expect(read(directory, 3)).to.deep.equal([
-      { name: 'a', granularity: 65536, inUse: true, auto: false, flags: 1, flagsOffset: AT + 12 },
-      { name: 'bitmap', granularity: 512, inUse: false, auto: true, flags: 2, flagsOffset: AT + 44 },
-      { name: '12345678', granularity: 2 ** 31, inUse: true, auto: true, flags: 3, flagsOffset: AT + 84 },
+      {
+        name: 'a',
+        granularity: 65536,
+        inUse: true,
+        auto: false,
+        flags: 1,
+        flagsOffset: AT + 12,
+        tableOffset: 2 ** 63,
+        tableSize: 1,
+      },
+      {
+        name: 'bitmap',
+        granularity: 512,
+        inUse: false,
+        auto: true,
+        flags: 2,
+        flagsOffset: AT + 44,
+        tableOffset: 2 ** 63,
+        tableSize: 1,
+      },
+      {
+        name: '12345678',
+        granularity: 2 ** 31,
+        inUse: true,
+        auto: true,
+        flags: 3,
+        flagsOffset: AT + 84,
+        tableOffset: 2 ** 63,
+        tableSize: 1,
+      },
     ]);
   });
 
