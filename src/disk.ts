@@ -59,6 +59,8 @@ export interface Disk {
   resize(size: number): void;
   /** Returns when everything written before is on stable storage. */
   flush(): void;
+  /** As `flush`, in the background: when it fails, the next flush tells so, too. */
+  settle(): void;
   close(): void;
 }
 

@@ -35,10 +35,14 @@ export async function runDaemon(config: DaemonConfig, onReady: (disk: string) =>
   let disk: Disk | undefined;
   let stop: StopOnSignal | undefined;
   let session: Session | undefined;
+  let madeOverlay: string | undefined;
   try {
+    // A signal that came while a new file is made must not leave it behind.
+    if (config.overlay !== undefined) stop = new StopOnSignal(config.image);
     const layers = openLayers(config.image, config);
+    madeOverlay = config.overlay;
     disk = await attachDisk(layers);
-    stop = new StopOnSignal(config.image);
+    stop ??= new StopOnSignal(config.image);
     const failures = FailureLog.allocate();
     session = await startSession(config, layers, disk, mountpoint.singleFile, threads, failures);
     stop.mounted(session);
@@ -51,9 +55,9 @@ export async function runDaemon(config: DaemonConfig, onReady: (disk: string) =>
     }
   } catch (error) {
     threads.terminate();
-    if (session === undefined && disk !== undefined) {
-      disk.close();
-      if (config.overlay !== undefined) removeOverlay(config.overlay);
+    if (session === undefined) {
+      if (madeOverlay !== undefined) removeOverlay(madeOverlay);
+      disk?.close();
     }
     throw error;
   } finally {
@@ -66,7 +70,7 @@ function flushRegularly(disk: Disk, failures: FailureLog): NodeJS.Timeout | unde
   if (disk.readOnly) return undefined;
   return setInterval(() => {
     try {
-      disk.flush();
+      disk.settle();
     } catch (error) {
       failures.add(error);
     }

@@ -61,11 +61,17 @@ export class RwLock {
     try {
       for (;;) {
         this.#refusePoison();
-        if (Atomics.compareExchange(words, STATE, 0, WRITER) === 0) return;
+        if (Atomics.compareExchange(words, STATE, 0, WRITER) === 0) {
+          Atomics.sub(words, WAITING_WRITERS, 1);
+          return;
+        }
         this.#sleepWhile(blocksWriters);
       }
-    } finally {
+    } catch (error) {
+      // Readers may sleep because of this writer alone.
       Atomics.sub(words, WAITING_WRITERS, 1);
+      this.#wake();
+      throw error;
     }
   }
 

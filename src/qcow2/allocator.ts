@@ -9,6 +9,8 @@ import type { PendingFrees } from './pending-frees.js';
 import { punchIfPossible } from './punch.js';
 import type { Refcounts } from './refcounts.js';
 
+const FREE = 'the reference counts say that clusters are free at';
+
 /** Contiguous host clusters, each counted once. */
 export interface HostRun {
   readonly offset: HostOffset;
@@ -94,12 +96,22 @@ export class Allocator {
     this.#state.firstFree = Math.min(this.#state.firstFree, first);
   }
 
-  /** The disk no longer refers to these host bytes: one reference less for each cluster, after the next commit. */
+  /**
+   * The disk no longer refers to these host bytes: one reference less for each cluster, after the next commit.
+   * @throws Qcow2fsError `corrupt` when metadata lies there, which no entry of the disk may refer to
+   */
   release(offset: number, length: number): void {
+    this.#corruption.refuseMetadata('the disk refers to clusters at', offset, length);
     const first = Math.floor(offset / this.#clusterSize);
     const end = Math.ceil((offset + length) / this.#clusterSize);
     this.#frees.addClusters(first, end - first);
     this.#state.changed = true;
+  }
+
+  /** As `release`, for a table that another one replaced. */
+  releaseTable(offset: number, length: number): void {
+    this.#map.remove(offset, length);
+    this.release(offset, length);
   }
 
   /** For the commit alone. Clusters that nothing uses any more become holes of the file. */
@@ -134,10 +146,7 @@ export class Allocator {
     this.#refuseEndOfDevice(run);
     const offset = host(run.first * this.#clusterSize);
     const length = run.count * this.#clusterSize;
-    const overlapped = this.#map.find(offset, length);
-    if (overlapped !== undefined) {
-      this.#corruption.signal(`cluster ${hex(offset)} counts as free, but holds ${overlapped}`);
-    }
+    this.#corruption.refuseMetadata(FREE, offset, length);
     for (let i = 0; i < run.count; i++) this.#refcounts.set(run.first + i, 1);
     const fresh = offset >= this.#state.fileEnd;
     this.#state.fileEnd = Math.max(this.#state.fileEnd, offset + length);
@@ -192,10 +201,7 @@ export class Allocator {
     const block = this.#refcounts.blockOffset(own) === 0 ? own : wanted;
     this.#refuseEndOfDevice({ first, count: 1 });
     const offset = first * this.#clusterSize;
-    const overlapped = this.#map.find(offset, this.#clusterSize);
-    if (overlapped !== undefined) {
-      this.#corruption.signal(`cluster ${hex(offset)} counts as free, but holds ${overlapped}`);
-    }
+    this.#corruption.refuseMetadata(FREE, offset, this.#clusterSize);
     this.#image.write(this.#zeros, 0, this.#clusterSize, offset);
     this.#state.fileEnd = Math.max(this.#state.fileEnd, offset + this.#clusterSize);
     this.#map.add(offset, this.#clusterSize);

@@ -12,6 +12,7 @@
  *   6. Counts of what nothing refers to any more, and holes for clusters whose count is zero. Only now may a freed
  *      cluster be used again.
  */
+import { Qcow2fsError } from '../errors.js';
 import type { Storage } from '../storage.js';
 import type { Allocator } from './allocator.js';
 import type { MetadataCache } from './metadata.js';
@@ -53,19 +54,23 @@ export class Committer {
     state.refuseFrozen();
     if (!state.changed) return;
     const refcountTable = this.#refcounts.table;
+    const failures = state.syncFailures;
 
     this.#refcounts.writeDirtySlices();
     this.syncAll();
+    this.#refuseLoss(failures);
     this.#refcounts.markSlicesClean();
     if (refcountTable.isDirty) {
       refcountTable.writeDirty(this.#image, state.tableOffset, state.tableSize);
-      this.#image.sync();
+      this.#syncImage();
+      this.#refuseLoss(failures);
       refcountTable.markClean();
     }
     if (l1Table.isDirty || slices.nextDirty(0) !== -1) {
       this.#metadata.writeDirtySlices();
       l1Table.writeDirty(this.#image, state.l1Offset, state.l1Size);
-      this.#image.sync();
+      this.#syncImage();
+      this.#refuseLoss(failures);
       l1Table.markClean();
       slices.markAllClean();
     }
@@ -75,15 +80,28 @@ export class Committer {
 
   /** All that was written, in the data file too, is on stable storage afterwards. */
   syncAll(): void {
-    const { state } = this.#metadata;
-    state.syncing();
+    this.#metadata.state.syncing();
+    if (this.#data !== this.#image) this.#sync(this.#data);
+    this.#syncImage();
+  }
+
+  #syncImage(): void {
+    this.#sync(this.#image);
+  }
+
+  #sync(storage: Storage): void {
     try {
-      if (this.#data !== this.#image) this.#data.sync();
-      this.#image.sync();
+      storage.sync();
     } catch (error) {
-      state.wrote(0);
+      this.#metadata.state.noteSyncFailure();
       throw error;
     }
+  }
+
+  /** Another thread that synced meanwhile may have been told what happened to the writes of this one. */
+  #refuseLoss(failures: number): void {
+    if (this.#metadata.state.syncFailures === failures) return;
+    throw new Qcow2fsError('host-io', `${this.#image.path}: sync failed in another thread`);
   }
 
   /** The lowered counts go to the file, too, but nobody waits for them: lost, they are leaks. */

@@ -6,8 +6,10 @@ import createDebug from 'debug';
 import { Qcow2fsError } from '../errors.js';
 import type { Storage } from '../storage.js';
 import type { Header } from './format/header.js';
+import { hex } from './format/units.js';
 import { markCorrupt } from './header-fields.js';
 import type { ImageState } from './image-state.js';
+import type { MetadataMap } from './metadata-map.js';
 
 const debug = createDebug('qcow2fs:corruption');
 
@@ -15,11 +17,28 @@ export class Corruption {
   readonly #image: Storage;
   readonly #header: Pick<Header, 'version' | 'incompatibleFeatures'>;
   readonly #state: ImageState;
+  readonly #map: MetadataMap;
 
-  constructor(image: Storage, header: Pick<Header, 'version' | 'incompatibleFeatures'>, state: ImageState) {
+  constructor(
+    image: Storage,
+    header: Pick<Header, 'version' | 'incompatibleFeatures'>,
+    state: ImageState,
+    map: MetadataMap,
+  ) {
     this.#image = image;
     this.#header = header;
     this.#state = state;
+    this.#map = map;
+  }
+
+  /**
+   * Keeps writes of data, and the freeing of clusters, away from metadata.
+   * @param what leads to these host bytes, for the message
+   * @throws Qcow2fsError `corrupt` when metadata lies there
+   */
+  refuseMetadata(what: string, offset: number, length: number): void {
+    const found = this.#map.find(offset, length);
+    if (found !== undefined) this.signal(`${what} ${hex(offset)}, but metadata lies at ${hex(found)}`);
   }
 
   /** @throws Qcow2fsError `corrupt`, always */

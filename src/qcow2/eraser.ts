@@ -5,6 +5,7 @@
 import type { Allocator } from './allocator.js';
 import type { ClusterData } from './cluster-data.js';
 import { ClusterEntry, unitMask } from './cluster-entry.js';
+import type { Corruption } from './corruption.js';
 import type { Geometry } from './geometry.js';
 import type { L2Tables } from './l2-tables.js';
 import { type Mapping, Run } from './mapping.js';
@@ -27,6 +28,7 @@ export class Eraser {
   readonly #data: ClusterData;
   readonly #old: OldContent;
   readonly #writer: ClusterWriter;
+  readonly #corruption: Corruption;
   /** The data file shows the guest's view to those who read it alone. */
   readonly #rawExternal: boolean;
   readonly #entry: ClusterEntry;
@@ -43,6 +45,7 @@ export class Eraser {
     data: ClusterData;
     old: OldContent;
     writer: ClusterWriter;
+    corruption: Corruption;
     rawExternal: boolean;
   }) {
     this.#geometry = parts.geometry;
@@ -54,6 +57,7 @@ export class Eraser {
     this.#data = parts.data;
     this.#old = parts.old;
     this.#writer = parts.writer;
+    this.#corruption = parts.corruption;
     this.#rawExternal = parts.rawExternal;
     this.#entry = new ClusterEntry(parts.geometry);
   }
@@ -175,6 +179,7 @@ export class Eraser {
       return;
     }
     if (!entry.owned) return;
+    if (!externalData) this.#corruption.refuseMetadata('the disk refers to', entry.offset, clusterSize);
     for (let unit = 0; unit < subclusters; unit++) {
       if ((had >>> unit) & 1) this.#frees.addPunch(entry.offset + unit * unitSize, unitSize);
     }

@@ -27,7 +27,9 @@ const CHANGED = 0;
 const UNSYNCED = 1;
 const TOUCHED = 2;
 const FROZEN = 3;
-const FLAGS = 4;
+const SYNC_FAILURES = 4;
+const OWED_FAILURE = 5;
+const FLAGS = 6;
 
 export interface SharedImageState {
   readonly numbers: SharedArrayBuffer;
@@ -137,6 +139,23 @@ export class ImageState {
   /** To be told before a sync. */
   syncing(): void {
     Atomics.store(this.#flags, UNSYNCED, 0);
+  }
+
+  /** Syncs that failed: the host tells that once, and whichever thread hears it tells the others here. */
+  get syncFailures(): number {
+    return Atomics.load(this.#flags, SYNC_FAILURES);
+  }
+
+  /** A sync failed: what was written may be lost, and whoever flushes next must learn it. */
+  noteSyncFailure(): void {
+    this.wrote(0);
+    Atomics.add(this.#flags, SYNC_FAILURES, 1);
+    this.#set(OWED_FAILURE, true);
+  }
+
+  /** @returns whether a failed sync was not told to anybody who flushes; it counts as told then */
+  takeOwedFailure(): boolean {
+    return Atomics.exchange(this.#flags, OWED_FAILURE, 0) !== 0;
   }
 
   /** The disk was changed since it was opened: whatever must not outlive that says so in the file. */

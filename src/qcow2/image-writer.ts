@@ -17,7 +17,7 @@ import type { Geometry } from './geometry.js';
 import { L2Tables } from './l2-tables.js';
 import { type Mapping, Run, RunKind } from './mapping.js';
 import type { MetadataCache } from './metadata.js';
-import { MetadataMap, type MetadataRegion } from './metadata-map.js';
+import { MetadataMap, type SharedMetadataMap } from './metadata-map.js';
 import { PendingFrees, type SharedPendingFrees } from './pending-frees.js';
 import { growRefcountTable } from './refcount-growth.js';
 import { Refcounts, type SharedRefcounts } from './refcounts.js';
@@ -32,10 +32,8 @@ export interface WriteParameters {
   readonly header: Pick<Header, 'version' | 'incompatibleFeatures' | 'refcountBits'>;
   readonly refcounts: SharedRefcounts;
   readonly frees: SharedPendingFrees;
-  readonly filter: SharedArrayBuffer;
+  readonly map: SharedMetadataMap;
   readonly flushLock: SharedArrayBuffer;
-  /** Metadata that stays where it is: snapshots' tables, the LUKS header, bitmaps. */
-  readonly regions: readonly MetadataRegion[];
   /** Those that must follow every change of the disk. */
   readonly bitmaps: readonly SharedBitmap[];
   /** The data file shows the guest's view to those who read it alone. */
@@ -77,10 +75,16 @@ export class ImageWriter {
     this.#parameters = parameters;
     this.#parts = parts;
     this.#flushLock = new RwLock(parameters.flushLock);
-    this.#corruption = new Corruption(image, parameters.header, state);
+    this.#map = new MetadataMap(parameters.map, geometry.clusterSize);
+    this.#corruption = new Corruption(image, parameters.header, state, this.#map);
     this.#frees = new PendingFrees(parameters.frees);
-    const refcounts = new Refcounts(parameters.refcounts, image, geometry.clusterSize, refcountBits);
-    this.#map = new MetadataMap(parameters.filter, parameters.regions, metadata, refcounts, geometry);
+    const refcounts = new Refcounts(
+      parameters.refcounts,
+      image,
+      this.#corruption,
+      geometry.clusterSize,
+      refcountBits,
+    );
     const allocator = new Allocator({
       image,
       clusterSize: geometry.clusterSize,
@@ -119,7 +123,16 @@ export class ImageWriter {
       commit,
     });
     const tables = new L2Tables(image, geometry, metadata, allocator, refcounts);
-    this.#clusters = new ClusterWriter(geometry, metadata, tables, allocator, this.#frees, data, old);
+    this.#clusters = new ClusterWriter({
+      geometry,
+      metadata,
+      tables,
+      allocator,
+      frees: this.#frees,
+      data,
+      old,
+      corruption: this.#corruption,
+    });
     this.#eraser = new Eraser({
       geometry,
       metadata,
@@ -130,6 +143,7 @@ export class ImageWriter {
       data,
       old,
       writer: this.#clusters,
+      corruption: this.#corruption,
       rawExternal: parameters.rawExternal,
     });
   }
@@ -138,18 +152,18 @@ export class ImageWriter {
   canWriteInPlace(run: Run, offset: number, length: number): boolean {
     const { state } = this.#parts.metadata;
     if (run.kind !== RunKind.data || !run.owned || !state.touched || state.frozen) return false;
-    return !this.#parts.data.isPartial(offset, length) && this.#overlapOf(run, length) === undefined;
+    if (this.#parts.data.isPartial(offset, length)) return false;
+    // Guest data in an external data file cannot hit metadata.
+    return this.#parts.geometry.externalData || this.#map.find(run.hostOffset, length) === undefined;
   }
 
   /** Writes the beginning of a range. @returns bytes written; at least 1 */
   write(source: Buffer, at: number, length: number, offset: number): number {
+    const { geometry } = this.#parts;
     const run = this.#begin(offset, length);
     if (run.kind !== RunKind.data || !run.owned) return this.#clusters.write(source, at, length, offset);
-    const overlapped = this.#overlapOf(run, run.length);
-    if (overlapped !== undefined) {
-      this.#corruption.signal(
-        `guest offset ${hex(offset)} is mapped to ${hex(run.hostOffset)}, which holds ${overlapped}`,
-      );
+    if (!geometry.externalData) {
+      this.#corruption.refuseMetadata(`guest offset ${hex(offset)} is mapped to`, run.hostOffset, run.length);
     }
     this.#parts.data.write(source, at, run.length, offset, run.hostOffset);
     return run.length;
@@ -178,6 +192,7 @@ export class ImageWriter {
         geometry,
         metadata,
         allocator: this.#allocator,
+        map: this.#map,
         backingSize,
         commit: () => this.#committer.commit(),
         erase: (offset, length) => this.#eraseAll(offset, length),
@@ -209,8 +224,25 @@ export class ImageWriter {
     }
   }
 
-  /** Returns when everything that was written before is on stable storage and can be found there. */
+  /**
+   * Returns when everything that was written before is on stable storage and can be found there.
+   * @throws Qcow2fsError also when an earlier sync failed that nobody waited for
+   */
   flush(): void {
+    const { image, metadata } = this.#parts;
+    try {
+      this.settle();
+    } catch (error) {
+      metadata.state.takeOwedFailure();
+      throw error;
+    }
+    if (metadata.state.takeOwedFailure()) {
+      throw new Qcow2fsError('host-io', `${image.path}: earlier writes did not reach stable storage`);
+    }
+  }
+
+  /** As `flush`, for nobody in particular: the next flush tells of a failure, too. */
+  settle(): void {
     const { metadata } = this.#parts;
     const { state } = metadata;
     this.#flushLock.acquireExclusive();
@@ -250,17 +282,10 @@ export class ImageWriter {
     for (let done = 0; done < length; ) done += this.erase('zero', offset + done, length - done);
   }
 
-  /** Guest data in an external data file cannot hit metadata. */
-  #overlapOf(run: Run, length: number): string | undefined {
-    if (this.#parts.geometry.externalData) return undefined;
-    return this.#map.find(run.hostOffset, length);
-  }
-
   /** What must come before the first change. */
   #touch(): void {
     const { state } = this.#parts.metadata;
     if (state.touched) return;
-    this.#map.build();
     this.#bitmaps.open();
     state.touched = true;
   }

@@ -41,7 +41,7 @@ export class L2Tables {
     } else if (!this.#metadata.ownsTable(index)) {
       this.#metadata.setTable(index, this.#copy(table));
       this.#metadata.forgetSlices(index);
-      this.#allocator.release(table, this.#geometry.clusterSize);
+      this.#allocator.releaseTable(table, this.#geometry.clusterSize);
     }
     return this.#metadata.fill(Math.floor(at / this.#geometry.sliceCoverage));
   }

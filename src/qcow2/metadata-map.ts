@@ -1,115 +1,100 @@
 /**
- * Which host clusters hold live metadata, so that no write of data ever lands there, however damaged the refcounts or
- * the mapping are (as QEMU's overlap checks). A filter in shared memory answers "none" at once for nearly every
- * cluster; where it does not, the tables themselves are asked.
+ * Which host clusters hold live metadata, so that nothing else is ever written there and none of it is freed, however
+ * damaged the refcounts or the mapping are (as QEMU's overlap checks). A hash set of cluster numbers in shared memory;
+ * changes need the exclusive lock of the image.
  */
-import type { Geometry } from './geometry.js';
-import type { MetadataCache } from './metadata.js';
-import type { Refcounts } from './refcounts.js';
+import { randomBytes } from 'node:crypto';
 
-/** Bits of the filter; a power of 2. */
-const FILTER_BITS = 2 ** 20;
+const EMPTY = 0;
+const REMOVED = -1;
 
-/** Structures that stay where they are while the image is open. */
-export interface MetadataRegion {
-  readonly name: string;
-  /** Host bytes. */
-  readonly offset: number;
-  readonly length: number;
+export interface SharedMetadataMap {
+  readonly slots: SharedArrayBuffer;
+  /** An odd number that nobody knows in advance, so that no image can be made to collide with it. */
+  readonly multiplier: number;
 }
 
-export function allocateFilter(): SharedArrayBuffer {
-  return new SharedArrayBuffer(FILTER_BITS / 8);
+/** @param expected clusters that hold metadata now or may come to */
+export function allocateMetadataMap(expected: number): SharedMetadataMap {
+  const slots = 2 ** Math.ceil(Math.log2(2 * Math.max(1024, expected)));
+  return {
+    slots: new SharedArrayBuffer(slots * Float64Array.BYTES_PER_ELEMENT),
+    multiplier: (randomBytes(4).readUInt32LE() | 1) >>> 0,
+  };
 }
 
 export class MetadataMap {
-  readonly #filter: Uint8Array;
-  readonly #regions: readonly MetadataRegion[];
-  readonly #metadata: MetadataCache;
-  readonly #refcounts: Refcounts;
+  readonly #slots: Float64Array;
+  readonly #multiplier: number;
   readonly #clusterSize: number;
+  readonly #shift: number;
 
-  constructor(
-    filter: SharedArrayBuffer,
-    regions: readonly MetadataRegion[],
-    metadata: MetadataCache,
-    refcounts: Refcounts,
-    geometry: Geometry,
-  ) {
-    this.#filter = new Uint8Array(filter);
-    this.#regions = regions;
-    this.#metadata = metadata;
-    this.#refcounts = refcounts;
-    this.#clusterSize = geometry.clusterSize;
-  }
-
-  /** Fills the filter; once, with the exclusive lock, before anything is written. */
-  build(): void {
-    const { state } = this.#metadata;
-    for (const { offset, length } of this.#allRegions()) this.add(offset, length);
-    for (let block = 0; block < state.tableSize; block++) this.#addTable(this.#blockOffset(block));
-    for (let index = 0; index < state.l1Size; index++) this.#addTable(this.#metadata.tableOffset(index));
-  }
-
-  /** Remembers that metadata lies in these host bytes; called with the exclusive lock. */
-  add(offset: number, length: number): void {
-    const end = Math.ceil((offset + length) / this.#clusterSize);
-    for (let cluster = Math.floor(offset / this.#clusterSize); cluster < end; cluster++) {
-      const bit = cluster % FILTER_BITS;
-      this.#filter[bit >>> 3] = this.#filter[bit >>> 3]! | (1 << (bit & 7));
-    }
+  constructor(shared: SharedMetadataMap, clusterSize: number) {
+    this.#slots = new Float64Array(shared.slots);
+    this.#multiplier = shared.multiplier;
+    this.#clusterSize = clusterSize;
+    this.#shift = 32 - Math.log2(this.#slots.length);
   }
 
   /**
-   * The name of the metadata that lies in the clusters of these host bytes, or undefined.
-   * @param offset host offset
+   * Metadata lies in these host bytes from now on.
+   * @returns the host offset of the first of their clusters that held metadata before, or undefined
    */
-  find(offset: number, length: number): string | undefined {
-    const end = Math.ceil((offset + length) / this.#clusterSize);
-    for (let cluster = Math.floor(offset / this.#clusterSize); cluster < end; cluster++) {
-      const bit = cluster % FILTER_BITS;
-      if (((this.#filter[bit >>> 3]! >>> (bit & 7)) & 1) === 0) continue;
-      const found = this.#lookUp(cluster * this.#clusterSize);
-      if (found !== undefined) return found;
+  add(offset: number, length: number): number | undefined {
+    let present: number | undefined;
+    const end = this.#end(offset, length);
+    for (let cluster = this.#first(offset); cluster < end; cluster++) {
+      if (!this.#insert(cluster)) present ??= cluster * this.#clusterSize;
+    }
+    return present;
+  }
+
+  /** The metadata in these host bytes is not used any more. */
+  remove(offset: number, length: number): void {
+    const end = this.#end(offset, length);
+    for (let cluster = this.#first(offset); cluster < end; cluster++) {
+      const slot = this.#slotOf(cluster);
+      if (this.#slots[slot] === cluster) this.#slots[slot] = REMOVED;
+    }
+  }
+
+  /** The host offset of the first cluster of these host bytes that holds metadata, or undefined. */
+  find(offset: number, length: number): number | undefined {
+    const end = this.#end(offset, length);
+    for (let cluster = this.#first(offset); cluster < end; cluster++) {
+      // Cluster 0 is the header.
+      if (cluster === 0 || this.#slots[this.#slotOf(cluster)] === cluster) return cluster * this.#clusterSize;
     }
     return undefined;
   }
 
-  #lookUp(start: number): string | undefined {
-    const end = start + this.#clusterSize;
-    for (const { name, offset, length } of this.#allRegions()) {
-      if (offset < end && offset + length > start) return name;
-    }
-    const { state } = this.#metadata;
-    for (let index = 0; index < state.l1Size; index++) {
-      if (this.#metadata.tableOffset(index) === start) return `L2 table ${index}`;
-    }
-    for (let block = 0; block < state.tableSize; block++) {
-      if (this.#blockOffset(block) === start) return `refcount block ${block}`;
-    }
-    return undefined;
+  #first(offset: number): number {
+    return Math.floor(offset / this.#clusterSize);
   }
 
-  #allRegions(): MetadataRegion[] {
-    const { l1Offset, l1Size, tableOffset, tableSize } = this.#metadata.state;
-    return [
-      { name: 'the header', offset: 0, length: this.#clusterSize },
-      { name: 'the active L1 table', offset: l1Offset, length: l1Size * 8 },
-      { name: 'the refcount table', offset: tableOffset, length: tableSize * 8 },
-      ...this.#regions,
-    ];
+  #end(offset: number, length: number): number {
+    return Math.ceil((offset + length) / this.#clusterSize);
   }
 
-  /** A damaged entry is no place where metadata lies. */
-  #blockOffset(block: number): number {
-    try {
-      return this.#refcounts.blockOffset(block);
-    } catch {
-      return 0;
+  /** @returns false when it was there */
+  #insert(cluster: number): boolean {
+    if (cluster === 0) return false;
+    const slot = this.#slotOf(cluster);
+    if (this.#slots[slot] === cluster) return false;
+    // A full set protects what it has.
+    if (this.#slots[slot] === EMPTY) this.#slots[slot] = cluster;
+    return true;
+  }
+
+  /** Where the cluster is, or else the empty slot where its search ends. */
+  #slotOf(cluster: number): number {
+    const slots = this.#slots;
+    const mask = slots.length - 1;
+    const mixed = Math.imul((cluster ^ (cluster / 2 ** 32)) | 0, this.#multiplier) >>> 0;
+    let slot = this.#shift >= 0 ? mixed >>> this.#shift : mixed;
+    for (let probes = 0; probes <= mask; probes++, slot = (slot + 1) & mask) {
+      if (slots[slot] === cluster || slots[slot] === EMPTY) return slot;
     }
-  }
-
-  #addTable(offset: number): void {
-    if (offset !== 0) this.add(offset, this.#clusterSize);
+    return slot;
   }
 }

@@ -130,6 +130,8 @@ export class MetadataCache implements MutableMetadata {
   fill(sliceKey: number): number {
     const cached = this.slices.lookup(sliceKey);
     if (cached !== -1) return cached;
+    // First of all: making room writes slices, through the same buffer.
+    const slot = this.#freeSlot(sliceKey);
     const { sliceBytes, slicesPerTable } = this.#geometry;
     const l1Index = Math.floor(sliceKey / slicesPerTable);
     const table = this.tableOffset(l1Index);
@@ -141,15 +143,17 @@ export class MetadataCache implements MutableMetadata {
         `${this.#storage.path}: L1 entry ${l1Index}: the L2 table at ${hex(table)} lies outside the file`,
       );
     }
-    let slot = this.slices.victim(sliceKey);
-    if (slot === -1) {
-      this.#makeRoom();
-      slot = this.slices.victim(sliceKey);
-    }
     swapWords(this.#slice);
     this.slots.set(this.#sliceWords, slot * this.slotWords);
     this.slices.assign(slot, sliceKey);
     return slot;
+  }
+
+  #freeSlot(sliceKey: number): number {
+    const slot = this.slices.victim(sliceKey);
+    if (slot !== -1) return slot;
+    this.#makeRoom();
+    return this.slices.victim(sliceKey);
   }
 
   /** Host offset of an L2 table; 0 for none. */

@@ -6,14 +6,13 @@ import { allocateEntryTable } from './entry-table.js';
 import { readBitmaps } from './format/bitmaps.js';
 import { Autoclear, hasFeature, Incompatible } from './format/header.js';
 import { MAX_L1_BYTES, MAX_REFCOUNT_TABLE_BYTES } from './format/limits.js';
-import { snapshotTableBytes } from './format/table-extents.js';
 import { swapWords } from './format/units.js';
 import { geometryOf } from './geometry.js';
 import { type DiskTable, type Image, l1EntriesFor, readL1, readUpTo } from './image.js';
 import { allocateImageState } from './image-state.js';
 import type { WriteParameters } from './image-writer.js';
 import { allocateMetadata } from './metadata.js';
-import { allocateFilter, type MetadataRegion } from './metadata-map.js';
+import { mapMetadata } from './metadata-regions.js';
 import { allocatePendingFrees } from './pending-frees.js';
 import type { Qcow2Parameters } from './qcow2-disk.js';
 import { allocateRefcounts } from './refcounts.js';
@@ -52,11 +51,14 @@ export function qcow2Parameters(
     compressionType: header.compressionType,
     encryption,
     metadata: allocateMetadata(geometry, state, l1, cacheBytes),
-    writing: access === 'reading' ? undefined : writeParameters(image, access === 'growing'),
+    writing:
+      access === 'reading'
+        ? undefined
+        : writeParameters(image, access === 'growing', l1.entries.byteLength / ENTRY_BYTES),
   };
 }
 
-function writeParameters(image: Image, growing: boolean): WriteParameters {
+function writeParameters(image: Image, growing: boolean, l1Capacity: number): WriteParameters {
   const { header } = image;
   return {
     header: {
@@ -66,9 +68,8 @@ function writeParameters(image: Image, growing: boolean): WriteParameters {
     },
     refcounts: allocateRefcounts(header.clusterSize, readRefcountTable(image)),
     frees: allocatePendingFrees(),
-    filter: allocateFilter(),
+    map: mapMetadata(image, l1Capacity),
     flushLock: RwLock.allocate(),
-    regions: fixedRegions(image),
     bitmaps: allocateBitmaps(validBitmaps(image), header.size, header.clusterSize),
     rawExternal: isRawExternal(image),
     fixedSize: fixedSize(image, growing),
@@ -83,26 +84,6 @@ function readRefcountTable({ header, storage }: Image): ReturnType<typeof alloca
   storage.read(bytes, 0, bytes.length, refcountTableOffset);
   swapWords(bytes);
   return table;
-}
-
-function fixedRegions(image: Image): MetadataRegion[] {
-  const { header, snapshots, extensions, storage } = image;
-  const regions: MetadataRegion[] = snapshots.map(({ id, l1TableOffset, l1Size }) => ({
-    name: `the L1 table of snapshot ${id}`,
-    offset: l1TableOffset,
-    length: l1Size * ENTRY_BYTES,
-  }));
-  if (snapshots.length > 0) {
-    const read = (offset: number, length: number): Buffer => readUpTo(storage, offset, length);
-    const length = snapshotTableBytes(header, read, storage.path);
-    regions.push({ name: 'the snapshot table', offset: header.snapshotsOffset, length });
-  }
-  if (extensions.encryption) regions.push({ name: 'the LUKS header', ...extensions.encryption });
-  if (hasValidBitmaps(image)) {
-    const { directoryOffset, directorySize } = extensions.bitmaps!;
-    regions.push({ name: 'the bitmap directory', offset: directoryOffset, length: directorySize });
-  }
-  return regions;
 }
 
 function hasValidBitmaps({ header, extensions }: Image): boolean {

@@ -9,7 +9,6 @@ import type { Allocator } from './allocator.js';
 import type { Corruption } from './corruption.js';
 import { MAX_REFCOUNT_TABLE_BYTES } from './format/limits.js';
 import { writeRefcount } from './format/refcounts.js';
-import { hex } from './format/units.js';
 import { writeRefcountTableLocation } from './header-fields.js';
 import type { ImageState } from './image-state.js';
 import type { MetadataMap } from './metadata-map.js';
@@ -61,7 +60,7 @@ export function growRefcountTable(parts: GrowthParts, block: number): void {
   state.tableSize = table.length / ENTRY_BYTES;
   map.add(start, length);
   image.sync();
-  allocator.release(old.offset, old.bytes);
+  allocator.releaseTable(old.offset, old.bytes);
 }
 
 /** How many blocks count the blocks and the table, and how many clusters the table takes: half as much again. */
@@ -73,7 +72,7 @@ function plan(
   tableClusters: number;
 } {
   const clustersFor = (entries: number): number => Math.ceil((entries * ENTRY_BYTES) / clusterSize);
-  const wanted = Math.ceil(1.5 * state.tableSize);
+  const wanted = Math.min(Math.ceil(1.5 * state.tableSize), MAX_REFCOUNT_TABLE_BYTES / ENTRY_BYTES);
   let blocks = 1;
   for (;;) {
     const tableClusters = clustersFor(Math.max(wanted, block + blocks));
@@ -90,7 +89,7 @@ function countingBlocks({ clusterSize, refcountBits }: GrowthParts, blocks: numb
 }
 
 function refuse(parts: GrowthParts, start: number, length: number, tableClusters: number): void {
-  const { image, clusterSize, map, corruption, refcounts } = parts;
+  const { image, clusterSize, corruption, refcounts } = parts;
   if (
     tableClusters * clusterSize >
     Math.min(MAX_REFCOUNT_TABLE_BYTES, refcounts.table.capacity * ENTRY_BYTES)
@@ -100,8 +99,5 @@ function refuse(parts: GrowthParts, start: number, length: number, tableClusters
   if (!image.extensible && start + length > image.size()) {
     throw new Qcow2fsError('no-space', `${image.path}: the device is full: the refcount table does not fit`);
   }
-  const overlapped = map.find(start, length);
-  if (overlapped !== undefined) {
-    corruption.signal(`cluster ${hex(start)} counts as free, but holds ${overlapped}`);
-  }
+  corruption.refuseMetadata('the reference counts say that clusters are free at', start, length);
 }

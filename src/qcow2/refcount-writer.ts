@@ -24,7 +24,7 @@ export function refuseOverflow(image: Image, counts: ReferenceCounts): void {
  */
 export function writeRefcounts(image: Image, counts: ReferenceCounts, plan: RefcountPlan): void {
   const { storage } = image;
-  let changed = writeBlocks(image, counts, plan);
+  const changed = writeBlocks(image, counts, plan);
   if (plan.moved) {
     storage.write(
       encodeTable(image, plan),
@@ -32,7 +32,6 @@ export function writeRefcounts(image: Image, counts: ReferenceCounts, plan: Refc
       plan.tableClusters * image.header.clusterSize,
       plan.tableOffset,
     );
-    changed = true;
   }
   if (changed) storage.sync();
   if (plan.moved) {

@@ -5,8 +5,8 @@
  * A count in memory is never too low for what the file refers to: it is raised before anything refers to the cluster,
  * and lowered only when nothing does any more on disk (see commit.ts). So a slice may be written at any time.
  */
-import { Qcow2fsError } from '../errors.js';
 import type { Storage } from '../storage.js';
+import type { Corruption } from './corruption.js';
 import { EntryTable, type SharedEntryTable } from './entry-table.js';
 import { readRefcount, writeRefcount } from './format/refcounts.js';
 import { hex, TWO_32 } from './format/units.js';
@@ -35,6 +35,7 @@ export class Refcounts {
   readonly perBlock: number;
   readonly #slices: SliceCache;
   readonly #storage: Storage;
+  readonly #corruption: Corruption;
   readonly #clusterSize: number;
   readonly #bits: number;
   readonly #sliceBytes: number;
@@ -42,7 +43,14 @@ export class Refcounts {
   readonly #input: Buffer;
   readonly #output: Buffer;
 
-  constructor(shared: SharedRefcounts, storage: Storage, clusterSize: number, refcountBits: number) {
+  constructor(
+    shared: SharedRefcounts,
+    storage: Storage,
+    corruption: Corruption,
+    clusterSize: number,
+    refcountBits: number,
+  ) {
+    this.#corruption = corruption;
     this.table = new EntryTable(shared.table);
     this.#storage = storage;
     this.#clusterSize = clusterSize;
@@ -62,9 +70,8 @@ export class Refcounts {
     const low = this.table.words[2 * block + 1]!;
     const offset = high * TWO_32 + low;
     if ((low & RESERVED_LOW) !== 0 || offset % this.#clusterSize !== 0 || !Number.isSafeInteger(offset)) {
-      throw new Qcow2fsError(
-        'corrupt',
-        `${this.#storage.path}: refcount table entry ${block}: block offset ${hex(offset)} is not aligned to clusters`,
+      this.#corruption.signal(
+        `refcount table entry ${block}: block offset ${hex(offset)} is not aligned to clusters`,
       );
     }
     return offset;
@@ -108,8 +115,7 @@ export class Refcounts {
     const slicesPerBlock = this.#clusterSize / this.#sliceBytes;
     const position = block + (key % slicesPerBlock) * this.#sliceBytes;
     if (this.#storage.read(this.#input, 0, this.#sliceBytes, position) < this.#sliceBytes) {
-      const what = `the refcount block at ${hex(block)} lies outside the file`;
-      throw new Qcow2fsError('corrupt', `${this.#storage.path}: ${what}`);
+      this.#corruption.signal(`the refcount block at ${hex(block)} lies outside the file`);
     }
     let slot = this.#slices.victim(key);
     if (slot === -1) {

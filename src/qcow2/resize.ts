@@ -6,6 +6,7 @@ import { MAX_L1_BYTES } from './format/limits.js';
 import type { Geometry } from './geometry.js';
 import { writeDiskSize, writeL1Location } from './header-fields.js';
 import type { MetadataCache } from './metadata.js';
+import type { MetadataMap } from './metadata-map.js';
 
 const ENTRY_BYTES = 8;
 
@@ -16,6 +17,7 @@ export interface ResizeParts {
   readonly geometry: Geometry;
   readonly metadata: MetadataCache;
   readonly allocator: Allocator;
+  readonly map: MetadataMap;
   /** Bytes of the backing disk; 0 for none. */
   readonly backingSize: number;
   readonly commit: () => void;
@@ -46,7 +48,7 @@ export function growDisk(parts: ResizeParts, size: number): void {
   const dirtyEnd = Math.min(size, Math.max(clusterEnd, backingSize));
   state.diskSize = size;
   try {
-    if (dataFile?.extensible && dataFile.size() < size) dataFile.truncate(size);
+    if (dataFile !== undefined) growDataFile(dataFile, oldSize, size);
     if (dirtyEnd > oldSize) parts.erase(oldSize, dirtyEnd - oldSize);
     parts.commit();
     writeDiskSize(image, size);
@@ -57,8 +59,18 @@ export function growDisk(parts: ResizeParts, size: number): void {
   image.sync();
 }
 
+/** What the file has beyond the old end must not become part of the disk. */
+function growDataFile(file: Storage, oldSize: number, size: number): void {
+  const length = file.size();
+  if (length > oldSize) file.zero(oldSize, Math.min(length, size) - oldSize);
+  if (length < size && file.extensible) file.truncate(size);
+}
+
 /** A larger L1 table in new clusters; one write of the header puts it in place. */
-function growL1Table({ image, geometry, metadata, allocator, commit }: ResizeParts, entries: number): void {
+function growL1Table(
+  { image, geometry, metadata, allocator, map, commit }: ResizeParts,
+  entries: number,
+): void {
   const { state, l1Table } = metadata;
   commit();
   const old = { offset: state.l1Offset, entries: state.l1FileSize };
@@ -81,7 +93,8 @@ function growL1Table({ image, geometry, metadata, allocator, commit }: ResizePar
   state.l1Offset = run.offset;
   state.l1FileSize = entries;
   image.sync();
-  if (old.entries > 0) allocator.release(old.offset, old.entries * ENTRY_BYTES);
+  if (old.entries > 0) allocator.releaseTable(old.offset, old.entries * ENTRY_BYTES);
+  map.add(run.offset, run.count * geometry.clusterSize);
 }
 
 /** Entries behind the disk may map the state of a virtual machine, which must not become part of the disk. */

@@ -6,7 +6,8 @@
 import type { Allocator, HostRun } from './allocator.js';
 import type { ClusterData } from './cluster-data.js';
 import { ClusterEntry, unitMask } from './cluster-entry.js';
-import { host } from './format/units.js';
+import type { Corruption } from './corruption.js';
+import { hex, host } from './format/units.js';
 import type { Geometry } from './geometry.js';
 import type { L2Tables } from './l2-tables.js';
 import type { MetadataCache } from './metadata.js';
@@ -29,26 +30,29 @@ export class ClusterWriter {
   readonly #frees: PendingFrees;
   readonly #data: ClusterData;
   readonly #old: OldContent;
+  readonly #corruption: Corruption;
   readonly #entry: ClusterEntry;
   #unit = Buffer.alloc(0);
 
-  constructor(
-    geometry: Geometry,
-    metadata: MetadataCache,
-    tables: L2Tables,
-    allocator: Allocator,
-    frees: PendingFrees,
-    data: ClusterData,
-    old: OldContent,
-  ) {
-    this.#geometry = geometry;
-    this.#metadata = metadata;
-    this.#tables = tables;
-    this.#allocator = allocator;
-    this.#frees = frees;
-    this.#data = data;
-    this.#old = old;
-    this.#entry = new ClusterEntry(geometry);
+  constructor(parts: {
+    readonly geometry: Geometry;
+    readonly metadata: MetadataCache;
+    readonly tables: L2Tables;
+    readonly allocator: Allocator;
+    readonly frees: PendingFrees;
+    readonly data: ClusterData;
+    readonly old: OldContent;
+    readonly corruption: Corruption;
+  }) {
+    this.#geometry = parts.geometry;
+    this.#metadata = parts.metadata;
+    this.#tables = parts.tables;
+    this.#allocator = parts.allocator;
+    this.#frees = parts.frees;
+    this.#data = parts.data;
+    this.#old = parts.old;
+    this.#corruption = parts.corruption;
+    this.#entry = new ClusterEntry(parts.geometry);
   }
 
   /**
@@ -104,6 +108,9 @@ export class ClusterWriter {
     const { clusterSize, unitSize } = this.#geometry;
     const start = offset - (offset % clusterSize);
     const { offset: home, data } = this.#load(slot, start);
+    if (!this.#geometry.externalData) {
+      this.#corruption.refuseMetadata(`guest offset ${hex(start)} is mapped to`, home, clusterSize);
+    }
     const firstUnit = Math.floor((offset - start) / unitSize);
     const lastUnit = Math.floor((end - 1 - start) / unitSize);
     const from = (data >>> firstUnit) & 1 ? offset : start + firstUnit * unitSize;
@@ -132,7 +139,7 @@ export class ClusterWriter {
     this.#frees.cancelPunches(run.offset, run.count * clusterSize);
     const bare = run.fresh && !this.#data.isEncrypted;
     const zeroHead = bare && this.#old.isZero(from, offset - from);
-    const zeroTail = bare && this.#old.isZero(end, to - end);
+    const zeroTail = bare && this.#old.isZero(end, this.#insideDisk(end, to));
     this.#writeFilled(source, at, offset, end, zeroHead ? offset : from, zeroTail ? end : to, shift);
 
     for (let cluster = start; cluster < end; cluster += clusterSize) {
@@ -168,7 +175,7 @@ export class ClusterWriter {
       const buffer = this.#buffer();
       const length = this.#unitEnd(unit) - unit;
       if (length <= 0) return;
-      this.#old.read(buffer, 0, length, unit);
+      this.#readOld(buffer, 0, length, unit);
       this.#data.write(buffer, 0, length, unit, host(unit + shift));
     }
   }
@@ -212,15 +219,27 @@ export class ClusterWriter {
     shift: number,
   ): void {
     const buffer = this.#buffer();
-    if (offset > from) this.#old.read(buffer, 0, offset - from, from);
+    if (offset > from) this.#readOld(buffer, 0, offset - from, from);
     source.copy(buffer, offset - from, at, at + end - offset);
-    if (to > end) this.#old.read(buffer, end - from, to - end, end);
+    if (to > end) this.#readOld(buffer, end - from, to - end, end);
     this.#data.write(buffer, 0, to - from, from, host(from + shift));
   }
 
-  /** Where a subcluster ends; the last one of the disk ends with it. */
+  /** What lies beyond the end of the disk is zeros, so that nothing else shows when the disk grows. */
+  #readOld(target: Buffer, at: number, length: number, offset: number): void {
+    const inside = this.#insideDisk(offset, offset + length);
+    if (inside > 0) this.#old.read(target, at, inside, offset);
+    target.fill(0, at + inside, at + length);
+  }
+
+  #insideDisk(from: number, to: number): number {
+    return Math.max(0, Math.min(to, this.#metadata.state.diskSize) - from);
+  }
+
+  /** Where a subcluster ends. An external data file is no longer than the disk. */
   #unitEnd(start: number): number {
-    return Math.min(start + this.#geometry.unitSize, this.#metadata.state.diskSize);
+    const end = start + this.#geometry.unitSize;
+    return this.#geometry.externalData ? Math.min(end, this.#metadata.state.diskSize) : end;
   }
 
   #buffer(): Buffer {
