@@ -1,0 +1,231 @@
+/**
+ * Images whose tables point into metadata. Nothing may change but the mark that says so, whatever the guest does; and
+ * wherever QEMU refuses to write, so does this.
+ */
+import fs from 'node:fs';
+import { expect } from 'chai';
+import type { Disk } from '../../src/disk.js';
+import { Qcow2fsError } from '../../src/errors.js';
+import { openDisk } from '../../src/qcow2/chain.js';
+import {
+  fileLength,
+  hostOffset,
+  patchField,
+  patchL1,
+  patchL2,
+  patchNumber,
+  readBytes,
+  readField,
+  readL1,
+  readL2,
+} from '../support/damage.js';
+import { createImage, type Image, imagePath, KiB, MiB, qemuIo } from '../support/images.js';
+import { useScratch } from '../support/scratch.js';
+
+const COPIED = 1n << 63n;
+const COMPRESSED = 1n << 62n;
+const CLUSTER = 64 * KiB;
+/** A cluster that the damage is done to, and one that stays sound; in different L2 tables. */
+const VICTIM = 2 * MiB;
+const SOUND = 600 * MiB;
+
+const structures: Record<string, (path: string) => number> = {
+  'the header': () => 0,
+  'the refcount table': (path) => Number(readField(path, 'refcountTableOffset')),
+  'a refcount block': (path) =>
+    Number(readBytes(path, Number(readField(path, 'refcountTableOffset')), 8).readBigUInt64BE(0)),
+  'the L1 table': (path) => Number(readField(path, 'l1TableOffset')),
+  'an L2 table': (path) => Number(readL1(path, 0) & 0x00ff_ffff_ffff_fe00n),
+};
+
+const entries: Record<string, (target: number) => bigint> = {
+  'a cluster of its own': (target) => COPIED | BigInt(target),
+  'a shared cluster': (target) => BigInt(target),
+  'a zero cluster of its own': (target) => COPIED | BigInt(target) | 1n,
+  'a shared zero cluster': (target) => BigInt(target) | 1n,
+  'compressed data': (target) => COMPRESSED | BigInt(target),
+};
+
+const actions: Record<string, (disk: Disk) => void> = {
+  'a small write': (disk) => disk.write(Buffer.alloc(4096, 7), 0, 4096, VICTIM + 8192),
+  'a write of the whole cluster': (disk) => disk.write(Buffer.alloc(CLUSTER, 7), 0, CLUSTER, VICTIM),
+  'a discard': (disk) => disk.discard(VICTIM, CLUSTER),
+};
+
+describe('an entry that points into metadata', () => {
+  const scratch = useScratch();
+  const dir = scratch.subdir();
+  let image: Image;
+  let pristine: Buffer;
+
+  before(() => {
+    image = createImage(dir, { size: 1024 * MiB });
+    qemuIo(image, [`write -P 1 0 64k`, `write -P 2 ${VICTIM} 64k`, `write -P 3 ${SOUND} 64k`]);
+    pristine = fs.readFileSync(imagePath(image));
+  });
+
+  for (const [structure, locate] of Object.entries(structures)) {
+    for (const [kind, entry] of Object.entries(entries)) {
+      // An offset of 0 is no cluster.
+      if (structure === 'the header' && kind !== 'compressed data') continue;
+      for (const [action, act] of Object.entries(actions)) {
+        it(`${kind} in ${structure}: ${action} changes nothing but the mark`, async () => {
+          const path = imagePath(image);
+          fs.writeFileSync(path, pristine);
+          patchL2(path, VICTIM, entry(locate(path)));
+          const damaged = fs.readFileSync(path);
+          const disk = await openDisk(path, { writable: true });
+          let failure: unknown;
+          try {
+            act(disk);
+          } catch (error) {
+            failure = error;
+          }
+          expect(failure).to.be.instanceOf(Qcow2fsError);
+          const content = Buffer.alloc(8);
+          disk.read(content, 0, 8, SOUND);
+          expect(content.equals(Buffer.alloc(8, 3)), 'the rest stays readable').to.equal(true);
+          try {
+            disk.close();
+          } catch (error) {
+            expect((error as Qcow2fsError).kind).to.equal('corrupt');
+          }
+          const after = fs.readFileSync(path);
+          // Compressed nonsense that does not inflate is damaged data, which marks nothing.
+          const marked = (Number(after[79]) & 2) !== 0;
+          after[79] = damaged[79]!;
+          expect(after.subarray(0, damaged.length).equals(damaged), 'nothing else changed').to.equal(true);
+          if (!/inflate/.test((failure as Error).message)) expect(marked).to.equal(true);
+        });
+      }
+    }
+  }
+});
+
+describe('tables that share a cluster', () => {
+  const scratch = useScratch();
+  const refused = async (damage: (path: string) => void): Promise<void> => {
+    const image = createImage(scratch.subdir(), { size: 1024 * MiB });
+    qemuIo(image, [`write -P 1 0 64k`, `write -P 3 ${SOUND} 64k`]);
+    const path = imagePath(image);
+    damage(path);
+    const before = fs.readFileSync(path);
+    let failure: unknown;
+    try {
+      (await openDisk(path, { writable: true })).close();
+    } catch (error) {
+      failure = error;
+    }
+    expect(failure).to.be.instanceOf(Qcow2fsError);
+    expect((failure as Qcow2fsError).kind).to.equal('corrupt');
+    expect((failure as Qcow2fsError).message).to.match(/overlaps other metadata.*qemu-img check/);
+    expect(fs.readFileSync(path).equals(before)).to.equal(true);
+    (await openDisk(path)).close();
+  };
+
+  for (const [structure, locate] of Object.entries(structures)) {
+    if (structure === 'the header') continue;
+    it(`are refused for writing: an L2 table in ${structure}`, () =>
+      refused((path) => patchL1(path, 1, COPIED | BigInt(locate(path)))));
+  }
+
+  it('are refused for writing: a refcount block in the L1 table', () =>
+    refused((path) =>
+      patchNumber(
+        path,
+        Number(readField(path, 'refcountTableOffset')) + 8,
+        8,
+        readField(path, 'l1TableOffset'),
+      ),
+    ));
+});
+
+describe('reference counts that call metadata free', () => {
+  const scratch = useScratch();
+
+  it('give nothing away: the first write finds out, and the image says so', async () => {
+    const image = createImage(scratch.subdir(), { size: 64 * MiB });
+    qemuIo(image, ['write -P 1 0 64k']);
+    const path = imagePath(image);
+    const block = structures['a refcount block']!(path);
+    patchNumber(path, block + 2 * (Number(readField(path, 'l1TableOffset')) / CLUSTER), 2, 0);
+    const disk = await openDisk(path, { writable: true });
+    expect(() => disk.write(Buffer.alloc(512, 1), 0, 512, 5 * MiB)).to.throw(/metadata lies/);
+    expect(() => disk.write(Buffer.alloc(512, 1), 0, 512, 0)).to.throw(/takes no more writes/);
+    disk.close();
+    expect(readField(path, 'incompatibleFeatures') & 2n).to.equal(2n);
+  });
+
+  it('that are damaged themselves stop writes, not reads', async () => {
+    for (const bad of [0x200n, 1n << 50n]) {
+      const image = createImage(scratch.subdir(), { size: 64 * MiB });
+      qemuIo(image, ['write -P 1 0 64k']);
+      const path = imagePath(image);
+      patchNumber(path, Number(readField(path, 'refcountTableOffset')), 8, bad);
+      const disk = await openDisk(path, { writable: true });
+      expect(() => disk.write(Buffer.alloc(512, 1), 0, 512, 5 * MiB)).to.throw(Qcow2fsError);
+      const content = Buffer.alloc(4);
+      disk.read(content, 0, 4, 0);
+      expect(content).to.deep.equal(Buffer.alloc(4, 1));
+      expect(readField(path, 'incompatibleFeatures') & 2n).to.equal(2n);
+    }
+  });
+});
+
+describe('an image whose entries say nothing sound', () => {
+  const scratch = useScratch();
+
+  it('takes no more writes once one of them is met, and reads what is left', async () => {
+    const image = createImage(scratch.subdir(), { size: 1024 * MiB });
+    qemuIo(image, [`write -P 1 0 64k`, `write -P 2 ${VICTIM} 64k`, `write -P 3 ${SOUND} 64k`]);
+    const path = imagePath(image);
+    patchL2(path, VICTIM, readL2(path, VICTIM) | 0x200n);
+    const disk = await openDisk(path, { writable: true });
+    disk.write(Buffer.alloc(512, 9), 0, 512, 0);
+    expect(() => disk.read(Buffer.alloc(512), 0, 512, VICTIM)).to.throw(/not aligned/);
+    expect(() => disk.write(Buffer.alloc(512, 9), 0, 512, SOUND)).to.throw(/takes no more writes/);
+    const content = Buffer.alloc(2);
+    disk.read(content, 0, 2, SOUND);
+    expect(content).to.deep.equal(Buffer.alloc(2, 3));
+    expect(readField(path, 'incompatibleFeatures') & 2n).to.equal(2n);
+  });
+
+  it('and is marked corrupt is refused for writing, and untouched', async () => {
+    const image = createImage(scratch.subdir(), { size: MiB });
+    const path = imagePath(image);
+    patchField(path, 'incompatibleFeatures', 2n);
+    const before = fs.readFileSync(path);
+    let message = '';
+    await openDisk(path, { writable: true }).catch((error: Error) => {
+      message = error.message;
+    });
+    expect(message).to.contain('marked corrupt');
+    expect(fs.readFileSync(path).equals(before)).to.equal(true);
+  });
+});
+
+describe('a disk with more L2 slices than its cache has room for', () => {
+  const scratch = useScratch();
+
+  it('reads what was written between two flushes, wherever that was', async () => {
+    const image = createImage(scratch.subdir(), { size: 4 * 1024 * 1024 * MiB });
+    const path = imagePath(image);
+    const disk = await openDisk(path, { writable: true });
+    // These slices compete for the same four places.
+    const stride = 64 * 1024 * MiB;
+    const places = Array.from({ length: 40 }, (_, i) => (i * stride) % (4 * 1024 * 1024 * MiB - MiB));
+    for (const [index, offset] of places.entries())
+      disk.write(Buffer.alloc(CLUSTER, index + 1), 0, CLUSTER, offset);
+    const content = Buffer.alloc(CLUSTER);
+    for (const [index, offset] of places.entries()) {
+      disk.read(content, 0, CLUSTER, offset);
+      expect(content.equals(Buffer.alloc(CLUSTER, index + 1)), `write ${index}`).to.equal(true);
+    }
+    disk.close();
+    qemuIo(
+      image,
+      places.map((offset, index) => `read -P ${index + 1} ${offset} 64k`),
+    );
+    expect(hostOffset(path, 0)).to.be.below(fileLength(path));
+  });
+});
