@@ -22,10 +22,11 @@ export function prepareForWriting(image: Image): Image {
       `${storage.path}: the image is marked corrupt; repair it: qemu-img check -r all, or mount it read-only: -r`,
     );
   }
+  // First, because a repair does not count what only an unknown feature refers to.
+  if (clearUnknownAutoclear(storage, header)) storage.sync();
   if (hasFeature(header, Incompatible.dirty)) {
     debug('%s: dirty, repairing its refcounts', storage.path);
     repairDirtyImage(image);
   }
-  if (clearUnknownAutoclear(storage, header)) storage.sync();
   return readImage(storage);
 }

@@ -11,18 +11,20 @@ export interface StripedOrder {
   readonly thread: number;
   readonly threads: number;
   readonly stripe: number;
+  /** Bytes at the start of the disk that the threads keep to. */
+  readonly region: number;
   readonly operations: number;
   readonly seed: number;
   /** What the disk must hold; each thread keeps its own stripes of it up to date. */
   readonly shadow: SharedArrayBuffer;
 }
 
-const { layers, thread, threads, stripe, operations, seed, shadow } = workerData as StripedOrder;
+const { layers, thread, threads, stripe, region, operations, seed, shadow } = workerData as StripedOrder;
 const expected = Buffer.from(shadow);
 const disk = await attachDisk(layers);
 const random = randomNumbers(seed * 1000 + thread);
 const buffer = Buffer.alloc(stripe);
-const stripes = Math.floor(disk.size / stripe);
+const stripes = Math.floor(Math.min(region, disk.size) / stripe);
 
 for (let i = 0; i < operations; i++) {
   const mine = Math.floor((random() * stripes) / threads) * threads + thread;
