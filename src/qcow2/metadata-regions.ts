@@ -5,9 +5,9 @@
 import { Qcow2fsError } from '../errors.js';
 import type { Storage } from '../storage.js';
 import { entryOffset } from './format/entries.js';
-import { snapshotTableBytes } from './format/table-extents.js';
+import { snapshotTableBytes } from './format/snapshots.js';
 import { hex, TWO_32 } from './format/units.js';
-import { type Image, readUpTo } from './image.js';
+import type { Image } from './image.js';
 import { allocateMetadataMap, MetadataMap, type SharedMetadataMap } from './metadata-map.js';
 
 const ENTRY_BYTES = 8;
@@ -59,14 +59,11 @@ export function mapMetadata(image: Image, l1Capacity: number): SharedMetadataMap
 type Add = (name: string, offset: number, length: number) => void;
 
 /** What stays where it is while the image is open. */
-function addFixed({ header, snapshots, extensions, storage }: Image, add: Add): void {
+function addFixed({ header, snapshots, extensions }: Image, add: Add): void {
   for (const { id, l1TableOffset, l1Size } of snapshots) {
     add(`the L1 table of snapshot ${id}`, l1TableOffset, l1Size * ENTRY_BYTES);
   }
-  if (snapshots.length > 0) {
-    const read = (offset: number, length: number): Buffer => readUpTo(storage, offset, length);
-    add('the snapshot table', header.snapshotsOffset, snapshotTableBytes(header, read, storage.path));
-  }
+  add('the snapshot table', header.snapshotsOffset, snapshotTableBytes(snapshots));
   const { encryption, bitmaps } = extensions;
   if (encryption) add('the LUKS header', encryption.offset, encryption.length);
   if (bitmaps) add('the bitmap directory', bitmaps.directoryOffset, bitmaps.directorySize);

@@ -5,6 +5,7 @@
  * What only one thing can own is counted first; then L2 tables, each as often as L1 entries name it; then, reading
  * each L2 table once, what its entries point to, as often as the table itself is referenced.
  */
+import { readBitmaps } from './format/bitmaps.js';
 import {
   compressedLayout,
   compressedLength,
@@ -13,7 +14,7 @@ import {
   isCompressed,
 } from './format/entries.js';
 import { Autoclear } from './format/header.js';
-import { bitmapTables, snapshotTableBytes } from './format/table-extents.js';
+import { snapshotTableBytes } from './format/snapshots.js';
 import { hex, TWO_32 } from './format/units.js';
 import { geometryOf } from './geometry.js';
 import type { Image } from './image.js';
@@ -49,14 +50,14 @@ export function countReferences(image: Image, onProblem: (problem: Problem) => v
 
 /** Counts the snapshot table and all L1 tables. @returns the L1 tables that lie where tables can */
 function countL1Tables(scan: ReferenceScan, image: Image, owner: Referrer): L1Table[] {
-  const { header, snapshots, storage } = image;
+  const { header, snapshots } = image;
   const sound: L1Table[] = [];
   const active = { name: 'L1 table', offset: header.l1TableOffset, entries: header.l1Size };
   if (scan.refer('L1 table', active.offset, active.entries * 8, owner)) sound.push(active);
 
   if (header.snapshotCount === 0) return sound;
   const snapshotTable: Referrer = { name: 'snapshot table', offset: header.snapshotsOffset };
-  const bytes = snapshotTableBytes(header, scan.read, storage.path);
+  const bytes = snapshotTableBytes(snapshots);
   scan.refer('snapshot table', header.snapshotsOffset, bytes, owner);
   for (const [index, { id, l1TableOffset, l1Size }] of snapshots.entries()) {
     const table = { name: `L1 table of snapshot ${id}`, offset: l1TableOffset, entries: l1Size };
@@ -86,10 +87,11 @@ function countBitmaps(scan: ReferenceScan, image: Image, owner: Referrer): void 
   if (bitmaps === undefined || (header.autoclearFeatures & Autoclear.bitmaps) === 0n) return;
   if (!scan.refer('bitmap directory', bitmaps.directoryOffset, bitmaps.directorySize, owner)) return;
   const directory: Referrer = { name: 'bitmap directory', offset: bitmaps.directoryOffset };
-  for (const [index, { offset, entries }] of bitmapTables(bitmaps, scan.read, storage.path).entries()) {
-    if (!scan.refer('bitmap table', offset, entries * 8, directory, index)) continue;
-    const table: Referrer = { name: 'bitmap table', offset };
-    scan.forEachEntry(table, entries, (entry, high, low) => {
+  const found = readBitmaps(bitmaps, scan.read, storage.path);
+  for (const [index, { tableOffset, tableSize }] of found.entries()) {
+    if (!scan.refer('bitmap table', tableOffset, tableSize * 8, directory, index)) continue;
+    const table: Referrer = { name: 'bitmap table', offset: tableOffset };
+    scan.forEachEntry(table, tableSize, (entry, high, low) => {
       const data = entryOffset(high, low);
       if (data !== 0) scan.refer('bitmap data', data, header.clusterSize, table, entry);
     });

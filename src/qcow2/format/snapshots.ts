@@ -35,6 +35,8 @@ export interface Snapshot {
   readonly date: number;
   /** Nanoseconds that the guest had run. */
   readonly vmClock: bigint;
+  /** Bytes that the entry takes in the table, padding included. */
+  readonly entryBytes: number;
 }
 
 /**
@@ -63,13 +65,19 @@ export function readSnapshots(
     const tailSize = entry.extraDataSize + entry.idSize + entry.nameSize;
     const tail = read(at + snapshotEntry.size, tailSize);
     if (tail.length < tailSize) throw bad(`${what} lies outside the file`);
-    snapshots.push(decode(entry, tail, header, what, bad));
-    at += Math.ceil((snapshotEntry.size + tailSize) / 8) * 8;
+    const snapshot = decode(entry, tail, header, what, bad);
+    snapshots.push(snapshot);
+    at += snapshot.entryBytes;
     if (at - header.snapshotsOffset > MAX_SNAPSHOT_TABLE_BYTES) {
       throw bad(`the snapshot table takes more than ${MAX_SNAPSHOT_TABLE_BYTES} bytes`);
     }
   }
   return snapshots;
+}
+
+/** Bytes of the whole table. */
+export function snapshotTableBytes(snapshots: readonly Snapshot[]): number {
+  return snapshots.reduce((sum, { entryBytes }) => sum + entryBytes, 0);
 }
 
 /** The snapshot that `wanted` names: by ID first, then by name, as qemu-img does. */
@@ -118,5 +126,6 @@ function decode(
     vmStateSize,
     date: entry.dateSeconds * 1000 + Math.floor(entry.dateNanoseconds / 1e6),
     vmClock: entry.vmClockNanoseconds,
+    entryBytes: Math.ceil((snapshotEntry.size + tail.length) / 8) * 8,
   };
 }

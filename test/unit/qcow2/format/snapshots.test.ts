@@ -66,6 +66,7 @@ describe('the snapshot table', () => {
       vmStateSize: 0,
       date: 1_700_000_000_250,
       vmClock: 2n ** 63n,
+      entryBytes: 64,
     });
     expect(second).to.include({ id: '22', name: 'd\u00e9j\u00e0', l1TableOffset: 0x50000, l1Size: 3 });
   });
