@@ -57,10 +57,8 @@ export interface Disk {
 
   /** Grows the disk to `size` bytes, rounded up to whole sectors. */
   resize(size: number): void;
-  /** Returns when everything written before is on stable storage. */
+  /** Returns when everything written before is on stable storage. Once it failed to get there, every flush fails. */
   flush(): void;
-  /** As `flush`, in the background: when it fails, the next flush tells so, too. */
-  settle(): void;
   close(): void;
 }
 

@@ -26,7 +26,6 @@ export abstract class ReadOnlyDisk implements Disk {
   }
   /** Nothing is ever written, so everything already is where it belongs. */
   flush(): void {}
-  settle(): void {}
 }
 
 function refusal(): Qcow2fsError {

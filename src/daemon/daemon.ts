@@ -70,7 +70,7 @@ function flushRegularly(disk: Disk, failures: FailureLog): NodeJS.Timeout | unde
   if (disk.readOnly) return undefined;
   return setInterval(() => {
     try {
-      disk.settle();
+      disk.flush();
     } catch (error) {
       failures.add(error);
     }

@@ -116,6 +116,8 @@ export class Allocator {
 
   /** For the commit alone. Clusters that nothing uses any more become holes of the file. */
   lowerCounts(first: number, count: number): void {
+    // All that can fail comes first: either every count is lowered or none.
+    for (let cluster = first; cluster < first + count; cluster++) this.#refcounts.get(cluster);
     let holeStart = first;
     for (let cluster = first; cluster < first + count; cluster++) {
       const before = this.#refcounts.get(cluster);
@@ -206,7 +208,13 @@ export class Allocator {
     this.#state.fileEnd = Math.max(this.#state.fileEnd, offset + this.#clusterSize);
     this.#map.add(offset, this.#clusterSize);
     this.#refcounts.table.setOffset(block, offset);
-    this.#refcounts.set(first, 1);
+    try {
+      this.#refcounts.set(first, 1);
+    } catch (error) {
+      // A block that is not counted must not be named.
+      this.#refcounts.table.setOffset(block, 0);
+      throw error;
+    }
     this.#state.changed = true;
   }
 

@@ -12,7 +12,6 @@
  *   6. Counts of what nothing refers to any more, and holes for clusters whose count is zero. Only now may a freed
  *      cluster be used again.
  */
-import { Qcow2fsError } from '../errors.js';
 import type { Storage } from '../storage.js';
 import type { Allocator } from './allocator.js';
 import type { MetadataCache } from './metadata.js';
@@ -45,8 +44,9 @@ export class Committer {
   }
 
   /**
-   * Brings all metadata to stable storage, and the data before it. Needs the exclusive lock. After a failure everything
-   * that may not have reached the file counts as unwritten and is tried again by the next commit.
+   * Brings all metadata to stable storage, and the data before it. Needs the exclusive lock. After a write that failed
+   * everything that may not have reached the file is tried again by the next commit; after a sync that failed there is
+   * none.
    * @throws Qcow2fsError
    */
   commit(): void {
@@ -54,23 +54,19 @@ export class Committer {
     state.refuseFrozen();
     if (!state.changed) return;
     const refcountTable = this.#refcounts.table;
-    const failures = state.syncFailures;
 
     this.#refcounts.writeDirtySlices();
     this.syncAll();
-    this.#refuseLoss(failures);
     this.#refcounts.markSlicesClean();
     if (refcountTable.isDirty) {
       refcountTable.writeDirty(this.#image, state.tableOffset, state.tableSize);
-      this.#syncImage();
-      this.#refuseLoss(failures);
+      this.syncImage();
       refcountTable.markClean();
     }
     if (l1Table.isDirty || slices.nextDirty(0) !== -1) {
       this.#metadata.writeDirtySlices();
       l1Table.writeDirty(this.#image, state.l1Offset, state.l1Size);
-      this.#syncImage();
-      this.#refuseLoss(failures);
+      this.syncImage();
       l1Table.markClean();
       slices.markAllClean();
     }
@@ -82,26 +78,24 @@ export class Committer {
   syncAll(): void {
     this.#metadata.state.syncing();
     if (this.#data !== this.#image) this.#sync(this.#data);
-    this.#syncImage();
+    this.syncImage();
   }
 
-  #syncImage(): void {
+  /** As `syncAll`, for the image alone. */
+  syncImage(): void {
     this.#sync(this.#image);
   }
 
   #sync(storage: Storage): void {
+    const { state } = this.#metadata;
     try {
       storage.sync();
     } catch (error) {
-      this.#metadata.state.noteSyncFailure();
+      state.freezeLost();
       throw error;
     }
-  }
-
-  /** Another thread that synced meanwhile may have been told what happened to the writes of this one. */
-  #refuseLoss(failures: number): void {
-    if (this.#metadata.state.syncFailures === failures) return;
-    throw new Qcow2fsError('host-io', `${this.#image.path}: sync failed in another thread`);
+    // Another thread may have been told what happened to the writes of this one.
+    state.refuseFrozen();
   }
 
   /** The lowered counts go to the file, too, but nobody waits for them: lost, they are leaks. */
@@ -109,11 +103,14 @@ export class Committer {
     if (this.#frees.isEmpty) return;
     const { state } = this.#metadata;
     const { clusters, punches } = this.#frees.take();
+    let done = 0;
     try {
-      for (const [first, count] of clusters) this.#allocator.lowerCounts(first, count);
+      for (; done < clusters.length; done++) this.#allocator.lowerCounts(...clusters[done]!);
       this.#refcounts.writeDirtySlices();
     } catch (error) {
       state.changed = true;
+      for (const [first, count] of clusters.slice(done)) this.#frees.addClusters(first, count);
+      for (const [offset, length] of punches) this.#frees.addPunch(offset, length);
       throw error;
     }
     for (const [offset, length] of punches) punchIfPossible(this.#data, offset, length);

@@ -53,7 +53,7 @@ export class Corruption {
   /** As `signal`, for a caller who has the error already. */
   note(): void {
     if (this.#state.frozen) return;
-    this.#state.freeze();
+    this.#state.freezeCorrupt();
     try {
       markCorrupt(this.#image, this.#header);
       this.#image.sync();

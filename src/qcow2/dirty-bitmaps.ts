@@ -55,6 +55,7 @@ export class DirtyBitmaps {
   readonly #allocator: Allocator;
   readonly #map: MetadataMap;
   readonly #commit: () => void;
+  readonly #sync: () => void;
 
   constructor(parts: {
     readonly bitmaps: readonly SharedBitmap[];
@@ -63,6 +64,8 @@ export class DirtyBitmaps {
     readonly allocator: Allocator;
     readonly map: MetadataMap;
     readonly commit: () => void;
+    /** Of the image. */
+    readonly sync: () => void;
   }) {
     this.#bitmaps = parts.bitmaps;
     this.#image = parts.image;
@@ -70,6 +73,7 @@ export class DirtyBitmaps {
     this.#allocator = parts.allocator;
     this.#map = parts.map;
     this.#commit = parts.commit;
+    this.#sync = parts.sync;
   }
 
   /** A part of the disk changes. Any lock will do, or none. */
@@ -82,7 +86,7 @@ export class DirtyBitmaps {
   /** Says in the file that the bitmaps are not to be believed; before the first change. */
   open(): void {
     for (const bitmap of this.#bitmaps) this.#writeFlags(bitmap, bitmap.flags | FLAG_IN_USE);
-    if (this.#bitmaps.length > 0) this.#image.sync();
+    if (this.#bitmaps.length > 0) this.#sync();
   }
 
   /** Merges what changed into the file, and says that the bitmaps can be believed again. Needs the exclusive lock. */
@@ -95,9 +99,9 @@ export class DirtyBitmaps {
     // New clusters are counted, and everything is there, before a table names them.
     this.#commit();
     for (const { bitmap, table } of tables) this.#image.write(table, 0, table.length, bitmap.tableOffset);
-    this.#image.sync();
+    this.#sync();
     for (const { bitmap } of tables) this.#writeFlags(bitmap, bitmap.flags);
-    this.#image.sync();
+    this.#sync();
   }
 
   /** @returns the bitmap's table as it is to be; undefined when it makes no sense, and the bitmap is given up */

@@ -27,9 +27,10 @@ const CHANGED = 0;
 const UNSYNCED = 1;
 const TOUCHED = 2;
 const FROZEN = 3;
-const SYNC_FAILURES = 4;
-const OWED_FAILURE = 5;
-const FLAGS = 6;
+const FLAGS = 4;
+
+const CORRUPT = 1;
+const LOST = 2;
 
 export interface SharedImageState {
   readonly numbers: SharedArrayBuffer;
@@ -141,23 +142,6 @@ export class ImageState {
     Atomics.store(this.#flags, UNSYNCED, 0);
   }
 
-  /** Syncs that failed: the host tells that once, and whichever thread hears it tells the others here. */
-  get syncFailures(): number {
-    return Atomics.load(this.#flags, SYNC_FAILURES);
-  }
-
-  /** A sync failed: what was written may be lost, and whoever flushes next must learn it. */
-  noteSyncFailure(): void {
-    this.wrote(0);
-    Atomics.add(this.#flags, SYNC_FAILURES, 1);
-    this.#set(OWED_FAILURE, true);
-  }
-
-  /** @returns whether a failed sync was not told to anybody who flushes; it counts as told then */
-  takeOwedFailure(): boolean {
-    return Atomics.exchange(this.#flags, OWED_FAILURE, 0) !== 0;
-  }
-
   /** The disk was changed since it was opened: whatever must not outlive that says so in the file. */
   get touched(): boolean {
     return this.#get(TOUCHED);
@@ -166,20 +150,36 @@ export class ImageState {
     this.#set(TOUCHED, value);
   }
 
-  freeze(): void {
-    this.#set(FROZEN, true);
+  /** The image turned out to be damaged: nothing more is written. */
+  freezeCorrupt(): void {
+    Atomics.compareExchange(this.#flags, FROZEN, 0, CORRUPT);
+  }
+
+  /**
+   * A sync failed. The host may have dropped what was written, says so only once, and keeps no record of what it was;
+   * so nothing that builds on it may follow.
+   */
+  freezeLost(): void {
+    Atomics.compareExchange(this.#flags, FROZEN, 0, LOST);
   }
 
   get frozen(): boolean {
     return this.#get(FROZEN);
   }
 
-  /** @throws Qcow2fsError `corrupt` when the image turned out to be damaged */
+  /** @throws Qcow2fsError `corrupt` or `host-io` when nothing more may be written */
   refuseFrozen(): void {
-    if (this.frozen) {
+    const reason = Atomics.load(this.#flags, FROZEN);
+    if (reason === CORRUPT) {
       throw new Qcow2fsError(
         'corrupt',
         'the image turned out to be damaged while it was mounted and takes no more writes; unmount it and look: qemu-img check',
+      );
+    }
+    if (reason === LOST) {
+      throw new Qcow2fsError(
+        'host-io',
+        'a sync of the image failed: what was written since the last one may be lost, and nothing more is written; unmount it and mount it again',
       );
     }
   }

@@ -110,6 +110,7 @@ export class ImageWriter {
           map: this.#map,
           corruption: this.#corruption,
           commit,
+          sync: () => this.#committer.syncImage(),
         },
         block,
       ),
@@ -121,6 +122,7 @@ export class ImageWriter {
       allocator,
       map: this.#map,
       commit,
+      sync: () => this.#committer.syncImage(),
     });
     const tables = new L2Tables(image, geometry, metadata, allocator, refcounts);
     this.#clusters = new ClusterWriter({
@@ -184,6 +186,7 @@ export class ImageWriter {
     const refuse = (why: string): Qcow2fsError => new Qcow2fsError('fixed-size', `${image.path}: ${why}`);
     if (size < diskSize) throw refuse('a disk cannot be made smaller');
     if (fixedSize !== undefined) throw refuse(fixedSize);
+    metadata.state.refuseFrozen();
     this.#touch();
     growDisk(
       {
@@ -195,6 +198,7 @@ export class ImageWriter {
         map: this.#map,
         backingSize,
         commit: () => this.#committer.commit(),
+        sync: () => this.#committer.syncImage(),
         erase: (offset, length) => this.#eraseAll(offset, length),
       },
       size,
@@ -224,29 +228,13 @@ export class ImageWriter {
     }
   }
 
-  /**
-   * Returns when everything that was written before is on stable storage and can be found there.
-   * @throws Qcow2fsError also when an earlier sync failed that nobody waited for
-   */
+  /** Returns when everything that was written before is on stable storage and can be found there. */
   flush(): void {
-    const { image, metadata } = this.#parts;
-    try {
-      this.settle();
-    } catch (error) {
-      metadata.state.takeOwedFailure();
-      throw error;
-    }
-    if (metadata.state.takeOwedFailure()) {
-      throw new Qcow2fsError('host-io', `${image.path}: earlier writes did not reach stable storage`);
-    }
-  }
-
-  /** As `flush`, for nobody in particular: the next flush tells of a failure, too. */
-  settle(): void {
     const { metadata } = this.#parts;
     const { state } = metadata;
     this.#flushLock.acquireExclusive();
     try {
+      if (state.touched) state.refuseFrozen();
       if (!state.changed) {
         if (state.unsyncedKib > 0) this.#committer.syncAll();
         return;

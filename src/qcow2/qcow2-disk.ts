@@ -143,10 +143,6 @@ export class Qcow2Disk implements Disk {
     this.#writer?.flush();
   }
 
-  settle(): void {
-    this.#writer?.settle();
-  }
-
   scan(offset: number, length: number, visit: ExtentVisitor, budget: ScanBudget): boolean {
     const end = offset + length;
     for (let at = offset; at < end; ) {

@@ -26,6 +26,8 @@ export interface GrowthParts {
   readonly map: MetadataMap;
   readonly corruption: Corruption;
   readonly commit: () => void;
+  /** Of the image. */
+  readonly sync: () => void;
 }
 
 /**
@@ -50,7 +52,7 @@ export function growRefcountTable(parts: GrowthParts, block: number): void {
     table.writeBigUInt64BE(BigInt(start + i * clusterSize), (block + i) * ENTRY_BYTES);
   }
   image.write(table, 0, table.length, tableOffset);
-  image.sync();
+  parts.sync();
 
   const old = { offset: state.tableOffset, bytes: state.tableSize * ENTRY_BYTES };
   writeRefcountTableLocation(image, tableOffset, tableClusters);
@@ -59,8 +61,9 @@ export function growRefcountTable(parts: GrowthParts, block: number): void {
   state.tableOffset = tableOffset;
   state.tableSize = table.length / ENTRY_BYTES;
   map.add(start, length);
-  image.sync();
+  // Freed by a commit, after the sync that makes the header stable.
   allocator.releaseTable(old.offset, old.bytes);
+  parts.sync();
 }
 
 /** How many blocks count the blocks and the table, and how many clusters the table takes: half as much again. */

@@ -21,6 +21,8 @@ export interface ResizeParts {
   /** Bytes of the backing disk; 0 for none. */
   readonly backingSize: number;
   readonly commit: () => void;
+  /** Of the image. */
+  readonly sync: () => void;
   /** Makes a range read as zeros. */
   readonly erase: (offset: number, length: number) => void;
 }
@@ -56,7 +58,7 @@ export function growDisk(parts: ResizeParts, size: number): void {
     state.diskSize = oldSize;
     throw error;
   }
-  image.sync();
+  parts.sync();
 }
 
 /** What the file has beyond the old end must not become part of the disk. */
@@ -68,7 +70,7 @@ function growDataFile(file: Storage, oldSize: number, size: number): void {
 
 /** A larger L1 table in new clusters; one write of the header puts it in place. */
 function growL1Table(
-  { image, geometry, metadata, allocator, map, commit }: ResizeParts,
+  { image, geometry, metadata, allocator, map, commit, sync }: ResizeParts,
   entries: number,
 ): void {
   const { state, l1Table } = metadata;
@@ -92,9 +94,10 @@ function growL1Table(
   }
   state.l1Offset = run.offset;
   state.l1FileSize = entries;
-  image.sync();
-  if (old.entries > 0) allocator.releaseTable(old.offset, old.entries * ENTRY_BYTES);
   map.add(run.offset, run.count * geometry.clusterSize);
+  // Freed by a commit, after the sync that makes the header stable.
+  if (old.entries > 0) allocator.releaseTable(old.offset, old.entries * ENTRY_BYTES);
+  sync();
 }
 
 /** Entries behind the disk may map the state of a virtual machine, which must not become part of the disk. */

@@ -47,10 +47,6 @@ export class WritableDisk implements Disk {
     this.calls.push('flush');
   }
 
-  settle(): void {
-    this.flush();
-  }
-
   scan(offset: number, length: number, visit: ExtentVisitor): boolean {
     return visit({ offset, length, data: true, depth: 0, compressed: false, hostOffset: undefined });
   }
