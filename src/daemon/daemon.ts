@@ -7,7 +7,7 @@ import { countAllocated, type Disk } from '../disk.js';
 import { toErrorRecord } from '../errors.js';
 import type { DiskFsOptions } from '../fuse/disk-fs.js';
 import { attachDisk, type Layers, openLayers } from '../qcow2/chain.js';
-import { removeOverlay } from '../qcow2/overlay.js';
+import { removeOverlay } from '../qcow2/writing/overlay.js';
 import type { DaemonConfig } from './config.js';
 import { startKernelSession } from './kernel-session.js';
 import { startLibfuseSession } from './libfuse-session.js';

@@ -1,6 +1,5 @@
 /** From an image that was read to what its disks need: plain data that all threads share. */
 import { RwLock } from '../host/rw-lock.js';
-import { allocateBitmaps } from './dirty-bitmaps.js';
 import type { EncryptionSpec } from './encryption.js';
 import { allocateEntryTable } from './entry-table.js';
 import { readBitmaps } from './format/bitmaps.js';
@@ -10,12 +9,13 @@ import { swapWords } from './format/units.js';
 import { geometryOf } from './geometry.js';
 import { type DiskTable, type Image, l1EntriesFor, readL1, readUpTo } from './image.js';
 import { allocateImageState } from './image-state.js';
-import type { WriteParameters } from './image-writer.js';
 import { allocateMetadata } from './metadata.js';
-import { mapMetadata } from './metadata-regions.js';
-import { allocatePendingFrees } from './pending-frees.js';
 import type { Qcow2Parameters } from './qcow2-disk.js';
-import { allocateRefcounts } from './refcounts.js';
+import { allocateBitmaps } from './writing/dirty-bitmaps.js';
+import type { WriteParameters } from './writing/image-writer.js';
+import { mapMetadata } from './writing/metadata-regions.js';
+import { allocatePendingFrees } from './writing/pending-frees.js';
+import { allocateRefcounts } from './writing/refcounts.js';
 
 const ENTRY_BYTES = 8;
 

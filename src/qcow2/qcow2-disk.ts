@@ -5,13 +5,13 @@ import type { Storage } from '../storage.js';
 import { ClusterData } from './cluster-data.js';
 import { CompressedClusters } from './compressed.js';
 import type { EncryptionSpec } from './encryption.js';
-import type { Erasure } from './eraser.js';
 import type { Header } from './format/header.js';
 import { SECTOR_SIZE } from './format/units.js';
 import type { Geometry } from './geometry.js';
-import { ImageWriter, type WriteParameters } from './image-writer.js';
 import { Mapping, Run, RunKind } from './mapping.js';
 import { MetadataCache, type SharedMetadata } from './metadata.js';
+import type { Erasure } from './writing/eraser.js';
+import { ImageWriter, type WriteParameters } from './writing/image-writer.js';
 
 /** Runs of backing files that are looked at to tell whether they are zeros; if there are more, they count as data. */
 const MAX_BACKING_STEPS = 64;

@@ -1,0 +1,79 @@
+/** Brings the refcounts in the file to what was counted. */
+import { Qcow2fsError } from '../../errors.js';
+import { maxRefcount, writeRefcount } from '../format/refcounts.js';
+import { TWO_32 } from '../format/units.js';
+import type { Image } from '../image.js';
+import { writeRefcountTableLocation } from '../writing/header-fields.js';
+import type { RefcountPlan } from './refcount-plan.js';
+import { ReferenceCounts } from './reference-counts.js';
+import { readPadded, writeChanges } from './table-reader.js';
+
+/** @throws Qcow2fsError `unsupported` when a cluster has more references than a refcount can tell */
+export function refuseOverflow(image: Image, counts: ReferenceCounts): void {
+  const { refcountBits } = image.header;
+  if (counts.largest <= Math.min(maxRefcount(refcountBits), ReferenceCounts.maxCount)) return;
+  throw new Qcow2fsError(
+    'unsupported',
+    `${image.storage.path}: a cluster has ${counts.largest} references, more than refcounts of ${refcountBits} bits can hold; copy the image: qemu-img convert`,
+  );
+}
+
+/**
+ * Writes refcount blocks where they differ, then the table that points to new ones, and syncs after each.
+ * @throws Qcow2fsError `host-io`
+ */
+export function writeRefcounts(image: Image, counts: ReferenceCounts, plan: RefcountPlan): void {
+  const { storage } = image;
+  const changed = writeBlocks(image, counts, plan);
+  if (plan.moved) {
+    storage.write(
+      encodeTable(image, plan),
+      0,
+      plan.tableClusters * image.header.clusterSize,
+      plan.tableOffset,
+    );
+  }
+  if (changed) storage.sync();
+  if (plan.moved) {
+    writeRefcountTableLocation(storage, plan.tableOffset, plan.tableClusters);
+    storage.sync();
+  } else if (plan.added.size > 0) {
+    const table = encodeTable(image, plan);
+    const before = Buffer.alloc(table.length);
+    readPadded(storage, before, plan.tableOffset);
+    writeChanges(storage, before, table, plan.tableOffset);
+    storage.sync();
+  }
+}
+
+function writeBlocks(image: Image, counts: ReferenceCounts, plan: RefcountPlan): boolean {
+  const { storage, header } = image;
+  const { clustersPerBlock } = plan;
+  const before = Buffer.alloc(header.clusterSize);
+  const after = Buffer.alloc(header.clusterSize);
+  let changed = false;
+  for (const [index, offset] of plan.blocks) {
+    const first = index * clustersPerBlock;
+    after.fill(0);
+    counts.forEach(first, first + clustersPerBlock, (cluster, count) =>
+      writeRefcount(after, header.refcountBits, cluster - first, count),
+    );
+    if (plan.added.has(index)) {
+      storage.write(after, 0, after.length, offset);
+      changed = true;
+    } else {
+      readPadded(storage, before, offset);
+      if (writeChanges(storage, before, after, offset)) changed = true;
+    }
+  }
+  return changed;
+}
+
+function encodeTable(image: Image, plan: RefcountPlan): Buffer {
+  const table = Buffer.alloc(plan.tableClusters * image.header.clusterSize);
+  for (const [index, offset] of plan.blocks) {
+    table.writeUInt32BE(Math.floor(offset / TWO_32), index * 8);
+    table.writeUInt32BE(offset % TWO_32, index * 8 + 4);
+  }
+  return table;
+}

@@ -1,0 +1,54 @@
+/** Tables of 8-byte entries in an image file, read and written back piece by piece. */
+import type { Storage } from '../../storage.js';
+import { SECTOR_SIZE } from '../format/units.js';
+
+/** Bytes that are read at once. */
+const PIECE_BYTES = 64 * 1024;
+
+/** Fills the buffer from `position`; what lies beyond the end of the file reads as zeros. */
+export function readPadded(storage: Storage, buffer: Buffer, position: number): void {
+  buffer.fill(0, storage.read(buffer, 0, buffer.length, position));
+}
+
+/** Visits the entries that are not 0. */
+export function forEachEntry(
+  storage: Storage,
+  tableOffset: number,
+  entries: number,
+  visit: (index: number, high: number, low: number) => void,
+): void {
+  const room = Buffer.alloc(Math.min(PIECE_BYTES, entries * 8));
+  for (let first = 0; first < entries; first += room.length / 8) {
+    const piece = room.subarray(0, Math.min(room.length, (entries - first) * 8));
+    readPadded(storage, piece, tableOffset + first * 8);
+    for (let at = 0; at < piece.length; at += 8) {
+      const high = piece.readUInt32BE(at);
+      const low = piece.readUInt32BE(at + 4);
+      if ((high | low) !== 0) visit(first + at / 8, high, low);
+    }
+  }
+}
+
+/**
+ * Writes the sectors in which `after` differs from `before`, which is what the file holds at `position`.
+ * @returns whether there were any
+ */
+export function writeChanges(storage: Storage, before: Buffer, after: Buffer, position: number): boolean {
+  if (before.equals(after)) return false;
+  const same = (at: number): boolean => {
+    const end = Math.min(at + SECTOR_SIZE, after.length);
+    return before.compare(after, at, end, at, end) === 0;
+  };
+  for (let at = 0; at < after.length; ) {
+    if (same(at)) {
+      at += SECTOR_SIZE;
+      continue;
+    }
+    let end = at + SECTOR_SIZE;
+    while (end < after.length && !same(end)) end += SECTOR_SIZE;
+    end = Math.min(end, after.length);
+    storage.write(after, at, end - at, position + at);
+    at = end;
+  }
+  return true;
+}

@@ -1,0 +1,228 @@
+/** Finds free host clusters and counts them. Needs the exclusive lock of the image throughout. */
+import { Qcow2fsError } from '../../errors.js';
+import type { Storage } from '../../storage.js';
+import { type HostOffset, hex, host } from '../format/units.js';
+import type { ImageState } from '../image-state.js';
+import type { Corruption } from './corruption.js';
+import type { MetadataMap } from './metadata-map.js';
+import type { PendingFrees } from './pending-frees.js';
+import { punchIfPossible } from './punch.js';
+import type { Refcounts } from './refcounts.js';
+
+const FREE = 'the reference counts say that clusters are free at';
+
+/** Contiguous host clusters, each counted once. */
+export interface HostRun {
+  readonly offset: HostOffset;
+  /** Clusters. */
+  readonly count: number;
+  /** Never written before: reads as zeros. */
+  readonly fresh: boolean;
+}
+
+/** Makes the refcount table larger, so that it has an entry for the block. */
+export type GrowRefcountTable = (block: number) => void;
+
+export class Allocator {
+  readonly #image: Storage;
+  readonly #clusterSize: number;
+  readonly #state: ImageState;
+  readonly #refcounts: Refcounts;
+  readonly #map: MetadataMap;
+  readonly #frees: PendingFrees;
+  readonly #corruption: Corruption;
+  readonly #zeros: Buffer;
+  #grow: GrowRefcountTable = () => {};
+
+  constructor(parts: {
+    readonly image: Storage;
+    readonly clusterSize: number;
+    readonly state: ImageState;
+    readonly refcounts: Refcounts;
+    readonly map: MetadataMap;
+    readonly frees: PendingFrees;
+    readonly corruption: Corruption;
+  }) {
+    this.#image = parts.image;
+    this.#clusterSize = parts.clusterSize;
+    this.#state = parts.state;
+    this.#refcounts = parts.refcounts;
+    this.#map = parts.map;
+    this.#frees = parts.frees;
+    this.#corruption = parts.corruption;
+    this.#zeros = Buffer.alloc(parts.clusterSize);
+  }
+
+  /** @param grow called when the refcount table has no entry for a block; not recursively */
+  whenTableIsFull(grow: GrowRefcountTable): void {
+    this.#grow = grow;
+  }
+
+  /**
+   * @param wanted clusters; at least one
+   * @returns a run of 1 to `wanted` clusters, counted in memory
+   * @throws Qcow2fsError `no-space`, `corrupt` or `host-io`
+   */
+  allocate(wanted: number): HostRun {
+    return this.#take(() => this.#findRun(this.#state.firstFree, 1, wanted));
+  }
+
+  /** As `allocate`, exactly `count` clusters. */
+  allocateExactly(count: number): HostRun {
+    return this.#take(() => this.#findRun(this.#state.firstFree, count, count));
+  }
+
+  /**
+   * A cluster for a table, which is in the file at once.
+   * @param content a cluster of it; zeros unless given
+   */
+  allocateTable(content: Buffer = this.#zeros): HostOffset {
+    const run = this.allocate(1);
+    try {
+      this.#image.write(content, 0, this.#clusterSize, run.offset);
+    } catch (error) {
+      this.undo(run);
+      throw error;
+    }
+    this.#map.add(run.offset, this.#clusterSize);
+    return run.offset;
+  }
+
+  /** Takes back clusters that nothing ever referred to. */
+  undo({ offset, count }: HostRun): void {
+    const first = offset / this.#clusterSize;
+    for (let cluster = first; cluster < first + count; cluster++) this.#refcounts.set(cluster, 0);
+    this.#state.changed = true;
+    this.#state.firstFree = Math.min(this.#state.firstFree, first);
+  }
+
+  /**
+   * The disk no longer refers to these host bytes: one reference less for each cluster, after the next commit.
+   * @throws Qcow2fsError `corrupt` when metadata lies there, which no entry of the disk may refer to
+   */
+  release(offset: number, length: number): void {
+    this.#corruption.refuseMetadata('the disk refers to clusters at', offset, length);
+    const first = Math.floor(offset / this.#clusterSize);
+    const end = Math.ceil((offset + length) / this.#clusterSize);
+    this.#frees.addClusters(first, end - first);
+    this.#state.changed = true;
+  }
+
+  /** As `release`, for a table that another one replaced. */
+  releaseTable(offset: number, length: number): void {
+    this.#map.remove(offset, length);
+    this.release(offset, length);
+  }
+
+  /** For the commit alone. Clusters that nothing uses any more become holes of the file. */
+  lowerCounts(first: number, count: number): void {
+    // All that can fail comes first: either every count is lowered or none.
+    for (let cluster = first; cluster < first + count; cluster++) this.#refcounts.get(cluster);
+    let holeStart = first;
+    for (let cluster = first; cluster < first + count; cluster++) {
+      const before = this.#refcounts.get(cluster);
+      if (before === 0) {
+        const where = `cluster ${hex(cluster * this.#clusterSize)}`;
+        this.#corruption.signal(`${where} was in use, but its reference count is 0`);
+      }
+      this.#refcounts.set(cluster, before - 1);
+      if (before === 1) {
+        this.#state.firstFree = Math.min(this.#state.firstFree, cluster);
+      } else {
+        this.#punch(holeStart, cluster);
+        holeStart = cluster + 1;
+      }
+    }
+    this.#punch(holeStart, first + count);
+  }
+
+  #punch(first: number, end: number): void {
+    if (end <= first) return;
+    punchIfPossible(this.#image, first * this.#clusterSize, (end - first) * this.#clusterSize);
+  }
+
+  #take(find: () => { first: number; count: number }): HostRun {
+    this.#state.refuseFrozen();
+    let run = find();
+    while (!this.#ensureBlocks(run.first, run.count)) run = find();
+    this.#refuseEndOfDevice(run);
+    const offset = host(run.first * this.#clusterSize);
+    const length = run.count * this.#clusterSize;
+    this.#corruption.refuseMetadata(FREE, offset, length);
+    for (let i = 0; i < run.count; i++) this.#refcounts.set(run.first + i, 1);
+    const fresh = offset >= this.#state.fileEnd;
+    this.#state.fileEnd = Math.max(this.#state.fileEnd, offset + length);
+    if (run.first === this.#state.firstFree) this.#state.firstFree = run.first + run.count;
+    this.#state.changed = true;
+    return { offset, count: run.count, fresh };
+  }
+
+  /** The first run of at least `min` free clusters, at most `max` of it. */
+  #findRun(from: number, min: number, max: number): { first: number; count: number } {
+    let first = from;
+    let count = 0;
+    while (count < max) {
+      if (this.#refcounts.get(first + count) === 0) {
+        count++;
+      } else if (count >= min) {
+        break;
+      } else {
+        first += count + 1;
+        count = 0;
+        // Everything up to here is in use.
+        if (min === 1) this.#state.firstFree = first;
+      }
+    }
+    return { first, count };
+  }
+
+  /**
+   * Sees to it that the clusters can be counted.
+   * @returns false when that took clusters: the run may be among them
+   */
+  #ensureBlocks(first: number, count: number): boolean {
+    const { perBlock } = this.#refcounts;
+    const last = Math.floor((first + count - 1) / perBlock);
+    let complete = true;
+    for (let block = Math.floor(first / perBlock); block <= last; block++) {
+      if (this.#refcounts.blockOffset(block) !== 0) continue;
+      complete = false;
+      if (block >= this.#state.tableSize) this.#grow(block);
+      else this.#addBlock(block);
+    }
+    return complete;
+  }
+
+  /**
+   * Adds the block in the first free cluster. Where that cluster has no block either, the new block is made to count
+   * it, and so itself; the wanted one comes next.
+   */
+  #addBlock(wanted: number): void {
+    const { first } = this.#findRun(this.#state.firstFree, 1, 1);
+    const own = Math.floor(first / this.#refcounts.perBlock);
+    const block = this.#refcounts.blockOffset(own) === 0 ? own : wanted;
+    this.#refuseEndOfDevice({ first, count: 1 });
+    const offset = first * this.#clusterSize;
+    this.#corruption.refuseMetadata(FREE, offset, this.#clusterSize);
+    this.#image.write(this.#zeros, 0, this.#clusterSize, offset);
+    this.#state.fileEnd = Math.max(this.#state.fileEnd, offset + this.#clusterSize);
+    this.#map.add(offset, this.#clusterSize);
+    this.#refcounts.table.setOffset(block, offset);
+    try {
+      this.#refcounts.set(first, 1);
+    } catch (error) {
+      // A block that is not counted must not be named.
+      this.#refcounts.table.setOffset(block, 0);
+      throw error;
+    }
+    this.#state.changed = true;
+  }
+
+  #refuseEndOfDevice({ first, count }: { first: number; count: number }): void {
+    if (this.#image.extensible || (first + count) * this.#clusterSize <= this.#image.size()) return;
+    throw new Qcow2fsError(
+      'no-space',
+      `${this.#image.path}: the device is full: the image needs more than its ${this.#image.size()} bytes`,
+    );
+  }
+}

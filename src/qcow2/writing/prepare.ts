@@ -1,0 +1,32 @@
+/** What must be done to an image before it is written. */
+import createDebug from 'debug';
+import { Qcow2fsError } from '../../errors.js';
+import { hasFeature, Incompatible } from '../format/header.js';
+import { type Image, readImage } from '../image.js';
+import { repairDirtyImage } from '../repair/repair.js';
+import { clearUnknownAutoclear } from './header-fields.js';
+
+const debug = createDebug('qcow2fs:prepare');
+
+/**
+ * Repairs the refcounts of an image that was not closed properly, and clears the autoclear features that this version
+ * does not know.
+ * @returns the image as it is now
+ * @throws Qcow2fsError `corrupt` for an image that is marked so, or that cannot be repaired; it is not touched then
+ */
+export function prepareForWriting(image: Image): Image {
+  const { header, storage } = image;
+  if (hasFeature(header, Incompatible.corrupt)) {
+    throw new Qcow2fsError(
+      'corrupt',
+      `${storage.path}: the image is marked corrupt; repair it: qemu-img check -r all, or mount it read-only: -r`,
+    );
+  }
+  // First, because a repair does not count what only an unknown feature refers to.
+  if (clearUnknownAutoclear(storage, header)) storage.sync();
+  if (hasFeature(header, Incompatible.dirty)) {
+    debug('%s: dirty, repairing its refcounts', storage.path);
+    repairDirtyImage(image);
+  }
+  return readImage(storage);
+}

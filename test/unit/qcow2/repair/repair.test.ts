@@ -1,0 +1,621 @@
+import { cpSync, readFileSync, writeFileSync } from 'node:fs';
+import { expect } from 'chai';
+import { readImage } from '../../../../src/qcow2/image.js';
+import { ReferenceCounts } from '../../../../src/qcow2/repair/reference-counts.js';
+import type { Problem } from '../../../../src/qcow2/repair/reference-scan.js';
+import { countReferences } from '../../../../src/qcow2/repair/references.js';
+import { repairDirtyImage } from '../../../../src/qcow2/repair/repair.js';
+import { forEachEntry, readPadded, writeChanges } from '../../../../src/qcow2/repair/table-reader.js';
+import {
+  EXTENSION,
+  fileLength,
+  l2EntryOffset,
+  patchBytes,
+  patchField,
+  patchL1,
+  patchL2,
+  patchNumber,
+  readExtensions,
+  readField,
+  readL1,
+  readL2,
+  readNumber,
+  setFeatureBit,
+  snapshotEntryOffset,
+} from '../../../support/damage.js';
+import { checkImage, convertToRaw, type Image, imagePath, KiB, MiB } from '../../../support/images.js';
+import { useScratch } from '../../../support/scratch.js';
+import { expectError } from '../../support/errors.js';
+import { headerBytes } from '../../support/headers.js';
+import { Random } from '../../support/random.js';
+import { Crash, CrashStorage } from './crash-storage.js';
+import {
+  compressed,
+  type DirtyImage,
+  dirtyImages,
+  externalData,
+  flipCopied,
+  moveFirstCluster,
+  refcountBlocks,
+  small,
+  tiny,
+  withBitmaps,
+  withLuks,
+  withSnapshots,
+} from './dirty-images.js';
+
+const COPIED = 1n << 63n;
+const ADVICE = 'repair it first: qemu-img check -r all IMAGE';
+
+/** An image on disk, with what it held before anything was repaired. */
+class Subject {
+  readonly image: Image;
+  readonly path: string;
+  readonly expected: Buffer;
+
+  constructor(image: Image, expected: Buffer) {
+    this.image = image;
+    this.path = imagePath(image);
+    this.expected = expected;
+  }
+
+  get isDirty(): boolean {
+    return (readField(this.path, 'incompatibleFeatures') & 1n) !== 0n;
+  }
+
+  repair(): CrashStorage {
+    const storage = new CrashStorage(this.path);
+    repairDirtyImage(readImage(storage));
+    expect(storage.afterCrash(() => false).equals(storage.content), 'all is synced').to.equal(true);
+    writeFileSync(this.path, storage.content);
+    return storage;
+  }
+
+  expectSound(): void {
+    expect(this.isDirty, 'dirty bit').to.equal(false);
+    checkImage(this.image);
+    expect(readFileSync(convertToRaw(this.image)).equals(this.expected), 'content').to.equal(true);
+  }
+}
+
+function dropTable(path: string): void {
+  for (const { entry } of refcountBlocks(path)) patchNumber(path, entry, 8, 0);
+}
+
+/** What lazy refcounts may leave, and worse; the repair trusts none of it. */
+const DAMAGES: Readonly<Record<string, (path: string) => void>> = {
+  'refcounts of zero': (path) => {
+    const clusterSize = 2 ** Number(readField(path, 'clusterBits'));
+    for (const { offset } of refcountBlocks(path)) patchBytes(path, offset, Buffer.alloc(clusterSize));
+  },
+  'refcounts too high': (path) => {
+    const clusterSize = 2 ** Number(readField(path, 'clusterBits'));
+    for (const { offset } of refcountBlocks(path)) patchBytes(path, offset, Buffer.alloc(clusterSize, 0xff));
+  },
+  'one entry of the refcount table lost': (path) => {
+    patchNumber(path, refcountBlocks(path).at(-1)!.entry, 8, 0);
+  },
+  'the refcount table lost': dropTable,
+  'wrong COPIED flags': flipCopied,
+};
+
+const CRASH_SCENES: Readonly<Record<string, (path: string) => void>> = {
+  'flags and counts are wrong': flipCopied,
+  'blocks are missing': dropTable,
+  'blocks are missing, and flags are wrong': (path) => {
+    dropTable(path);
+    flipCopied(path);
+  },
+  'the table must grow': (path) => moveFirstCluster(path, 2.5 * MiB),
+  'snapshots share clusters': (path) => {
+    patchNumber(path, refcountBlocks(path)[0]!.entry, 8, 0);
+    flipCopied(path);
+  },
+};
+
+interface StructuralDamage {
+  readonly kind: DirtyImage;
+  readonly damage: (path: string) => void;
+  /** The structure that points wrong. */
+  readonly where: string;
+  readonly what: string;
+}
+
+const FAR = 0x7f00_0000_0000n;
+const GUEST = 12 * 64 * KiB;
+const field = (path: string, name: Parameters<typeof readField>[1]): bigint => readField(path, name);
+
+/** Points the L2 entry of a data cluster somewhere else. */
+function dataAt(target: (path: string) => bigint): Pick<StructuralDamage, 'damage' | 'where'> {
+  return {
+    damage: (path) => patchL2(path, GUEST, COPIED | target(path)),
+    where: 'L2 table at 0x',
+  };
+}
+
+function l2TableAt(target: (path: string) => bigint): Pick<StructuralDamage, 'damage' | 'where'> {
+  return { damage: (path) => patchL1(path, 0, COPIED | target(path)), where: 'L1 table at 0x' };
+}
+
+function blockAt(target: (path: string) => bigint): Pick<StructuralDamage, 'damage' | 'where'> {
+  return {
+    damage: (path) => patchNumber(path, refcountBlocks(path).at(-1)!.entry, 8, target(path)),
+    where: 'refcount table at 0x',
+  };
+}
+
+const bitmapDirectory = (path: string): number =>
+  Number(
+    readExtensions(path)
+      .find(({ type }) => type === EXTENSION.bitmaps)!
+      .data.readBigUInt64BE(16),
+  );
+const bitmapTable = (path: string): number => Number(readNumber(path, bitmapDirectory(path), 8));
+
+const STRUCTURAL_DAMAGE: Readonly<Record<string, StructuralDamage>> = {
+  'a data cluster outside the file': { kind: small, ...dataAt(() => FAR), what: 'outside the file' },
+  'a data cluster right behind the file': {
+    kind: compressed,
+    ...dataAt((path) => BigInt(Math.ceil(fileLength(path) / 4096) * 4096)),
+    what: 'outside the file',
+  },
+  'a data cluster that is not aligned': {
+    kind: compressed,
+    ...dataAt((path) => (readL2(path, GUEST) & ~COPIED) + 512n),
+    what: 'starts inside a cluster',
+  },
+  'a data cluster on the L1 table': {
+    kind: small,
+    ...dataAt((path) => field(path, 'l1TableOffset')),
+    what: 'overlaps the L1 table',
+  },
+  'a data cluster on the refcount table': {
+    kind: small,
+    ...dataAt((path) => field(path, 'refcountTableOffset')),
+    what: 'overlaps the refcount table',
+  },
+  'a data cluster on a refcount block': {
+    kind: small,
+    ...dataAt((path) => BigInt(refcountBlocks(path)[1]!.offset)),
+    what: 'overlaps the refcount block',
+  },
+  'a data cluster on an L2 table': {
+    kind: small,
+    ...dataAt((path) => BigInt(l2EntryOffset(path, 0))),
+    what: 'overlaps the L2 table',
+  },
+  'a data cluster on the snapshot table': {
+    kind: withSnapshots,
+    ...dataAt((path) => field(path, 'snapshotsOffset')),
+    what: 'overlaps the snapshot table',
+  },
+  "a data cluster on a snapshot's L1 table": {
+    kind: withSnapshots,
+    ...dataAt((path) => readNumber(path, snapshotEntryOffset(path, 1), 8)),
+    what: 'overlaps the snapshot L1 table',
+  },
+  'a data cluster on the LUKS header': {
+    kind: withLuks,
+    ...dataAt((path) =>
+      readExtensions(path)
+        .find(({ type }) => type === EXTENSION.encryption)!
+        .data.readBigUInt64BE(0),
+    ),
+    what: 'overlaps the LUKS header',
+  },
+  'a data cluster on the bitmap directory': {
+    kind: withBitmaps,
+    ...dataAt((path) => BigInt(bitmapDirectory(path))),
+    what: 'overlaps the bitmap directory',
+  },
+  'a data cluster on a bitmap table': {
+    kind: withBitmaps,
+    ...dataAt((path) => BigInt(bitmapTable(path))),
+    what: 'overlaps the bitmap table',
+  },
+  'a compressed cluster that begins in the header': {
+    kind: compressed,
+    damage: (path) => patchL2(path, 0, (1n << 62n) | 300n),
+    where: 'L2 table at 0x',
+    what: 'overlaps the header',
+  },
+  'a compressed cluster outside the file': {
+    kind: compressed,
+    damage: (path) => patchL2(path, 0, (1n << 62n) | FAR),
+    where: 'L2 table at 0x',
+    what: 'outside the file',
+  },
+  'a compressed cluster in an image with external data': {
+    kind: externalData,
+    damage: (path) => patchL2(path, 0, (1n << 62n) | 0x50000n),
+    where: 'L2 table at 0x',
+    what: 'external data',
+  },
+  'an L2 table outside the file': { kind: small, ...l2TableAt(() => FAR), what: 'outside the file' },
+  'an L2 table that is not aligned': {
+    kind: compressed,
+    ...l2TableAt((path) => (readL1(path, 0) & ~COPIED) + 512n),
+    what: 'starts inside a cluster',
+  },
+  'an L2 table on the L1 table': {
+    kind: small,
+    ...l2TableAt((path) => field(path, 'l1TableOffset')),
+    what: 'overlaps the L1 table',
+  },
+  "an L2 table of a snapshot's, outside the file": {
+    kind: withSnapshots,
+    damage: (path) => patchNumber(path, Number(readNumber(path, snapshotEntryOffset(path, 1), 8)), 8, FAR),
+    where: 'L1 table of snapshot 2 at 0x',
+    what: 'outside the file',
+  },
+  'an L1 table outside the file': {
+    kind: small,
+    damage: (path) => patchField(path, 'l1TableOffset', FAR),
+    where: 'header at 0x0',
+    what: 'the L1 table at 0x7f0000000000 lies outside the file',
+  },
+  "a snapshot's L1 table on the active one": {
+    kind: withSnapshots,
+    damage: (path) => patchNumber(path, snapshotEntryOffset(path, 0), 8, field(path, 'l1TableOffset')),
+    where: 'snapshot table at 0x',
+    what: 'entry 0: the snapshot L1 table',
+  },
+  'a snapshot table on a refcount block': {
+    kind: small,
+    damage: (path) => {
+      // Refcounts of 1 make a table entry.
+      patchField(path, 'snapshotsOffset', refcountBlocks(path)[1]!.offset);
+      patchField(path, 'nbSnapshots', 1);
+    },
+    where: 'refcount table at 0x',
+    what: 'entry 1: the refcount block at',
+  },
+  'a refcount table on the L1 table': {
+    kind: small,
+    damage: (path) => patchField(path, 'refcountTableOffset', field(path, 'l1TableOffset')),
+    where: 'header at 0x0',
+    what: 'overlaps the L1 table',
+  },
+  'a refcount table outside the file': {
+    kind: small,
+    damage: (path) => patchField(path, 'refcountTableOffset', FAR),
+    where: 'header at 0x0',
+    what: 'the refcount table at 0x7f0000000000 lies outside the file',
+  },
+  'a refcount block outside the file': { kind: small, ...blockAt(() => FAR), what: 'outside the file' },
+  'a refcount block that is not aligned': {
+    kind: compressed,
+    ...blockAt((path) => BigInt(refcountBlocks(path)[0]!.offset) + 512n),
+    what: 'starts inside a cluster',
+  },
+  'a refcount block with reserved bits': {
+    kind: small,
+    ...blockAt((path) => BigInt(refcountBlocks(path).at(-1)!.offset) + 1n),
+    what: 'reserved bits are set',
+  },
+  'a refcount block that two entries name': {
+    kind: small,
+    ...blockAt((path) => BigInt(refcountBlocks(path)[0]!.offset)),
+    what: 'overlaps the refcount block',
+  },
+  'a LUKS header on the L1 table': {
+    kind: withLuks,
+    damage: (path) => {
+      const { offset } = readExtensions(path).find(({ type }) => type === EXTENSION.encryption)!;
+      patchNumber(path, offset, 8, field(path, 'l1TableOffset'));
+    },
+    where: 'header at 0x0',
+    what: 'the LUKS header',
+  },
+  'bitmap data outside the file': {
+    kind: withBitmaps,
+    damage: (path) => patchNumber(path, bitmapTable(path), 8, FAR),
+    where: 'bitmap table at 0x',
+    what: 'the bitmap data at 0x7f0000000000 lies outside the file',
+  },
+  'bitmap data on the L1 table': {
+    kind: withBitmaps,
+    damage: (path) => patchNumber(path, bitmapTable(path), 8, field(path, 'l1TableOffset')),
+    where: 'bitmap table at 0x',
+    what: 'overlaps the L1 table',
+  },
+  'a bitmap table outside the file': {
+    kind: withBitmaps,
+    damage: (path) => patchNumber(path, bitmapDirectory(path), 8, FAR),
+    where: 'bitmap directory at 0x',
+    what: 'entry 0: the bitmap table',
+  },
+};
+
+describe('the repair of a dirty image', () => {
+  const scratch = useScratch();
+  const built = new Map<DirtyImage, Subject>();
+
+  /** A copy of the image, which is built once. */
+  function fresh(kind: DirtyImage): Subject {
+    let template = built.get(kind);
+    if (template === undefined) {
+      const image = kind.build(scratch.subdir());
+      template = new Subject(image, readFileSync(convertToRaw(image)));
+      built.set(kind, template);
+    }
+    const dir = scratch.subdir();
+    cpSync(template.image.dir, dir, { recursive: true });
+    return new Subject({ ...template.image, dir }, template.expected);
+  }
+
+  describe('makes sound what a crash left', () => {
+    for (const kind of dirtyImages) {
+      it(kind.name, () => {
+        const subject = fresh(kind);
+        expect(subject.isDirty).to.equal(true);
+        if (kind.unharmed !== true) expect(() => checkImage(subject.image), 'before').to.throw();
+        subject.repair();
+        subject.expectSound();
+      });
+    }
+  });
+
+  describe('mends by hand-made damage', () => {
+    for (const kind of [small, withSnapshots, withLuks, compressed, externalData, withBitmaps]) {
+      for (const [name, damage] of Object.entries(DAMAGES)) {
+        it(`${name}: ${kind.name}`, () => {
+          const subject = fresh(kind);
+          damage(subject.path);
+          subject.repair();
+          subject.expectSound();
+        });
+      }
+    }
+
+    it('a refcount table that is too small', () => {
+      const subject = fresh(tiny);
+      const table = readField(subject.path, 'refcountTableOffset');
+      expect(readField(subject.path, 'refcountTableClusters')).to.equal(1n);
+      // The new table lies across the borders of what one block counts.
+      moveFirstCluster(subject.path, 20 * MiB + 50 * 512);
+      subject.repair();
+      expect(Number(readField(subject.path, 'refcountTableClusters'))).to.be.above(9);
+      expect(readField(subject.path, 'refcountTableOffset')).not.to.equal(table);
+      subject.expectSound();
+    });
+
+    it('COPIED flags of compressed clusters and of entries without a cluster', () => {
+      const subject = fresh(compressed);
+      const guest = 3 * 4 * KiB;
+      expect(readL2(subject.path, guest) >> 62n).to.equal(1n);
+      patchL2(subject.path, guest, readL2(subject.path, guest) | COPIED);
+      const hole = 22 * 64 * KiB;
+      expect(readL2(subject.path, hole)).to.equal(0n);
+      patchL2(subject.path, hole, COPIED);
+      subject.repair();
+      expect(readL2(subject.path, guest) >> 62n).to.equal(1n);
+      expect(readL2(subject.path, hole)).to.equal(0n);
+      subject.expectSound();
+    });
+
+    it('a flag at offset 0 of external data, where it tells that there is data', () => {
+      const subject = fresh(externalData);
+      expect(readL2(subject.path, 0)).to.equal(COPIED);
+      subject.repair();
+      expect(readL2(subject.path, 0)).to.equal(COPIED);
+    });
+  });
+
+  it('gives up the clusters of bitmaps that a writer left behind', () => {
+    const subject = fresh(withBitmaps);
+    patchField(subject.path, 'autoclearFeatures', 0);
+    subject.repair();
+    subject.expectSound();
+  });
+
+  it('writes only what is wrong', () => {
+    const subject = fresh(small);
+    subject.repair();
+    setFeatureBit(subject.path, 'incompatibleFeatures', 0);
+    const marked = subject.repair();
+    expect(marked.writes).to.equal(1);
+    expect(marked.bytesWritten).to.equal(8);
+
+    setFeatureBit(subject.path, 'incompatibleFeatures', 0);
+    patchL2(subject.path, 0, readL2(subject.path, 0) ^ COPIED);
+    const flag = subject.repair();
+    expect(flag.writes).to.equal(2);
+    expect(flag.bytesWritten).to.equal(512 + 8);
+    subject.expectSound();
+  });
+
+  it('writes new refcount blocks to their end', () => {
+    const subject = fresh(withBitmaps);
+    dropTable(subject.path);
+    subject.repair();
+    const { offset } = refcountBlocks(subject.path)[0]!;
+    expect(fileLength(subject.path)).to.equal(offset + 64 * KiB);
+  });
+
+  it('leaves a clean image alone', () => {
+    const subject = fresh(small);
+    subject.repair();
+    patchBytes(subject.path, refcountBlocks(subject.path)[0]!.offset, Buffer.alloc(512));
+    expect(subject.repair().calls).to.equal(0);
+  });
+
+  it('keeps the other incompatible features', () => {
+    const subject = fresh(externalData);
+    expect(readField(subject.path, 'incompatibleFeatures')).to.equal(5n);
+    subject.repair();
+    expect(readField(subject.path, 'incompatibleFeatures')).to.equal(4n);
+  });
+
+  it('takes new blocks from behind the last cluster in use, not from behind the end of a device', () => {
+    const subject = fresh(small);
+    dropTable(subject.path);
+    const end = fileLength(subject.path);
+    writeFileSync(subject.path, Buffer.alloc(MiB), { flag: 'a' });
+    subject.repair();
+    expect(fileLength(subject.path)).to.equal(end + MiB);
+    subject.expectSound();
+  });
+
+  describe('that is cut off at any write leaves an image that the next one mends', () => {
+    const random = new Random(7);
+    const outcomes: Record<string, Parameters<CrashStorage['afterCrash']>[0]> = {
+      'all that was written is kept': () => true,
+      'nothing unsynced is kept': () => false,
+      'only the last sector is kept': (index, count) => index === count - 1,
+      'some sectors are kept': () => random.below(2) === 0,
+    };
+    for (const [name, damage] of Object.entries(CRASH_SCENES)) {
+      for (const [outcome, keeps] of Object.entries(outcomes)) {
+        it(`${name}; ${outcome}`, () => {
+          const subject = fresh(name.startsWith('snapshots') ? withSnapshots : tiny);
+          damage(subject.path);
+          const before = readFileSync(subject.path);
+          let crashes = 0;
+          for (; ; crashes++) {
+            const storage = new CrashStorage(subject.path, before);
+            storage.crashAt = crashes + 1;
+            try {
+              repairDirtyImage(readImage(storage));
+              break;
+            } catch (error) {
+              if (!(error instanceof Crash)) throw error;
+            }
+            writeFileSync(subject.path, storage.afterCrash(keeps));
+            if (subject.isDirty) subject.repair();
+            subject.expectSound();
+          }
+          expect(crashes).to.be.above(4);
+        });
+      }
+    }
+  });
+
+  describe('refuses', () => {
+    for (const [name, { kind, damage, where, what }] of Object.entries(STRUCTURAL_DAMAGE)) {
+      it(name, () => {
+        const subject = fresh(kind);
+        damage(subject.path);
+        const storage = new CrashStorage(subject.path);
+        const image = readImage(storage);
+        expectError('corrupt', [subject.path, `: ${where}`, what, ADVICE], () => repairDirtyImage(image));
+        expect(storage.calls).to.equal(0);
+      });
+    }
+
+    it('more references than a refcount can hold', () => {
+      const subject = fresh(dirtyImages.find(({ name }) => name === 'refcounts of 1 bits')!);
+      patchL2(subject.path, 22 * 64 * KiB, readL2(subject.path, 0));
+      const storage = new CrashStorage(subject.path);
+      const image = readImage(storage);
+      const words = ['a cluster has 2 references', 'refcounts of 1 bits', 'qemu-img convert'];
+      expectError('unsupported', words, () => repairDirtyImage(image));
+      expect(storage.calls).to.equal(0);
+    });
+
+    it('tables without end', () => {
+      const cluster = 2 * MiB;
+      const content = Buffer.alloc(2 * cluster);
+      // 1100 refcount blocks of 2^18 words each.
+      for (let index = 0; index < 1100; index++) {
+        content.writeBigUInt64BE(BigInt((index + 3) * cluster), cluster + 8 * index);
+      }
+      headerBytes({
+        ...{ clusterBits: 21, refcountTableOffset: cluster, incompatibleFeatures: 1 },
+        ...{ l1TableOffset: 2 * cluster },
+      }).copy(content);
+      const storage = new CrashStorage('/image', content);
+      storage.holeEnd = 2000 * cluster;
+      expectError('unsupported', ['/image', 'too many to count', 'qemu-img check'], () =>
+        repairDirtyImage(readImage(storage)),
+      );
+    });
+  });
+
+  it('reads an L2 table once, however many L1 entries name it', () => {
+    const cluster = 2 * MiB;
+    const entries = MiB;
+    const content = Buffer.alloc(10 * cluster);
+    headerBytes({
+      ...{ clusterBits: 21, refcountTableOffset: cluster, incompatibleFeatures: 1 },
+      ...{ l1TableOffset: 2 * cluster, l1Size: entries, refcountOrder: 6 },
+    }).copy(content);
+    for (let index = 0; index < entries; index++) {
+      content.writeBigUInt64BE(BigInt(8 * cluster), 2 * cluster + 8 * index);
+    }
+    for (let at = 0; at < cluster; at += 8) content.writeBigUInt64BE(BigInt(9 * cluster), 8 * cluster + at);
+    const problems: Problem[] = [];
+    const counts = countReferences(readImage(new CrashStorage('/image', content)), (problem) =>
+      problems.push(problem),
+    );
+    expect(problems).to.deep.equal([]);
+    expect(counts.count(8)).to.equal(entries);
+    expect(counts.count(9)).to.be.above(ReferenceCounts.maxCount);
+  });
+
+  it('learns of all problems of an image, not only the first', () => {
+    const subject = fresh(small);
+    patchL2(subject.path, 0, COPIED | 0x7f00_0000_0000n);
+    patchL2(subject.path, 512, COPIED | 0x7f00_0000_0000n);
+    const problems: Problem[] = [];
+    countReferences(readImage(new CrashStorage(subject.path)), (problem) => problems.push(problem));
+    const l2 = `0x${(l2EntryOffset(subject.path, 0)).toString(16)}`;
+    expect(problems.map(({ where }) => where)).to.deep.equal([
+      `L2 table at ${l2}, entry 0`,
+      `L2 table at ${l2}, entry 1`,
+    ]);
+  });
+});
+
+describe('reference counts', () => {
+  it('take no more memory than they may', () => {
+    const counts = new ReferenceCounts('/image', 2);
+    counts.add(0, 1, 'header');
+    counts.add(2 ** 40, 1, 'data cluster');
+    expectError('unsupported', ['/image', 'qemu-img check'], () => counts.add(2 ** 41, 1, 'data cluster'));
+  });
+
+  it('let only L2 tables and data be shared', () => {
+    const counts = new ReferenceCounts('/image');
+    expect(counts.add(1, 1, 'L2 table')).to.equal(undefined);
+    expect(counts.add(1, 2, 'L2 table')).to.equal(undefined);
+    expect(counts.add(1, 1, 'data cluster')).to.equal('L2 table');
+    expect(counts.add(2, 1, 'refcount block')).to.equal(undefined);
+    expect(counts.add(2, 1, 'refcount block')).to.equal('refcount block');
+    expect([1, 2, 3].map((cluster) => counts.count(cluster))).to.deep.equal([3, 1, 0]);
+    expect(counts.end).to.equal(3);
+  });
+});
+
+describe('the reader of tables', () => {
+  it('takes what lies beyond the end of the file for zeros', () => {
+    const bytes = Buffer.alloc(16, 0xff);
+    readPadded(new CrashStorage('/image', Buffer.alloc(10, 1)), bytes, 4);
+    expect(bytes).to.deep.equal(Buffer.concat([Buffer.alloc(6, 1), Buffer.alloc(10)]));
+  });
+
+  it('visits each entry that is not 0, in tables of any size', () => {
+    const entries = 20_001;
+    const content = Buffer.alloc(512 + 8 * entries + 8, 0xff);
+    for (let index = 0; index < entries; index++) {
+      content.writeBigUInt64BE(index % 3 === 0 ? 0n : BigInt(index), 512 + 8 * index);
+    }
+    const seen: number[] = [];
+    forEachEntry(new CrashStorage('/image', content), 512, entries, (index, high, low) => {
+      expect([high, low]).to.deep.equal([0, index]);
+      seen.push(index);
+    });
+    expect(seen).to.deep.equal(Array.from({ length: entries }, (_, i) => i).filter((i) => i % 3 !== 0));
+  });
+
+  it('writes the sectors that changed, neighbours at once', () => {
+    const before = Buffer.alloc(5 * 512 + 100);
+    const after = Buffer.from(before);
+    for (const at of [0, 1500, 1536, before.length - 1]) after[at] = 1;
+    const storage = new CrashStorage('/image', Buffer.concat([Buffer.alloc(512, 9), before]));
+    expect(writeChanges(storage, before, after, 512)).to.equal(true);
+    expect(storage.content).to.deep.equal(Buffer.concat([Buffer.alloc(512, 9), after]));
+    expect([storage.writes, storage.bytesWritten]).to.deep.equal([3, 512 + 2 * 512 + 100]);
+    expect(writeChanges(storage, after, after, 512)).to.equal(false);
+  });
+});

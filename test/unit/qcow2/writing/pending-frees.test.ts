@@ -1,0 +1,68 @@
+import { expect } from 'chai';
+import { allocatePendingFrees, PendingFrees } from '../../../../src/qcow2/writing/pending-frees.js';
+
+describe('pending frees', () => {
+  const fresh = () => new PendingFrees(allocatePendingFrees());
+
+  it('are handed over once, neighbours as one run', () => {
+    const frees = fresh();
+    frees.addClusters(5, 2);
+    frees.addClusters(7, 1);
+    frees.addClusters(20, 1);
+    frees.addPunch(4096, 4096);
+    expect(frees.isEmpty).to.equal(false);
+    expect(frees.take()).to.deep.equal({
+      clusters: [
+        [5, 3],
+        [20, 1],
+      ],
+      punches: [[4096, 4096]],
+    });
+    expect(frees.isEmpty).to.equal(true);
+    expect(frees.take()).to.deep.equal({ clusters: [], punches: [] });
+  });
+
+  it('count a cluster as often as it lost a reference', () => {
+    const frees = fresh();
+    frees.addClusters(5, 2);
+    frees.addClusters(6, 2);
+    expect(frees.take().clusters).to.deep.equal([
+      [5, 2],
+      [6, 2],
+    ]);
+  });
+
+  it('spare bytes that are in use again, and only those', () => {
+    const frees = fresh();
+    frees.addPunch(0, 1000);
+    frees.addPunch(2000, 1000);
+    frees.addPunch(4000, 1000);
+    frees.cancelPunches(500, 2000);
+    expect(frees.take().punches).to.deep.equal([
+      [0, 500],
+      [2500, 500],
+      [4000, 1000],
+    ]);
+    frees.addPunch(0, 1000);
+    frees.cancelPunches(200, 300);
+    expect(frees.take().punches).to.deep.equal([
+      [0, 200],
+      [500, 500],
+    ]);
+    frees.addPunch(1000, 1000);
+    frees.cancelPunches(0, 1000);
+    frees.cancelPunches(2000, 10);
+    expect(frees.take().punches).to.deep.equal([[1000, 1000]]);
+  });
+
+  it('ask for a commit long before they are full, and are other threads’ too', () => {
+    const memory = allocatePendingFrees();
+    const [frees, other] = [new PendingFrees(memory), new PendingFrees(memory)];
+    for (let i = 0; i < 8191; i++) frees.addClusters(2 * i, 1);
+    expect(other.isFull).to.equal(false);
+    frees.addClusters(2 * 8191, 1);
+    expect(other.isFull).to.equal(true);
+    for (let i = 8192; i < 16_384; i++) frees.addClusters(2 * i, 1);
+    expect(other.take().clusters.length).to.equal(16_384);
+  });
+});
