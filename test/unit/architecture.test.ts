@@ -58,6 +58,17 @@ describe('the architecture', () => {
     expect(offenders(engine, (wanted) => /^(fuse|cli|daemon)\//.test(wanted))).to.deep.equal([]);
   });
 
+  it('changes an image in few places: the tables that commit writes, the mover of data, and the rooms for it', () => {
+    const rooms = ['qcow2/writing/', 'qcow2/repair/'];
+    const known = ['qcow2/cluster-data.ts', 'qcow2/entry-table.ts', 'qcow2/metadata.ts'];
+    const writing = below('qcow2').filter(({ text }) =>
+      /\b#?(storage|image)\.(write|zero|punch|truncate)\(/.test(text),
+    );
+    expect(writing.length).to.be.above(8);
+    const others = writing.filter(({ name }) => !rooms.some((room) => name.startsWith(room)));
+    expect(others.map(({ name }) => name).sort()).to.deep.equal(known);
+  });
+
   it(`has no source file of more than ${MAX_LINES} lines`, () => {
     const long = sources.filter(({ text }) => text.trimEnd().split('\n').length > MAX_LINES);
     expect(long.map(({ name }) => name)).to.deep.equal([]);
