@@ -30,7 +30,7 @@ export class ThreadPool {
     await Promise.all(this.#threads.map((thread) => thread.run({ type: 'serve', fd })));
   }
 
-  /** @param listener called whenever the kernel took the disk for larger than it is */
+  /** @param listener called whenever the kernel has another idea of the disk's size */
   onOverrun(listener: () => void): void {
     for (const thread of this.#threads) thread.onOverrun(listener);
   }

@@ -23,7 +23,7 @@ export type WorkerOrder =
 
 export type WorkerReport =
   | { readonly type: 'attached' }
-  /** The kernel takes the disk for larger than it is. */
+  /** The kernel has another idea of the disk's size. */
   | { readonly type: 'overrun' }
   | { readonly type: 'failed'; readonly error: ErrorRecord };
 

@@ -73,8 +73,8 @@ const TWO_32 = 0x1_0000_0000;
 export type FailureListener = (error: unknown) => void;
 
 /**
- * Told when the page cache wrote back what lies beyond the end of the disk: the kernel accepted it on its own account
- * and now takes the file for larger than it is.
+ * Told when the kernel has another idea of the disk's size: its page cache took what lies beyond the end, or made the
+ * disk grow by less than whole sectors.
  */
 export type OverrunListener = () => void;
 
@@ -301,7 +301,10 @@ export class Dispatcher {
     if (!this.#fs.isDisk(inode)) return -Errno.EISDIR;
     const { offset, size, writeFlags, flags } = fuse.writeIn.read(body);
     if (fuse.writeIn.size + size > body.length) return -Errno.EINVAL;
+    const sizeBefore = disk.size;
     const written = this.#fs.write(body, fuse.writeIn.size, size, offset);
+    // A disk grows by whole sectors, and the kernel by bytes.
+    if (disk.size !== sizeBefore && disk.size !== offset + size) this.#onOverrun();
     if (written < size && (written === 0 || writeFlags & fuse.WRITE_CACHE)) {
       if (writeFlags & fuse.WRITE_CACHE) this.#onOverrun();
       return -Errno.ENOSPC;

@@ -20,6 +20,8 @@ export interface OpenFile {
 }
 
 const ZEROS_BYTES = 256 * 1024;
+/** Two names of one number. */
+const NO_HOLES: ReadonlySet<string | undefined> = new Set(['EOPNOTSUPP', 'ENOTSUP']);
 
 type OpenFailure = 'host-io' | 'named-file';
 export type FileAccess = 'read-only' | 'read-write';
@@ -184,7 +186,7 @@ export class FileStorage implements Storage {
     try {
       fallocate(this.#file.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, position, length);
     } catch (error) {
-      if (errnoName(error) !== 'EOPNOTSUPP') throw this.#failure('zero', position, error);
+      if (!NO_HOLES.has(errnoName(error))) throw this.#failure('zero', position, error);
       const zeros = Buffer.alloc(Math.min(length, ZEROS_BYTES));
       for (let done = 0; done < length; done += zeros.length) {
         this.write(zeros, 0, Math.min(zeros.length, length - done), position + done);

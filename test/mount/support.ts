@@ -5,7 +5,9 @@ import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { BIN, expectQcow2fs, type Outcome, ROOT, type RunAs } from '../support/qcow2fs.js';
+import { expect } from 'chai';
+import { checkImage, type Image, keyArgs, openArgs, qemuImg } from '../support/images.js';
+import { BIN, expectQcow2fs, type Outcome, qcow2fs, ROOT, type RunAs } from '../support/qcow2fs.js';
 import { run } from '../support/run.js';
 
 const POLL_MS = 10;
@@ -117,11 +119,43 @@ export function mountOn(
   args: readonly string[] = [],
   runAs: RunAs = {},
 ): Mount {
+  return mountAny(defer, ['-r', ...args], image, mountpoint, runAs);
+}
+
+/** As `mountOn`, but the disk can be written. */
+export function mountWritableOn(
+  defer: Defer,
+  image: string,
+  mountpoint: string,
+  args: readonly string[] = [],
+  runAs: RunAs = {},
+): Mount {
+  return mountAny(defer, args, image, mountpoint, runAs);
+}
+
+function mountAny(
+  defer: Defer,
+  args: readonly string[],
+  image: string,
+  mountpoint: string,
+  runAs: RunAs,
+): Mount {
   const log = `${mountpoint}.log`;
   defer(() => endMount(mountpoint));
-  expectQcow2fs(['mount', '-r', '--log', log, ...args, image, mountpoint], runAs);
+  expectQcow2fs(['mount', '--log', log, ...args, image, mountpoint], runAs);
   const disk = fs.statSync(mountpoint).isFile() ? mountpoint : path.join(mountpoint, 'disk.raw');
   return { mountpoint, disk, log };
+}
+
+/** A mount that may be refused; should it not be, it ends with the test. */
+export function tryMount(
+  defer: Defer,
+  args: readonly string[],
+  mountpoint: string,
+  runAs: RunAs = {},
+): Outcome {
+  defer(() => endMount(mountpoint));
+  return qcow2fs(['mount', ...args, mountpoint], runAs);
 }
 
 /** Whatever is left of a mount and its daemon goes. */
@@ -154,6 +188,40 @@ export function sha256(file: string): string {
   return hash.digest('hex');
 }
 
+/** All of a file that must stay as it is. */
+export interface FileState {
+  readonly name: string;
+  readonly times: string;
+  readonly content: string;
+}
+
+/** Sets old access times first: the kernel updates those at the very next read, were it allowed to. */
+export function rememberFiles(dir: string): FileState[] {
+  const contents = namesIn(dir).map((name) => sha256(path.join(dir, name)));
+  for (const name of namesIn(dir)) tool('touch', '-a', '-d', '2001-02-03 04:05:06', path.join(dir, name));
+  return namesIn(dir).map((name, index) => ({ name, times: timesOf(dir, name), content: contents[index]! }));
+}
+
+/** No byte and no time stamp of any file in the directory differs. */
+export function expectUntouched(dir: string, before: readonly FileState[]): void {
+  // Times first: hashing is reading.
+  expect(namesIn(dir).map((name) => [name, timesOf(dir, name)])).to.deep.equal(
+    before.map(({ name, times }) => [name, times]),
+  );
+  expect(namesIn(dir).map((name) => [name, sha256(path.join(dir, name))])).to.deep.equal(
+    before.map(({ name, content }) => [name, content]),
+  );
+}
+
+function namesIn(dir: string): string[] {
+  return fs.readdirSync(dir).sort();
+}
+
+function timesOf(dir: string, name: string): string {
+  const { size, mode, atimeNs, mtimeNs, ctimeNs, ino } = fs.statSync(path.join(dir, name), { bigint: true });
+  return [size, mode, ino, atimeNs, mtimeNs, ctimeNs].join(' ');
+}
+
 /** sha256 of every regular file below a directory, by relative name. */
 export function hashTree(top: string): Record<string, string> {
   const names = fs.readdirSync(top, { recursive: true, encoding: 'utf8' }).sort();
@@ -164,13 +232,21 @@ export function hashTree(top: string): Record<string, string> {
 /** Attaches a loop device, detached after the test; partitions and all when `--partscan` is among the options. */
 export function attachLoop(defer: Defer, file: string, ...options: string[]): string {
   const loop = tool('losetup', '--find', '--show', ...options, file).trim();
-  defer(() => void tryTool('losetup', '--detach', loop));
+  // By then it may long be free and attached by somebody else.
+  defer(() => {
+    if (backingFileOf(loop) === file) tryTool('losetup', '--detach', loop);
+  });
   return loop;
 }
 
-/** The device of partition 1 of a disk that is attached read-only. */
-export function attachPartition(defer: Defer, disk: string): string {
-  const loop = attachLoop(defer, disk, '--read-only', '--partscan');
+function backingFileOf(loop: string): string {
+  return tryTool('losetup', '--noheadings', '--output', 'BACK-FILE', loop).stdout.trim();
+}
+
+/** The device of partition 1 of a disk that is attached read-only, unless it is said to be writable. */
+export function attachPartition(defer: Defer, disk: string, writable = false): string {
+  const access = writable ? [] : ['--read-only'];
+  const loop = attachLoop(defer, disk, ...access, '--partscan');
   const partition = `${loop}p1`;
   // Kernels that know no partition tables are told by partx.
   if (!fs.existsSync(partition)) tryTool('partx', '--add', loop);
@@ -178,7 +254,60 @@ export function attachPartition(defer: Defer, disk: string): string {
   // No devtmpfs in this container: the partition's own loop device.
   const { start, size } = JSON.parse(tool('sfdisk', '--json', disk)).partitiontable.partitions[0];
   const window = ['--offset', String(start * 512), '--sizelimit', String(size * 512)];
-  return attachLoop(defer, disk, '--read-only', ...window);
+  return attachLoop(defer, disk, ...access, ...window);
+}
+
+/** The disk's options on the command line: its key, if it has one. */
+export function keyOptions({ secret }: Image): string[] {
+  return secret === undefined ? [] : ['--secret-file', secret.file, '--secret-format', secret.format];
+}
+
+/** Detaches a loop device and waits until it has let go of its file: something else may have it open for a moment. */
+export async function detachLoop(loop: string): Promise<void> {
+  const file = backingFileOf(loop);
+  tool('losetup', '--detach', loop);
+  await waitUntil(`${loop} is free`, () => backingFileOf(loop) !== file);
+}
+
+/** Opens a file, does something with the descriptor, and closes it. */
+export function withFile<T>(file: string, flags: string | number, use: (fd: number) => T): T {
+  const fd = fs.openSync(file, flags);
+  try {
+    return use(fd);
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+/** The name of what an action is refused with (`ENOSPC`), or `nothing`. */
+export function refusalOf(action: () => unknown): string {
+  try {
+    action();
+    return 'nothing';
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code ?? String(error);
+  }
+}
+
+/** `qemu-img check` finds no error in a disk whose writer was killed; leaks are no errors. */
+export function expectNoCorruption(image: Image): void {
+  const args = ['check', '-q', ...keyArgs(image), ...openArgs(image)];
+  const result = spawnSync('qemu-img', args, { cwd: image.dir, encoding: 'utf8' });
+  if (result.status !== 0 && result.status !== 3) {
+    throw new Error(`qemu-img check: status ${result.status}: ${result.stdout}${result.stderr}`);
+  }
+}
+
+/** Takes away what a killed writer leaked; nothing may be wrong then. */
+export function removeLeaks(image: Image): void {
+  const args = ['check', '-q', '-r', 'leaks', ...keyArgs(image), ...openArgs(image)];
+  qemuImg(image.dir, args);
+  checkImage(image);
+}
+
+/** Bytes that a file takes of its host. */
+export function bytesOnHost(file: string): number {
+  return fs.statSync(file).blocks * 512;
 }
 
 /** An ordinary user that every system has, and one that nobody is. */

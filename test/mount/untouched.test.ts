@@ -18,7 +18,15 @@ import {
 } from '../support/images.js';
 import { expectQcow2fs, qcow2fs } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
-import { mountOn, sha256, tool, tryTool, useCleanUp } from './support.js';
+import {
+  expectUntouched,
+  type FileState,
+  mountOn,
+  rememberFiles,
+  sha256,
+  tryTool,
+  useCleanUp,
+} from './support.js';
 
 const SIZE = 3 * MiB;
 const REFUSALS = /EROFS|EACCES|EPERM|ENOTSUP|EOPNOTSUPP/;
@@ -57,38 +65,6 @@ function luksChain(dir: string): Chain {
   const top = createImage(dir, { name: 'top.qcow2', size: SIZE, backing });
   takeSnapshot({ ...base, name: 'base.qcow2' }, 'below', '1');
   return { dir, image: imagePath(top), key: ['--secret-file', secret.file] };
-}
-
-interface State {
-  readonly name: string;
-  readonly times: string;
-  readonly content: string;
-}
-
-/** Sets old access times first: the kernel updates those at the very next read, were it allowed to. */
-function prepare(dir: string): State[] {
-  const contents = names(dir).map((name) => sha256(path.join(dir, name)));
-  for (const name of names(dir)) tool('touch', '-a', '-d', '2001-02-03 04:05:06', path.join(dir, name));
-  return names(dir).map((name, index) => ({ name, times: timesOf(dir, name), content: contents[index]! }));
-}
-
-function expectUntouched(dir: string, before: readonly State[]): void {
-  // Times first: hashing is reading.
-  expect(names(dir).map((name) => [name, timesOf(dir, name)])).to.deep.equal(
-    before.map(({ name, times }) => [name, times]),
-  );
-  expect(names(dir).map((name) => [name, sha256(path.join(dir, name))])).to.deep.equal(
-    before.map(({ name, content }) => [name, content]),
-  );
-}
-
-function names(dir: string): string[] {
-  return fs.readdirSync(dir).sort();
-}
-
-function timesOf(dir: string, name: string): string {
-  const { size, mode, atimeNs, mtimeNs, ctimeNs, ino } = fs.statSync(path.join(dir, name), { bigint: true });
-  return [size, mode, ino, atimeNs, mtimeNs, ctimeNs].join(' ');
 }
 
 /** Everything that would change a disk or its directory. */
@@ -145,13 +121,13 @@ for (const [kind, make] of [
     const scratch = useScratch();
     const defer = useCleanUp();
     let chain: Chain;
-    let states: State[];
+    let states: FileState[];
 
     before(() => {
       chain = make(scratch.subdir());
     });
     beforeEach(() => {
-      states = prepare(chain.dir);
+      states = rememberFiles(chain.dir);
     });
     afterEach(() => expectUntouched(chain.dir, states));
 

@@ -62,10 +62,24 @@ export function mountReadOnly(
   args: readonly string[] = [],
   runAs: RunAs = {},
 ): Mounted {
+  return mountIn(dir, ['-r', ...args], image, runAs);
+}
+
+/** As `mountReadOnly`, but the disk can be written. */
+export function mountWritable(
+  image: string,
+  dir: string,
+  args: readonly string[] = [],
+  runAs: RunAs = {},
+): Mounted {
+  return mountIn(dir, args, image, runAs);
+}
+
+function mountIn(dir: string, args: readonly string[], image: string, runAs: RunAs): Mounted {
   const mountpoint = fs.mkdtempSync(path.join(dir, 'mnt-'));
   const log = `${mountpoint}.log`;
   if (runAs.uid !== undefined) fs.chownSync(mountpoint, runAs.uid, runAs.gid ?? runAs.uid);
-  expectQcow2fs(['mount', '-r', '--log', log, ...args, image, mountpoint], runAs);
+  expectQcow2fs(['mount', '--log', log, ...args, image, mountpoint], runAs);
   const mounted: Mounted = {
     mountpoint,
     disk: path.join(mountpoint, 'disk.raw'),
@@ -92,7 +106,8 @@ export function mountArguments({ secretFile, secretFormat, snapshot }: BuiltImag
 
 /** Unmounts what a failed test left; for hooks. */
 export function unmountAll(): void {
-  for (const mounted of [...active]) {
+  // Last things first: one may lie on another.
+  for (const mounted of [...active].reverse()) {
     try {
       mounted.unmount();
     } catch {

@@ -9,8 +9,10 @@ PATH="$PATH:/usr/sbin:/sbin"
 needed='
 qemu-img qemu-utils
 qemu-io qemu-utils
+qemu-nbd qemu-utils
 qemu-storage-daemon qemu-system-common
 cryptsetup cryptsetup-bin
+fio fio
 fusermount3 fuse3
 mmls sleuthkit
 fls sleuthkit
@@ -21,6 +23,8 @@ losetup mount
 mount mount
 sfdisk fdisk
 setpriv util-linux
+fstrim util-linux
+partx util-linux
 '
 
 # The package that brings what is missing, without repetitions; `missing` collects the programs.
