@@ -20,10 +20,10 @@ import { diskTable, type Image, l1EntriesFor, readImage, readUpTo } from './imag
 import { type ImageName, parseImageName } from './image-name.js';
 import { NamedFiles } from './named-files.js';
 import { type ParameterOptions, qcow2Parameters } from './parameters.js';
+import { prepareForWriting } from './prepare.js';
 import { Qcow2Disk, type Qcow2Parameters } from './qcow2-disk.js';
 import { unlockImage } from './unlock.js';
 import { createOverlay, removeOverlay } from './writing/overlay.js';
-import { prepareForWriting } from './writing/prepare.js';
 import { prepareZstd } from './zstd.js';
 
 const debug = createDebug('qcow2fs:chain');

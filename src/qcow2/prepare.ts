@@ -1,10 +1,10 @@
 /** What must be done to an image before it is written. */
 import createDebug from 'debug';
-import { Qcow2fsError } from '../../errors.js';
-import { hasFeature, Incompatible } from '../format/header.js';
-import { type Image, readImage } from '../image.js';
-import { repairDirtyImage } from '../repair/repair.js';
-import { clearUnknownAutoclear } from './header-fields.js';
+import { Qcow2fsError } from '../errors.js';
+import { hasFeature, Incompatible } from './format/header.js';
+import { type Image, readImage } from './image.js';
+import { repairDirtyImage } from './repair/repair.js';
+import { clearUnknownAutoclear } from './writing/header-fields.js';
 
 const debug = createDebug('qcow2fs:prepare');
 
