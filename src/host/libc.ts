@@ -44,8 +44,11 @@ function systemError(call: string): NodeJS.ErrnoException {
 
 /** Loads a shared library for good, so that what needs one of its name (its SONAME) finds it (dlopen(3)). */
 export function loadLibrary(path: string): void {
-  loadKoffi().load(path);
+  libraries.push(loadKoffi().load(path));
 }
+
+/** koffi closes a library that nobody holds any more. */
+const libraries: unknown[] = [];
 
 function seek(fd: number, position: number, whence: number): number {
   return foreign('int64_t lseek(int fd, int64_t offset, int whence)')(fd, position, whence);

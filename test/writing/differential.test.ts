@@ -5,8 +5,10 @@ import { readSecret } from '../../src/cli/secret.js';
 import type { Disk } from '../../src/disk.js';
 import { openDisk } from '../../src/qcow2/chain.js';
 import { checkImage, convertToRaw } from '../support/images.js';
+import { mountArguments, mountWritable } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
 import { type BuiltImage, variants } from '../support/variants.js';
+import { openMounted } from './mounted-target.js';
 import { RandomGuest, randomNumbers } from './random-guest.js';
 import { targetOf } from './target.js';
 
@@ -14,6 +16,8 @@ import { targetOf } from './target.js';
 const OPERATIONS = Number(process.env['QCOW2FS_OPERATIONS'] ?? 400);
 const SEED = Number(process.env['QCOW2FS_SEED'] ?? 1);
 const REOPENINGS = 4;
+/** One of so many operations is made through each transport, too. */
+const MOUNTED_SHARE = 8;
 
 function openWritable(image: BuiltImage): Promise<Disk> {
   const { secretFile, secretFormat = 'raw' } = image;
@@ -27,14 +31,33 @@ const writable = variants.filter(
     !/snapshot.* by |snapshot (smaller|larger|of|overwritten)|marked corrupt|TiB|8 GiB/.test(name),
 );
 
+/** libfuse 2 knows no fallocate(2). */
+const TRANSPORTS = [
+  { transport: 'kernel', erasing: 0.25 },
+  { transport: 'libfuse', erasing: 0 },
+] as const;
+
 describe('random writes', () => {
   for (const variant of writable) {
     describe(variant.name, () => {
       const scratch = useScratch();
+      let image: BuiltImage;
+      let content: Buffer;
+
+      before(() => {
+        image = variant.build(scratch.dir);
+        content = fs.readFileSync(image.expected);
+      });
+
+      /** Each test goes on with what the one before it left. */
+      function expectContent(shadow: Buffer): void {
+        checkImage(image.source);
+        content = fs.readFileSync(convertToRaw(image.source, path.basename(image.expected)));
+        if (!content.equals(shadow)) throw new Error('the reference reads something else');
+      }
 
       it('leave a clean image that reads as it was written', async () => {
-        const image = variant.build(scratch.dir);
-        const guest = new RandomGuest(fs.readFileSync(image.expected), randomNumbers(SEED));
+        const guest = new RandomGuest(content, randomNumbers(SEED));
         for (let round = 0; round < REOPENINGS; round++) {
           const disk = await openWritable(image);
           const target = targetOf(disk);
@@ -43,9 +66,26 @@ describe('random writes', () => {
           disk.close();
           checkImage(image.source);
         }
-        const read = fs.readFileSync(convertToRaw(image.source, path.basename(image.expected)));
-        if (!read.equals(guest.shadow)) throw new Error('the reference reads something else');
+        expectContent(guest.shadow);
       });
+
+      for (const { transport, erasing } of TRANSPORTS) {
+        it(`do so through the ${transport} transport`, () => {
+          const random = randomNumbers(SEED + 1);
+          const guest = new RandomGuest(content, random, { erasing });
+          const args = ['--transport', transport, ...mountArguments(image)];
+          const { disk, unmount } = mountWritable(image.image, scratch.dir, args);
+          const target = openMounted(disk, random);
+          try {
+            for (let i = 0; i < OPERATIONS / MOUNTED_SHARE; i++) guest.step(target);
+            guest.checkAll(target);
+          } finally {
+            target.close();
+          }
+          unmount();
+          expectContent(guest.shadow);
+        });
+      }
     });
   }
 });
