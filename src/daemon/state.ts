@@ -122,9 +122,11 @@ export function readState(device: string, userId: number): MountState | undefine
 export function processStartTime(pid: number): string | undefined {
   try {
     const stat = fs.readFileSync(`/proc/${pid}/stat`, 'utf8');
-    // The command in parentheses may hold anything; field 3 follows it. A zombie has released everything.
+    // The command in parentheses may hold anything; field 3 follows it. A zombie has released everything, unless
+    // other threads of it still run (field 20 counts them).
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-    return fields[0] === 'Z' || fields[0] === 'X' ? undefined : fields[19];
+    const isDead = fields[0] === 'X' || (fields[0] === 'Z' && Number(fields[17]) <= 1);
+    return isDead ? undefined : fields[19];
   } catch {
     return undefined;
   }

@@ -91,11 +91,12 @@ export function daemonOf(mountpoint: string): number {
   return found[0]!;
 }
 
-/** A zombie has released everything and runs no more. */
+/** A zombie has released everything and runs no more, unless other threads of it still do (proc(5), field 20). */
 export function isRunning(pid: number): boolean {
   try {
     const stat = fs.readFileSync(`/proc/${pid}/stat`, 'utf8');
-    return !/^ [ZX]/.test(stat.slice(stat.lastIndexOf(')') + 1));
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    return fields[0] !== 'X' && !(fields[0] === 'Z' && Number(fields[17]) <= 1);
   } catch {
     return false;
   }
