@@ -3,6 +3,8 @@ import fs from 'node:fs';
 import { errnoName } from '../errors.js';
 import { type Dispatcher, REPLY_BYTES, REQUEST_BYTES } from './dispatch.js';
 
+/** Unmounted, or the connection was aborted. */
+const ENDED: ReadonlySet<string | undefined> = new Set(['ENODEV', 'ECONNABORTED']);
 /** A request that was interrupted before it was read, or whose caller went away before the reply. */
 const HARMLESS: ReadonlySet<string | undefined> = new Set(['ENOENT', 'EINTR', 'EAGAIN']);
 
@@ -20,7 +22,7 @@ export function serve(fd: number, dispatcher: Dispatcher): void {
       if (replied > 0) fs.writeSync(fd, reply, 0, replied, null);
     } catch (error) {
       const code = errnoName(error);
-      if (code === 'ENODEV') return;
+      if (ENDED.has(code)) return;
       if (!HARMLESS.has(code)) throw error;
     }
   }

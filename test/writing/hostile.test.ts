@@ -152,7 +152,7 @@ describe('reference counts that call metadata free', () => {
     const disk = await openDisk(path, { writable: true });
     expect(() => disk.write(Buffer.alloc(512, 1), 0, 512, 5 * MiB)).to.throw(/metadata lies/);
     expect(() => disk.write(Buffer.alloc(512, 1), 0, 512, 0)).to.throw(/takes no more writes/);
-    disk.close();
+    expect(() => disk.close()).to.throw(/takes no more writes/);
     expect(readField(path, 'incompatibleFeatures') & 2n).to.equal(2n);
   });
 
