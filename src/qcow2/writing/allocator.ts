@@ -213,6 +213,7 @@ export class Allocator {
     } catch (error) {
       // A block that is not counted must not be named.
       this.#refcounts.table.setOffset(block, 0);
+      this.#map.remove(offset, this.#clusterSize);
       throw error;
     }
     this.#state.changed = true;
