@@ -1,6 +1,6 @@
 /**
- * Disk encryption by 512-byte sectors. Node makes a cipher object per IV, which is slow sector by sector; here every
- * mode is a few ECB passes over many sectors, and the chaining or the tweaks are XORs over 32-bit words.
+ * Disk encryption by 512-byte sectors. A cipher call per sector would cost more than the cipher itself; here every mode
+ * is a few ECB passes over many sectors, and the chaining or the tweaks are XORs over all of them.
  */
 
 import { endianness } from 'node:os';
@@ -9,6 +9,7 @@ import { cbcMode } from './cbc.js';
 import { ecbMode, type ModeCipher, SECTOR_BYTES } from './ecb.js';
 import { DIGEST_BYTES, type HashName } from './hash.js';
 import { essivIvs, type IvGenerator, plain64Ivs, plainIvs } from './iv.js';
+import { PIECE_BYTES, workArea } from './work-area.js';
 import { xtsMode } from './xts.js';
 
 /** Everything about a cipher but its key. */
@@ -28,6 +29,11 @@ export interface SectorCipherSpec extends SectorCipherParameters {
 
 export interface SectorCipher {
   /**
+   * The memory in which the thread's ciphers work, `PIECE_BYTES` long: sectors at its start are transformed without
+   * being copied. Its content is lost by every call with another buffer.
+   */
+  readonly work: Buffer;
+  /**
    * In place, `length` bytes of whole sectors from byte `start` of the buffer; `firstSector` (up to 2^44) is the
    * number of the first one. The memory must not change meanwhile.
    */
@@ -35,12 +41,6 @@ export interface SectorCipher {
   /** As `decrypt`, the other way. */
   encrypt(buffer: Buffer, start: number, length: number, firstSector: number): void;
 }
-
-/**
- * Sectors that one pass takes: few enough for the CPU cache, enough to spread the cost of the call. Measured; CBC
- * encryption makes 32 calls a piece and doubles its speed between 128 and 512.
- */
-const PIECE_SECTORS = { xts: 128, cbc: 512 };
 
 const MAX_FIRST_SECTOR = 2 ** 44;
 
@@ -71,64 +71,55 @@ export function createSectorCipher(spec: SectorCipherSpec): SectorCipher {
   if (endianness() !== 'LE') {
     throw new Qcow2fsError('unsupported', 'encrypted images are not supported on big-endian machines');
   }
-  const mode = modeOf(spec);
-  // A copy of its own for each piece of a buffer that is not aligned to words.
-  const scratch = new Int32Array((mode.maxSectors * SECTOR_BYTES) / 4);
-
+  const { decrypt, encrypt } = modeOf(spec);
+  const work = workArea().data;
   return {
+    work,
     decrypt: (buffer, start, length, firstSector) =>
-      inPieces(mode.decrypt, mode.maxSectors, scratch, buffer, start, length, firstSector),
+      inPieces(decrypt, work, buffer, start, length, firstSector),
     encrypt: (buffer, start, length, firstSector) =>
-      inPieces(mode.encrypt, mode.maxSectors, scratch, buffer, start, length, firstSector),
+      inPieces(encrypt, work, buffer, start, length, firstSector),
   };
 }
 
 function modeOf(spec: SectorCipherSpec): ModeCipher {
   switch (spec.mode) {
     case 'xts':
-      return xtsMode(spec.key, ivsOf(spec, PIECE_SECTORS.xts), PIECE_SECTORS.xts);
+      return xtsMode(spec.key, ivsOf(spec));
     case 'cbc':
-      return cbcMode(spec.key, ivsOf(spec, PIECE_SECTORS.cbc), PIECE_SECTORS.cbc);
+      return cbcMode(spec.key, ivsOf(spec));
     case 'ecb':
       return ecbMode(spec.key);
   }
 }
 
-function ivsOf(spec: SectorCipherSpec, maxSectors: number): IvGenerator {
+function ivsOf(spec: SectorCipherSpec): IvGenerator {
   switch (spec.iv) {
     case 'plain':
-      return plainIvs(maxSectors);
+      return plainIvs();
     case 'plain64':
-      return plain64Ivs(maxSectors);
+      return plain64Ivs();
     case 'essiv':
-      return essivIvs(maxSectors, spec.ivHash!, spec.key);
+      return essivIvs(spec.ivHash!, spec.key);
   }
 }
 
 function inPieces(
   run: ModeCipher['decrypt'],
-  maxSectors: number,
-  scratch: Int32Array,
+  work: Buffer,
   buffer: Buffer,
   start: number,
   length: number,
   firstSector: number,
 ): void {
   checkRange(buffer, start, length, firstSector);
-  const end = start + length;
-  const pieceBytes = maxSectors * SECTOR_BYTES;
-  const aligned = (buffer.byteOffset + start) % 4 === 0;
-
-  for (let at = start, sector = firstSector; at < end; at += pieceBytes, sector += maxSectors) {
-    const bytes = Math.min(pieceBytes, end - at);
-    if (aligned) {
-      run(new Int32Array(buffer.buffer, buffer.byteOffset + at, bytes / 4), sector);
-    } else {
-      const copy = Buffer.from(scratch.buffer, 0, bytes);
-      buffer.copy(copy, 0, at, at + bytes);
-      run(scratch.subarray(0, bytes / 4), sector);
-      copy.copy(buffer, at);
-    }
+  for (let done = 0; done < length; done += PIECE_BYTES) {
+    const bytes = Math.min(PIECE_BYTES, length - done);
+    const at = start + done;
+    const inPlace = buffer === work && at === 0;
+    if (!inPlace) buffer.copy(work, 0, at, at + bytes);
+    run(bytes / SECTOR_BYTES, firstSector + done / SECTOR_BYTES);
+    if (!inPlace) work.copy(buffer, at, 0, bytes);
   }
 }
 

@@ -34,6 +34,16 @@ function foreign(prototype: string): Foreign {
   return found;
 }
 
+/** A function of a library that the process may have loaded, or undefined. */
+export function foreignIfPresent(prototype: string): Foreign | undefined {
+  try {
+    return foreign(prototype);
+  } catch (error) {
+    if (error instanceof Qcow2fsError) throw error;
+    return undefined;
+  }
+}
+
 /** A failed call as Node reports its own: with `code` ('EBUSY') and `errno`. */
 function systemError(call: string): NodeJS.ErrnoException {
   const library = loadKoffi();

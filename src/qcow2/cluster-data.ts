@@ -7,15 +7,11 @@ import { Encryption, type EncryptionSpec } from './encryption.js';
 import { guest, type HostOffset, host, SECTOR_SIZE } from './format/units.js';
 import type { ImageState } from './image-state.js';
 
-/** What is encrypted, or read unaligned, goes through a buffer of this size. */
-const BOUNCE_BYTES = 256 * 1024;
-
 export class ClusterData {
   /** The image, or its external data file. */
   readonly storage: Storage;
   readonly #encryption: Encryption | undefined;
   readonly #state: ImageState;
-  #bounce = Buffer.alloc(0);
 
   /** @param state is told of every write, for the next flush */
   constructor(storage: Storage, encryption: EncryptionSpec | undefined, state: ImageState) {
@@ -39,17 +35,21 @@ export class ClusterData {
    */
   read(target: Buffer, at: number, length: number, offset: number, position: HostOffset): void {
     const encryption = this.#encryption;
-    if (encryption === undefined || !this.isPartial(offset, length)) {
+    if (encryption === undefined) {
       this.#readAll(target, at, length, position);
-      encryption?.decrypt(target, at, length, guest(offset), position);
       return;
     }
+    const { work } = encryption;
     for (let done = 0; done < length; ) {
       const skip = (offset + done) % SECTOR_SIZE;
-      const useful = Math.min(length - done, BOUNCE_BYTES - skip);
-      const sectors = wholeSectors(skip + useful);
-      this.#readSectors(encryption, sectors, offset + done - skip, host(position + done - skip));
-      this.#buffer().copy(target, at + done, skip, skip + useful);
+      const useful = Math.min(length - done, work.length - skip);
+      this.#readSectors(
+        encryption,
+        wholeSectors(skip + useful),
+        offset + done - skip,
+        position + done - skip,
+      );
+      work.copy(target, at + done, skip, skip + useful);
       done += useful;
     }
   }
@@ -62,17 +62,17 @@ export class ClusterData {
       this.#state.wrote(length);
       return;
     }
-    const bounce = this.#buffer();
+    const { work } = encryption;
     for (let done = 0; done < length; ) {
       const skip = (offset + done) % SECTOR_SIZE;
-      const useful = Math.min(length - done, BOUNCE_BYTES - skip);
+      const useful = Math.min(length - done, work.length - skip);
       const sectors = wholeSectors(skip + useful);
       const start = offset + done - skip;
-      const target = host(position + done - skip);
-      if (skip + useful < sectors || skip > 0) this.#readSectors(encryption, sectors, start, target);
-      source.copy(bounce, skip, at + done, at + done + useful);
-      encryption.encrypt(bounce, 0, sectors, guest(start), target);
-      this.storage.write(bounce, 0, sectors, target);
+      const home = position + done - skip;
+      if (skip + useful < sectors || skip > 0) this.#readSectors(encryption, sectors, start, home);
+      source.copy(work, skip, at + done, at + done + useful);
+      encryption.encrypt(work, 0, sectors, guest(start), host(home));
+      this.storage.write(work, 0, sectors, home);
       done += useful;
     }
     this.#state.wrote(length);
@@ -84,21 +84,17 @@ export class ClusterData {
     this.#state.wrote(length);
   }
 
-  #readSectors(encryption: Encryption, length: number, offset: number, position: HostOffset): void {
-    const bounce = this.#buffer();
-    this.#readAll(bounce, 0, length, position);
-    encryption.decrypt(bounce, 0, length, guest(offset), position);
+  /** Decrypted sectors, at the start of the cipher's work buffer. */
+  #readSectors(encryption: Encryption, length: number, offset: number, position: number): void {
+    const { work } = encryption;
+    this.#readAll(work, 0, length, position);
+    encryption.decrypt(work, 0, length, guest(offset), host(position));
   }
 
   /** What lies beyond the end of the file reads as zeros, as QEMU reads it. */
-  #readAll(target: Buffer, at: number, length: number, position: HostOffset): void {
+  #readAll(target: Buffer, at: number, length: number, position: number): void {
     const read = this.storage.read(target, at, length, position);
     if (read < length) target.fill(0, at + read, at + length);
-  }
-
-  #buffer(): Buffer {
-    if (this.#bounce.length === 0) this.#bounce = Buffer.alloc(BOUNCE_BYTES);
-    return this.#bounce;
   }
 }
 

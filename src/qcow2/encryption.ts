@@ -21,6 +21,11 @@ export class Encryption {
     this.#byGuest = spec.tweak === 'guest';
   }
 
+  /** Where sectors are best put to be encrypted or decrypted; its content does not outlive the next call. */
+  get work(): Buffer {
+    return this.#cipher.work;
+  }
+
   /** Decrypts whole sectors in place; both offsets are those of `buffer[start]`. */
   decrypt(buffer: Buffer, start: number, length: number, guest: GuestOffset, host: HostOffset): void {
     this.#cipher.decrypt(buffer, start, length, (this.#byGuest ? guest : host) / SECTOR_SIZE);
