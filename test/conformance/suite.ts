@@ -11,6 +11,7 @@ import { seekData, seekHole } from '../../src/host/libc.js';
 import { openDisk } from '../../src/qcow2/chain.js';
 import { mountArguments, mountReadOnly } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
+import { threadCounts } from '../support/threads.js';
 import type { BuiltImage, Variant } from '../support/variant.js';
 
 const MIB = 1024 * 1024;
@@ -37,11 +38,18 @@ interface Presentation {
   present(image: BuiltImage, dir: string): Promise<Presented>;
 }
 
-export const presentations: readonly Presentation[] = [
-  { name: 'as a Disk', present: presentDisk },
-  { name: 'through the kernel transport', present: async (image, dir) => presentMount(image, dir, 'kernel') },
-  { name: 'through libfuse', present: async (image, dir) => presentMount(image, dir, 'libfuse') },
-];
+/** @param index of the image among its like */
+function presentationsOf(index: number): Presentation[] {
+  return [
+    { name: 'as a Disk', present: presentDisk },
+    ...threadCounts(index).map((threads) => ({
+      name: `through the kernel transport, with --threads ${threads}`,
+      present: async (image: BuiltImage, dir: string) =>
+        presentMount(image, dir, 'kernel', ['--threads', String(threads)]),
+    })),
+    { name: 'through libfuse', present: async (image, dir) => presentMount(image, dir, 'libfuse') },
+  ];
+}
 
 async function presentDisk(image: BuiltImage): Promise<Presented> {
   const disk = await openDisk(image.image, {
@@ -73,8 +81,14 @@ async function presentDisk(image: BuiltImage): Promise<Presented> {
   };
 }
 
-function presentMount(image: BuiltImage, dir: string, transport: 'kernel' | 'libfuse'): Presented {
-  const mounted = mountReadOnly(image.image, dir, ['--transport', transport, ...mountArguments(image)]);
+function presentMount(
+  image: BuiltImage,
+  dir: string,
+  transport: 'kernel' | 'libfuse',
+  args: readonly string[] = [],
+): Presented {
+  const all = ['--transport', transport, ...args, ...mountArguments(image)];
+  const mounted = mountReadOnly(image.image, dir, all);
   const fd = fs.openSync(mounted.disk, 'r');
   const { size, blocks } = fs.fstatSync(fd);
   return {
@@ -105,11 +119,11 @@ function seekHoles(fd: number, size: number): Range[] {
 /** Describes all variants of a table, each built once and shown by every presentation. */
 export function describeConformance(title: string, variants: readonly Variant[]): void {
   describe(`conformance: ${title}`, () => {
-    for (const variant of variants) describeVariant(variant);
+    for (const [index, variant] of variants.entries()) describeVariant(variant, index);
   });
 }
 
-function describeVariant(variant: Variant): void {
+function describeVariant(variant: Variant, index: number): void {
   describe(variant.name, () => {
     const scratch = useScratch();
     let image: BuiltImage;
@@ -121,7 +135,7 @@ function describeVariant(variant: Variant): void {
     });
     after(() => fs.closeSync(expected));
 
-    for (const { name, present } of presentations) {
+    for (const { name, present } of presentationsOf(index)) {
       it(`reads as the reference reads it, ${name}`, async () => {
         const presented = await present(image, scratch.dir);
         try {

@@ -1,8 +1,6 @@
 /** What was acknowledged survives the death of the daemon. */
 
-import { type ChildProcess, spawn } from 'node:child_process';
 import fs from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
 import {
   checkImage,
@@ -20,9 +18,9 @@ import {
 import { patternBytes, SECTOR_SIZE } from '../support/pattern.js';
 import { expectQcow2fs } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
-import { ExpectedDisk, type Operation, randomFrom, STRIPE } from './stamps.js';
+import { LOADED_BYTES, writeUntilEnded } from './stamping-load.js';
+import { ExpectedDisk, randomFrom } from './stamps.js';
 import {
-  type Defer,
   daemonOf,
   expectNoCorruption,
   isRunning,
@@ -91,76 +89,6 @@ const OPEN_WAYS: readonly { readonly name: string; readonly flags: number }[] = 
 async function kill(pid: number): Promise<void> {
   process.kill(pid, 'SIGKILL');
   await waitUntil(`daemon ${pid} has ended`, () => !isRunning(pid));
-}
-
-const SIZE = 24 * MiB;
-const WRITERS = 2;
-
-interface Load {
-  /** Lines that the writers print before the daemon is told to end. */
-  readonly until: number;
-  readonly seed: number;
-  /** The number of the first operation. */
-  readonly next: number;
-  /** Ends the daemon. */
-  end(daemon: number): void;
-}
-
-/** Lets the writers work until they printed so many lines, then ends their daemon, and waits until all are gone. */
-async function writeUntilKilled(
-  defer: Defer,
-  disk: string,
-  daemon: number,
-  mode: string,
-  expected: ExpectedDisk,
-  { until, seed, next, end }: Load,
-): Promise<{ next: number; acknowledged: number }> {
-  let lines = 0;
-  let last = next - 1;
-  let acknowledged = 0;
-  const writers = Array.from({ length: WRITERS }, (_, writer) => {
-    const isOwn = ({ start }: Operation): boolean => Math.floor(start / STRIPE) % WRITERS === writer;
-    return startWriter(defer, disk, mode, seed + writer, next, writer, (line) => {
-      const [word, rest] = [line.slice(0, line.indexOf(' ')), line.slice(line.indexOf(' ') + 1)];
-      if (word === 'begin') {
-        const operation = JSON.parse(rest) as Operation;
-        last = Math.max(last, operation.number);
-        expected.begin(operation);
-      } else {
-        acknowledged += expected.acknowledge(Number(rest), isOwn);
-      }
-      if (++lines === until) end(daemon);
-    });
-  });
-  const statuses = await Promise.all(writers);
-  expect(statuses).to.deep.equal(Array(WRITERS).fill(0));
-  await waitUntil(`daemon ${daemon} has ended`, () => !isRunning(daemon));
-  return { next: last + 1, acknowledged };
-}
-
-function startWriter(
-  defer: Defer,
-  disk: string,
-  mode: string,
-  seed: number,
-  first: number,
-  writer: number,
-  onLine: (line: string) => void,
-): Promise<number | null> {
-  const script = fileURLToPath(new URL('stamping-writer.js', import.meta.url));
-  const sectors = SIZE / SECTOR_SIZE;
-  const args = [disk, sectors, mode, seed, first, writer, WRITERS].map(String);
-  const child: ChildProcess = spawn(process.execPath, [script, ...args], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  defer(() => child.kill('SIGKILL'));
-  let rest = '';
-  child.stdout!.setEncoding('utf8').on('data', (text: string) => {
-    const lines = (rest + text).split('\n');
-    rest = lines.pop()!;
-    for (const line of lines) onLine(line);
-  });
-  return new Promise((resolve) => child.once('close', resolve));
 }
 
 describe('a daemon killed with -9', () => {
@@ -238,6 +166,8 @@ describe('a daemon killed with -9', () => {
     const CYCLES = Number(process.env['KILL_CYCLES'] ?? 40);
     const SEED = Number(process.env['KILL_SEED'] ?? 1);
     const MODES = ['buffered', 'direct', 'synchronous'];
+    /** One after the other. */
+    const THREADS = [8, 1, 4, 2];
     /** Lines that the writers print before the daemon dies, at most. */
     const MAX_LINES = 120;
 
@@ -259,8 +189,8 @@ describe('a daemon killed with -9', () => {
       it(`never lose what was acknowledged: ${name}`, async function () {
         this.timeout(60_000 + CYCLES * 10_000);
         const random = randomFrom(SEED * 1000 + index);
-        const image = createImage(scratch.subdir(), { size: SIZE, ...spec(scratch.dir) });
-        const expected = new ExpectedDisk(SIZE / SECTOR_SIZE);
+        const image = createImage(scratch.subdir(), { size: LOADED_BYTES, ...spec(scratch.dir) });
+        const expected = new ExpectedDisk(LOADED_BYTES / SECTOR_SIZE);
         let taken: TakenSnapshot | undefined;
         let next = 1;
         let acknowledged = 0;
@@ -273,11 +203,12 @@ describe('a daemon killed with -9', () => {
           }
           const mode = MODES[random(MODES.length)]!;
           const mountpoint = scratch.subdir();
-          const options = ['--threads', '4', ...keyOptions(image)];
+          const threads = THREADS[cycle % THREADS.length]!;
+          const options = ['--threads', String(threads), ...keyOptions(image)];
           const { disk, log } = mountWritableOn(defer, imagePath(image), mountpoint, options);
           const daemon = daemonOf(mountpoint);
           const until = 1 + random(MAX_LINES);
-          const result = await writeUntilKilled(defer, disk, daemon, mode, expected, {
+          const result = await writeUntilEnded(defer, disk, daemon, mode, expected, {
             until,
             end: (pid) => process.kill(pid, 'SIGKILL'),
             seed: random(1e9),
@@ -317,12 +248,12 @@ describe('SIGTERM to a daemon', () => {
     mode: string,
     end: (daemon: number, mountpoint: string) => void,
   ): Promise<void> {
-    const image = createImage(scratch.subdir(), { size: SIZE });
-    const expected = new ExpectedDisk(SIZE / SECTOR_SIZE);
+    const image = createImage(scratch.subdir(), { size: LOADED_BYTES });
+    const expected = new ExpectedDisk(LOADED_BYTES / SECTOR_SIZE);
     const mountpoint = scratch.subdir();
     const { disk } = mountWritableOn(defer, imagePath(image), mountpoint, ['--threads', '4']);
     const load = { until: 300, seed: 1, next: 1, end: (daemon: number) => end(daemon, mountpoint) };
-    await writeUntilKilled(defer, disk, daemonOf(mountpoint), mode, expected, load);
+    await writeUntilEnded(defer, disk, daemonOf(mountpoint), mode, expected, load);
     checkImage(image);
     expected.verify(convertToRaw(image));
   }

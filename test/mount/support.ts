@@ -165,6 +165,14 @@ export function endMount(mountpoint: string): void {
   for (const pid of daemonsOf(mountpoint)) process.kill(pid, 'SIGKILL');
 }
 
+/**
+ * A daemon that answers no more goes before anything that asks it: umount(8), close(2). To be deferred right after the
+ * mount, and so to be done before its end.
+ */
+export function endDaemon(pid: number): void {
+  if (isRunning(pid)) process.kill(pid, 'SIGKILL');
+}
+
 /** The lines of a daemon's log without time and process. */
 export function logLines(log: string): string[] {
   return fs

@@ -25,6 +25,7 @@ sfdisk fdisk
 setpriv util-linux
 fstrim util-linux
 partx util-linux
+fallocate util-linux
 '
 
 # The package that brings what is missing, without repetitions; `missing` collects the programs.

@@ -1,5 +1,6 @@
 /** What may be on a host disk after the power went: every sector as it was at the last sync, or at any time since. */
 import { type Change, type HostCall, MemoryFile } from './crash-files.js';
+import type { Random } from './random-guest.js';
 
 const SECTOR_SIZE = 512;
 
@@ -8,6 +9,25 @@ const SECTOR_SIZE = 512;
  * earlier ones wrote to it, for the host keeps one copy of each sector. `count` changes are unsynced.
  */
 export type Survival = (index: number, count: number, sector: number) => boolean;
+
+/** Which of the unsynced sectors survive; one after the other for successive cuts. */
+export const SURVIVALS: readonly ((random: Random) => Survival)[] = [
+  () => () => false,
+  (random) => {
+    const kept = new Map<number, boolean>();
+    return (index) => {
+      if (!kept.has(index)) kept.set(index, random() < 0.5);
+      return kept.get(index)!;
+    };
+  },
+  (random) => () => random() < 0.5,
+  () => (index, count) => index === count - 1,
+  (random) => {
+    const lost = random();
+    return (index, count) => index !== Math.floor(lost * count);
+  },
+  (random) => (index, count) => random() < (index + 1) / count,
+];
 
 /** One file, from its beginning on. */
 export class CrashingFile {
@@ -40,7 +60,12 @@ export class CrashingFile {
 }
 
 /** Brings the sectors of a change to the disk, as the host shows them now. */
-function store(change: Change, shown: MemoryFile, disk: MemoryFile, kept: (sector: number) => boolean): void {
+export function store(
+  change: Change,
+  shown: MemoryFile,
+  disk: MemoryFile,
+  kept: (sector: number) => boolean,
+): void {
   if (change.do === 'truncate') {
     if (kept(-1)) disk.apply(change);
     return;

@@ -105,10 +105,11 @@ export class Expectation {
     if (operation.do !== 'flush') this.#open.push(operation);
   }
 
-  /** A flush returned: all that was begun before is there. */
-  settle(): void {
-    for (const operation of this.#open) this.#settled = applied(this.#settled, operation);
-    this.#open = [];
+  /** A flush returned: all that had ended when it began is there; with one thread that is all that was begun. */
+  settle(hadEnded: (operation: Operation) => boolean = () => true): void {
+    const open = this.#open;
+    for (const operation of open) if (hadEnded(operation)) this.#settled = applied(this.#settled, operation);
+    this.#open = open.filter((operation) => !hadEnded(operation));
   }
 
   /** All that is open is decided: it left the disk as `content`. */

@@ -3,7 +3,7 @@
  * at all, in any order. By hand with more seeds: QCOW2FS_CUTS=20 make test TESTS=dist/test/writing/crash.test.js
  */
 import { useScratch } from '../support/scratch.js';
-import { CrashingFile, type Survival } from './crash-disk.js';
+import { CrashingFile, SURVIVALS, type Survival } from './crash-disk.js';
 import { describeOperation, Expectation, type Operation, workload } from './crash-history.js';
 import { type CrashImage, crashVariants } from './crash-images.js';
 import { Judge } from './crash-judge.js';
@@ -17,25 +17,6 @@ const OPERATIONS = 120;
 /** Of workloads in which a sync fails. */
 const FAILING_OPERATIONS = 40;
 const MAX_LENGTH = 48 * 1024;
-
-/** Which of the unsynced sectors survive; one after the other for successive cuts. */
-const SURVIVALS: readonly ((random: Random) => Survival)[] = [
-  () => () => false,
-  (random) => {
-    const kept = new Map<number, boolean>();
-    return (index) => {
-      if (!kept.has(index)) kept.set(index, random() < 0.5);
-      return kept.get(index)!;
-    };
-  },
-  (random) => () => random() < 0.5,
-  () => (index, count) => index === count - 1,
-  (random) => {
-    const lost = random();
-    return (index, count) => index !== Math.floor(lost * count);
-  },
-  (random) => (index, count) => random() < (index + 1) / count,
-];
 
 async function workloadFor(image: CrashImage, seed: number, operations: number): Promise<Operation[]> {
   const { clusterSize, growth } = image;

@@ -7,6 +7,7 @@ import { openDisk } from '../../src/qcow2/chain.js';
 import { checkImage, convertToRaw } from '../support/images.js';
 import { mountArguments, mountWritable } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
+import { threadCounts } from '../support/threads.js';
 import { type BuiltImage, variants } from '../support/variants.js';
 import { openMounted } from './mounted-target.js';
 import { RandomGuest, randomNumbers } from './random-guest.js';
@@ -31,14 +32,26 @@ const writable = variants.filter(
     !/snapshot.* by |snapshot (smaller|larger|of|overwritten)|marked corrupt|TiB|8 GiB/.test(name),
 );
 
-/** libfuse 2 knows no fallocate(2). */
-const TRANSPORTS = [
-  { transport: 'kernel', erasing: 0.25 },
-  { transport: 'libfuse', erasing: 0 },
-] as const;
+interface Way {
+  readonly name: string;
+  readonly args: readonly string[];
+  readonly erasing: number;
+}
+
+/** libfuse 2 knows no fallocate(2), and no threads. */
+const LIBFUSE: Way = { name: 'the libfuse transport', args: ['--transport', 'libfuse'], erasing: 0 };
+
+function waysFor(index: number): Way[] {
+  const kernel = threadCounts(index).map((threads) => ({
+    name: `the kernel transport, with --threads ${threads}`,
+    args: ['--transport', 'kernel', '--threads', String(threads)],
+    erasing: 0.25,
+  }));
+  return [...kernel, LIBFUSE];
+}
 
 describe('random writes', () => {
-  for (const variant of writable) {
+  for (const [index, variant] of writable.entries()) {
     describe(variant.name, () => {
       const scratch = useScratch();
       let image: BuiltImage;
@@ -69,11 +82,11 @@ describe('random writes', () => {
         expectContent(guest.shadow);
       });
 
-      for (const { transport, erasing } of TRANSPORTS) {
-        it(`do so through the ${transport} transport`, () => {
+      for (const { name, args: ways, erasing } of waysFor(index)) {
+        it(`do so through ${name}`, () => {
           const random = randomNumbers(SEED + 1);
           const guest = new RandomGuest(content, random, { erasing });
-          const args = ['--transport', transport, ...mountArguments(image)];
+          const args = [...ways, ...mountArguments(image)];
           const { disk, unmount } = mountWritable(image.image, scratch.dir, args);
           const target = openMounted(disk, random);
           try {
