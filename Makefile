@@ -28,7 +28,7 @@ test: build
 	node_modules/.bin/mocha $(TESTS)
 
 bench: build
-	node dist/test/bench/bench.js $(BENCH)
+	node dist/test/bench/bench.js --out contrib/docs $(BENCH)
 
 lint: node_modules/.package-lock.json
 	$(NPM) run --silent lint

@@ -2,7 +2,7 @@
 
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { KINDS, type Kind } from './workloads.js';
+import { KIND_NAMES, type KindName } from './kinds.js';
 
 /** The image a candidate is to present, and the place where. */
 export interface Job {
@@ -11,14 +11,18 @@ export interface Job {
   readonly secret?: string | undefined;
   /** An empty directory of this mount alone. */
   readonly dir: string;
+  readonly readOnly: boolean;
 }
 
 export interface Candidate {
   readonly name: string;
-  readonly kinds: readonly Kind[];
+  readonly kinds: readonly KindName[];
+  readonly writes: boolean;
   /** The program that must be there, and what mends it when it is not. */
   readonly program: string;
   readonly remedy: string;
+  /** The commands that print the versions of what it consists of. */
+  readonly versions: readonly (readonly string[])[];
   /** The disk, relative to the job's directory. */
   readonly disk: string;
   /** The disk is a regular file that must exist before, rather than a file in a mounted directory. */
@@ -30,60 +34,98 @@ export interface Candidate {
   readonly unmount?: (mountpoint: string) => readonly string[];
 }
 
+/** The two whose ratio is the point of it all. */
+export const SUBJECT = 'qcow2fs';
+export const REFERENCE = 'qsd';
+
 // This file runs from dist/test/bench.
 const qcow2fs = fileURLToPath(new URL('../../../bin/qcow2fs', import.meta.url));
 const qcow2fsBuilt = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
 
+const secretObject = (secret: string | undefined) =>
+  secret === undefined ? [] : ['--object', `secret,id=s,file=${secret}`];
+const secretUse = (secret: string | undefined) =>
+  secret === undefined ? '' : ',encrypt.format=luks,encrypt.key-secret=s';
+const umount = (mountpoint: string) =>
+  process.getuid?.() === 0 ? ['umount', mountpoint] : ['fusermount3', '-u', mountpoint];
+
 export const CANDIDATES: readonly Candidate[] = [
   {
-    name: 'qcow2fs',
-    kinds: KINDS,
+    name: SUBJECT,
+    kinds: KIND_NAMES,
+    writes: true,
     program: qcow2fsBuilt,
     remedy: 'make build',
+    versions: [
+      [qcow2fs, '--version'],
+      [process.execPath, '--version'],
+    ],
     disk: 'disk.raw',
     mountsOnFile: false,
-    mount: ({ image, secret, dir }) => [
-      qcow2fs,
-      'mount',
-      '-r',
+    mount: ({ image, secret, dir, readOnly }) => [
+      ...[qcow2fs, 'mount'],
+      ...(readOnly ? ['-r'] : []),
       ...(secret === undefined ? [] : ['--secret-file', secret]),
-      image,
-      dir,
+      ...[image, dir],
     ],
     stays: false,
     unmount: (mountpoint) => [qcow2fs, 'umount', mountpoint],
   },
   {
-    name: 'qsd',
-    kinds: KINDS,
+    name: REFERENCE,
+    kinds: KIND_NAMES,
+    writes: true,
     program: 'qemu-storage-daemon',
     remedy: 'sudo apt-get install qemu-system-common',
+    versions: [['qemu-storage-daemon', '--version']],
     disk: 'disk',
     mountsOnFile: true,
-    mount: ({ image, secret, dir }) => [
-      'qemu-storage-daemon',
-      ...(secret === undefined ? [] : ['--object', `secret,id=s,file=${secret}`]),
-      '--blockdev',
-      `driver=file,node-name=f,filename=${image},read-only=on`,
-      '--blockdev',
-      'driver=qcow2,node-name=q,file=f,read-only=on' +
-        (secret === undefined ? '' : ',encrypt.format=luks,encrypt.key-secret=s'),
-      '--export',
-      `type=fuse,id=e,node-name=q,mountpoint=${dir}/disk,writable=off`,
-    ],
+    mount: ({ image, secret, dir, readOnly }) => {
+      const access = readOnly ? ',read-only=on' : '';
+      return [
+        ...['qemu-storage-daemon', ...secretObject(secret)],
+        ...['--blockdev', `driver=file,node-name=f,filename=${image}${access}`],
+        ...['--blockdev', `driver=qcow2,node-name=q,file=f${access}${secretUse(secret)}`],
+        ...[
+          '--export',
+          `type=fuse,id=e,node-name=q,mountpoint=${dir}/disk,writable=${readOnly ? 'off' : 'on'}`,
+        ],
+      ];
+    },
     stays: true,
   },
   {
+    name: 'nbdfuse',
+    kinds: KIND_NAMES,
+    writes: true,
+    program: 'nbdfuse',
+    remedy: 'sudo apt-get install nbdfuse qemu-utils',
+    versions: [
+      ['nbdfuse', '--version'],
+      ['qemu-nbd', '--version'],
+    ],
+    disk: 'disk',
+    mountsOnFile: true,
+    mount: ({ image, secret, dir, readOnly }) => [
+      ...['nbdfuse', ...(readOnly ? ['-r'] : []), `${dir}/disk`],
+      ...['[', 'qemu-nbd', ...(readOnly ? ['-r'] : []), ...secretObject(secret)],
+      ...['--image-opts', `driver=qcow2,file.driver=file,file.filename=${image}${secretUse(secret)}`, ']'],
+    ],
+    stays: true,
+    unmount: umount,
+  },
+  {
     name: 'qcowmount',
-    kinds: ['plain'],
+    kinds: ['plain', 'zlib'],
+    writes: false,
     program: 'qcowmount',
     remedy: 'sudo apt-get install libqcow-utils',
+    versions: [['qcowmount', '-V']],
     disk: 'qcow1',
     mountsOnFile: false,
     mount: ({ image, dir }) => ['qcowmount', image, dir],
     stays: false,
-    unmount: (mountpoint) =>
-      process.getuid?.() === 0 ? ['umount', mountpoint] : ['fusermount', '-u', mountpoint],
+    unmount: umount,
   },
 ];
 

@@ -3,17 +3,9 @@
 import { mkdir, open, readFile, rm, rmdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Candidate } from './candidates.js';
-import {
-  atExit,
-  type Child,
-  holders,
-  isAlive,
-  isInterrupted,
-  peakRss,
-  run,
-  start,
-  until,
-} from './process.js';
+import type { Image } from './images.js';
+import { cpuSeconds, holders, isAlive, peakRss } from './proc.js';
+import { atExit, type Child, isInterrupted, run, start, until } from './process.js';
 
 const READY_MS = 20_000;
 const GONE_MS = 10_000;
@@ -26,31 +18,36 @@ export interface Mount {
   readonly firstByteMs: number;
   /** The most memory the daemon's processes have held, together, so far. */
   readonly peakRss: () => number;
+  /** The CPU time the daemon's processes have used, together, so far. */
+  readonly cpuSeconds: () => number;
   readonly unmount: () => Promise<void>;
 }
 
-/** Mounts `image` in the new directory `dir`. `size` is the virtual size, by which the disk is known to be there. */
+/** Mounts `image` in the new directory `dir`. */
 export async function mount(
   candidate: Candidate,
-  image: string,
-  secret: string | undefined,
+  { path: image, secret, size }: Image,
   dir: string,
-  size: number,
+  readOnly: boolean,
 ): Promise<Mount> {
   await mkdir(dir);
   const disk = join(dir, candidate.disk);
   const mountpoint = candidate.mountsOnFile ? disk : dir;
   if (candidate.mountsOnFile) await writeFile(disk, '');
 
+  let child: Child | undefined;
   const before = holders(image);
-  const newHolders = () => [...holders(image)].filter((pid) => !before.has(pid));
+  const findDaemons = () => {
+    const started = child?.process.pid === undefined ? [] : [child.process.pid];
+    const opened = [...holders(image)].filter((pid) => !before.has(pid));
+    return [...new Set([...started, ...opened])];
+  };
   // Known once the disk is there; later the next candidate's daemon holds the same image.
   let daemons: readonly number[] | undefined;
-  const unmount = atExit(() => takeDown(candidate, mountpoint, dir, daemons ?? newHolders()));
+  const unmount = atExit(() => takeDown(candidate, mountpoint, dir, daemons ?? findDaemons()));
 
-  const [command, ...args] = candidate.mount({ image, secret, dir }) as [string, ...string[]];
+  const [command, ...args] = candidate.mount({ image, secret, dir, readOnly }) as [string, ...string[]];
   const started = performance.now();
-  let child: Child | undefined;
   if (candidate.stays) child = start(command, args);
   else
     await run(command, args, { timeoutMs: READY_MS }).catch((error) =>
@@ -64,9 +61,10 @@ export async function mount(
     await unmount();
     throw new Error(`${candidate.name} does not present ${image}: ${child?.stderr() || 'no disk appeared'}`);
   }
-  const pids = newHolders();
+  const pids = findDaemons();
   daemons = pids;
-  return { disk, firstByteMs, peakRss: () => pids.reduce((sum, pid) => sum + peakRss(pid), 0), unmount };
+  const sum = (of: (pid: number) => number) => pids.reduce((total, pid) => total + of(pid), 0);
+  return { disk, firstByteMs, peakRss: () => sum(peakRss), cpuSeconds: () => sum(cpuSeconds), unmount };
 }
 
 /** Asynchronous, so that a daemon which hangs does not hang the benchmark with it. */

@@ -1,8 +1,7 @@
-/** Children, the processes behind a mount, and the list of what must be undone whatever happens. */
+/** Children, and the list of what must be undone whatever happens. */
 
 import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 type Undo = () => Promise<void> | void;
@@ -94,47 +93,6 @@ export async function run(
 
 function kill(child: ChildProcess): void {
   if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL');
-}
-
-/** The processes that hold `file` open: for an image, the daemons that serve it. */
-export function holders(file: string): Set<number> {
-  const found = new Set<number>();
-  for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
-    try {
-      const fds = readdirSync(`/proc/${pid}/fd`);
-      if (fds.some((fd) => readlink(`/proc/${pid}/fd/${fd}`) === file)) found.add(Number(pid));
-    } catch {
-      // It has ended meanwhile, or belongs to somebody else.
-    }
-  }
-  return found;
-}
-
-function readlink(path: string): string | undefined {
-  try {
-    return readlinkSync(path);
-  } catch {
-    return undefined;
-  }
-}
-
-/** False for a zombie too. */
-export function isAlive(pid: number): boolean {
-  try {
-    return !/\) [ZX]/.test(readFileSync(`/proc/${pid}/stat`, 'utf8'));
-  } catch {
-    return false;
-  }
-}
-
-/** The most memory the process has held so far, in bytes (0 if it is gone). */
-export function peakRss(pid: number): number {
-  try {
-    const line = /^VmHWM:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'));
-    return Number(line?.[1] ?? 0) * 1024;
-  } catch {
-    return 0;
-  }
 }
 
 /** Waits until `condition` holds; false after `timeoutMs`. */

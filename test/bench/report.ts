@@ -1,78 +1,42 @@
-/** The samples as a Markdown table of medians. */
+/** The whole report in Markdown: the tables, and how they came about. */
 
-import { cpus, release } from 'node:os';
-import { FIRST_BYTE, PEAK_RSS, type Plan, type Sample } from './runner.js';
+import { REFERENCE, SUBJECT } from './candidates.js';
+import { growthRows, SERIES } from './growth-series.js';
+import type { Results } from './results.js';
+import type { Plan } from './round.js';
+import { costRows, type Row, throughputRows } from './rows.js';
+import { table } from './table.js';
 
-/** The two whose ratio is the point of it all. */
-const SUBJECT = 'qcow2fs';
-const REFERENCE = 'qsd';
-
-interface Row {
-  readonly name: string;
-  readonly title: string;
-  readonly unit: string;
-  /** What one unit of the samples is in the unit shown. */
-  readonly scale: number;
+/** @param setting lines about the machine and the programs */
+export function report(plan: Plan, results: Results, setting: readonly string[]): string {
+  const section = (title: string, text: string, rows: readonly Row[]) => {
+    const measured = rows.some(({ id }) => plan.candidates.some(({ name }) => results.median(id, name)));
+    return measured ? [`## ${title}`, text, table(rows, plan.candidates, results)] : [];
+  };
+  return `${[
+    '# Benchmarks',
+    `${SUBJECT} and other programs that present a qcow2 image as one raw file, measured by \`make bench\`.\n` +
+      `${REFERENCE} is the FUSE export of qemu-storage-daemon. The last column is ${SUBJECT} relative to it.`,
+    '![The ratios as bars](benchmarks.svg)',
+    setting.map((line) => `- ${line}`).join('\n'),
+    ...section('Throughput', 'More is better.', throughputRows(plan)),
+    ...section('Memory, CPU time, mounting', 'Less is better.', costRows(plan)),
+    ...SERIES.flatMap((series) => section(series.title, series.note, growthRows(series))),
+    '## How it is measured',
+    method(plan),
+  ].join('\n\n')}\n`;
 }
 
-export function median(values: readonly number[]): number | undefined {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  const upper = sorted[middle];
-  if (upper === undefined || sorted.length % 2 === 1) return upper;
-  return (upper + (sorted[middle - 1] as number)) / 2;
-}
-
-/** The whole report: one table, and how it came about. */
-export function report(plan: Plan, samples: readonly Sample[]): string {
-  const names = plan.candidates.map((candidate) => candidate.name);
-  const ratio = names.includes(SUBJECT) && names.includes(REFERENCE);
-  const head = ['row', 'unit', ...names, ...(ratio ? [`${SUBJECT}/${REFERENCE}`] : [])];
-  const rows: readonly Row[] = [
-    ...plan.workloads.map((workload) => ({ ...workload, scale: 1 })),
-    { name: FIRST_BYTE, title: FIRST_BYTE, unit: 'ms', scale: 1 },
-    { name: PEAK_RSS, title: PEAK_RSS, unit: 'MB', scale: 1e-6 },
-  ];
-  const body = plan.images.flatMap(({ kind }) =>
-    rows.map((row) => {
-      const medians = new Map(
-        names.map((name) => {
-          const own = samples.filter((s) => s.kind === kind && s.row === row.name && s.candidate === name);
-          return [name, median(own.map((sample) => sample.value * row.scale))];
-        }),
-      );
-      const cells = names.map((name) => format(medians.get(name)));
-      return [`${kind}: ${row.title}`, row.unit, ...cells, ...(ratio ? [quotient(medians)] : [])];
-    }),
-  );
-  return [...table(head, body), '', setting(plan)].join('\n');
-}
-
-function quotient(medians: ReadonlyMap<string, number | undefined>): string {
-  const [subject, reference] = [medians.get(SUBJECT), medians.get(REFERENCE)];
-  return subject === undefined || !reference ? '-' : (subject / reference).toFixed(2);
-}
-
-function format(value: number | undefined): string {
-  return value === undefined ? '-' : Math.round(value).toLocaleString('en').replaceAll(',', ' ');
-}
-
-/** Markdown, with the columns padded so that it reads well on a terminal too. */
-function table(head: readonly string[], body: readonly (readonly string[])[]): string[] {
-  const widths = head.map((_, column) =>
-    Math.max(...[head, ...body].map((row) => (row[column] ?? '').length)),
-  );
-  const isText = (column: number) => column < 2;
-  const line = (row: readonly string[]) =>
-    `| ${row.map((cell, i) => (isText(i) ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0))).join(' | ')} |`;
-  const rule = widths.map((width, i) => (isText(i) ? '-'.repeat(width) : `${'-'.repeat(width - 1)}:`));
-  return [line(head), line(rule), ...body.map(line)];
-}
-
-function setting(plan: Plan): string {
-  const processors = cpus();
-  return (
-    `Medians of ${plan.rounds} alternating rounds, ${plan.seconds} s a row; disk of ${plan.size / 2 ** 20} MiB, fully allocated, ` +
-    `image in the page cache. ${processors.length} x ${processors[0]?.model.trim()}, Linux ${release()}, Node ${process.versions.node}.`
-  );
+function method({ rounds, seconds, size }: Plan): string {
+  return `\
+- Medians of ${rounds === 1 ? '1 round' : `${rounds} rounds`}; growth: of at most 3, 1 s a row. In a round every row goes over the programs in turn, and
+  each round begins with another one.
+- Disks of ${size / 2 ** 20} MiB, full of random data; that of the compressed images compresses by half. Clusters of 64 KiB. LUKS
+  is aes-256-xts with plain64. The images are in the page cache of the host.
+- fio, ${seconds} s a row. 4k random and 1 MiB rows use O_DIRECT; QD1 is psync, other depths are libaio. Buffered reads and
+  fillings go over the disk once. Buffered random writes hit no block twice, and the time of the final fsync counts.
+- Reads are from read-only mounts. Writes go to a copy for each program, fillings to an empty image for each
+  measurement. What has been written is on the disk of the host before the next measurement begins.
+- All programs run with their defaults. Memory is VmHWM, CPU time is that of user and system, both summed over the
+  processes of the program.`;
 }
