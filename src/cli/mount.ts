@@ -73,8 +73,10 @@ async function mount(image: string, mountpoint: string, flags: MountFlags): Prom
   const options = applyOptionLists(flags);
   const config = toConfig(image, mountpoint, options);
   if (options.foreground) {
+    const { startThreads } = await import('../daemon/thread-pool.js');
+    const threads = startThreads(config);
     const { runDaemon } = await import('../daemon/daemon.js');
-    await runDaemon(config, () => {});
+    await runDaemon(config, threads, () => {});
   } else {
     const { defaultLogFile, startDaemon } = await import('../daemon/start.js');
     await startDaemon({ ...config, log: path.resolve(options.log ?? defaultLogFile()) });

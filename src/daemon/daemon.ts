@@ -16,7 +16,7 @@ import { claimMountpoint } from './mountpoint.js';
 import type { Session, SessionOptions } from './session.js';
 import { type MountState, processStartTime, removeOwnState, writeState } from './state.js';
 import { endProcess, StopOnSignal } from './stop.js';
-import { ThreadPool } from './thread-pool.js';
+import type { ThreadPool } from './thread-pool.js';
 
 /** Runs that are looked at to tell how much of the disk holds data: half a second at most. */
 const MAX_COUNT_STEPS = 500_000;
@@ -24,19 +24,23 @@ const MAX_COUNT_STEPS = 500_000;
 const FLUSH_INTERVAL = 5000;
 
 /**
+ * @param threads of `startThreads`; they end with the mount
  * @param onReady called once, with the path of the disk, when it can be opened
  * @returns when the file system is unmounted and every file is closed
  * @throws Qcow2fsError when the disk cannot be mounted; nothing is left then. When the service of a mounted disk breaks
  * down later, the process ends, after a line in the log.
  */
-export async function runDaemon(config: DaemonConfig, onReady: (disk: string) => void): Promise<void> {
-  const mountpoint = claimMountpoint(config.mountpoint);
-  const threads = new ThreadPool(config.transport === 'kernel' ? config.threads : 0);
+export async function runDaemon(
+  config: DaemonConfig,
+  threads: ThreadPool,
+  onReady: (disk: string) => void,
+): Promise<void> {
   let disk: Disk | undefined;
   let stop: StopOnSignal | undefined;
   let session: Session | undefined;
   let madeOverlay: string | undefined;
   try {
+    const mountpoint = claimMountpoint(config.mountpoint);
     // A signal that came while a new file is made must not leave it behind.
     if (config.overlay !== undefined) stop = new StopOnSignal(config.image);
     const layers = openLayers(config.image, config);

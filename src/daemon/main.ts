@@ -1,7 +1,7 @@
 /** Entry of the background process: is told what to do over its pipe, reports once, and lets go of the terminal. */
 import { toErrorRecord } from '../errors.js';
 import type { DaemonConfig, DaemonReport } from './config.js';
-import { runDaemon } from './daemon.js';
+import { startThreads } from './thread-pool.js';
 
 let reported = false;
 
@@ -21,8 +21,11 @@ function onDisconnect(): void {
 process.once('disconnect', onDisconnect);
 process.once('message', async (config: DaemonConfig) => {
   process.chdir('/');
+  // The threads load their part of the program while this one loads the rest.
+  const threads = startThreads(config);
+  const { runDaemon } = await import('./daemon.js');
   try {
-    await runDaemon(config, (disk) => {
+    await runDaemon(config, threads, (disk) => {
       if (process.connected) void report({ type: 'ready', disk }).then(() => process.disconnect());
       else process.kill(process.pid, 'SIGTERM');
     });

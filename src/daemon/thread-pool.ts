@@ -3,7 +3,13 @@ import { Worker } from 'node:worker_threads';
 import { fromErrorRecord, Qcow2fsError } from '../errors.js';
 import type { DiskFsOptions } from '../fuse/disk-fs.js';
 import type { Layers } from '../qcow2/chain.js';
+import type { DaemonConfig } from './config.js';
 import type { WorkerOrder, WorkerReport } from './worker.js';
+
+/** The threads of a mount to come: none where libfuse serves, in the main thread. */
+export function startThreads({ transport, threads }: DaemonConfig): ThreadPool {
+  return new ThreadPool(transport === 'kernel' ? threads : 0);
+}
 
 export class ThreadPool {
   readonly #threads: readonly ServingThread[];

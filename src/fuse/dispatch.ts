@@ -1,6 +1,6 @@
 /**
- * The FUSE server without a kernel: the bytes of one request in, the bytes of its reply out. A read allocates nothing:
- * the disk fills the reply in place.
+ * The FUSE server without a kernel: the bytes of one request in, the bytes of its reply out. Reads and writes allocate
+ * nothing: the disk fills the reply in place, and takes data from the request.
  */
 import createDebug from 'debug';
 import { Qcow2fsError } from '../errors.js';
@@ -67,6 +67,11 @@ const { len: LEN, opcode: OPCODE, nodeid: NODEID } = fuse.inHeader.offsets;
 const BODY = fuse.inHeader.size;
 const READ_OFFSET = BODY + fuse.readIn.offsets.offset;
 const READ_SIZE = BODY + fuse.readIn.offsets.size;
+const WRITE_OFFSET = BODY + fuse.writeIn.offsets.offset;
+const WRITE_SIZE = BODY + fuse.writeIn.offsets.size;
+const WRITE_CACHED = BODY + fuse.writeIn.offsets.writeFlags;
+const WRITE_OPEN_FLAGS = BODY + fuse.writeIn.offsets.flags;
+const WRITE_DATA = BODY + fuse.writeIn.size;
 const TWO_32 = 0x1_0000_0000;
 
 /** Told of every failure that becomes an errno, so that the daemon can log it. */
@@ -111,10 +116,12 @@ export class Dispatcher {
 
   /** @returns bytes of the reply's body, a negative errno, or `NO_REPLY` */
   #perform(opcode: number, request: Buffer, length: number, reply: Buffer): number {
-    const inode = request.readUInt32LE(NODEID) + request.readUInt32LE(NODEID + 4) * TWO_32;
+    const inode = readU64(request, NODEID);
     switch (opcode) {
       case Opcode.READ:
         return length < BODY + fuse.readIn.size ? -Errno.EINVAL : this.#read(request, inode, reply);
+      case Opcode.WRITE:
+        return length < WRITE_DATA ? -Errno.EINVAL : this.#write(request, length, inode, reply);
       case Opcode.FORGET:
       case Opcode.BATCH_FORGET:
       case Opcode.INTERRUPT:
@@ -158,8 +165,6 @@ export class Dispatcher {
         return body.length < fuse.lseekIn.size ? -Errno.EINVAL : this.#lseek(inode, body, reply);
       case Opcode.SETATTR:
         return body.length < fuse.setattrIn.size ? -Errno.EINVAL : this.#setattr(inode, body, reply);
-      case Opcode.WRITE:
-        return body.length < fuse.writeIn.size ? -Errno.EINVAL : this.#write(inode, body, reply);
       case Opcode.FALLOCATE:
         return body.length < fuse.fallocateIn.size ? -Errno.EINVAL : this.#fallocate(inode, body);
       default:
@@ -170,7 +175,7 @@ export class Dispatcher {
   #read(request: Buffer, inode: number, reply: Buffer): number {
     if (!this.#fs.isDisk(inode)) return -Errno.EISDIR;
     const { disk } = this.#fs;
-    const offset = request.readUInt32LE(READ_OFFSET) + request.readUInt32LE(READ_OFFSET + 4) * TWO_32;
+    const offset = readU64(request, READ_OFFSET);
     const size = request.readUInt32LE(READ_SIZE);
     if (size > MAX_TRANSFER) return -Errno.EINVAL;
     const length = Math.max(0, Math.min(size, disk.size - offset));
@@ -295,22 +300,26 @@ export class Dispatcher {
     return this.#reply(fuse.lseekOut, reply, { offset: found });
   }
 
-  #write(inode: number, body: Buffer, reply: Buffer): number {
+  #write(request: Buffer, length: number, inode: number, reply: Buffer): number {
     const { disk } = this.#fs;
     if (disk.readOnly) return -Errno.EROFS;
     if (!this.#fs.isDisk(inode)) return -Errno.EISDIR;
-    const { offset, size, writeFlags, flags } = fuse.writeIn.read(body);
-    if (fuse.writeIn.size + size > body.length) return -Errno.EINVAL;
+    const offset = readU64(request, WRITE_OFFSET);
+    const size = request.readUInt32LE(WRITE_SIZE);
+    if (WRITE_DATA + size > length || !Number.isSafeInteger(offset + size)) return -Errno.EINVAL;
+    const cached = (request.readUInt32LE(WRITE_CACHED) & fuse.WRITE_CACHE) !== 0;
     const sizeBefore = disk.size;
-    const written = this.#fs.write(body, fuse.writeIn.size, size, offset);
+    const written = this.#fs.write(request, WRITE_DATA, size, offset);
     // A disk grows by whole sectors, and the kernel by bytes.
     if (disk.size !== sizeBefore && disk.size !== offset + size) this.#onOverrun();
-    if (written < size && (written === 0 || writeFlags & fuse.WRITE_CACHE)) {
-      if (writeFlags & fuse.WRITE_CACHE) this.#onOverrun();
+    if (written < size && (written === 0 || cached)) {
+      if (cached) this.#onOverrun();
       return -Errno.ENOSPC;
     }
-    if (flags & O_DSYNC) disk.flush();
-    return this.#reply(fuse.writeOut, reply, { size: written });
+    if (request.readUInt32LE(WRITE_OPEN_FLAGS) & O_DSYNC) disk.flush();
+    reply.writeUInt32LE(written, HEADER);
+    reply.writeUInt32LE(0, HEADER + fuse.writeOut.offsets.padding);
+    return fuse.writeOut.size;
   }
 
   #fallocate(inode: number, body: Buffer): number {
@@ -344,3 +353,8 @@ export class Dispatcher {
 }
 
 const FUSE_OLDEST_MAJOR = 7;
+
+/** A 64-bit number; one above 2^53 is not exact, and lies beyond every disk. */
+function readU64(request: Buffer, at: number): number {
+  return request.readUInt32LE(at) + request.readUInt32LE(at + 4) * TWO_32;
+}
