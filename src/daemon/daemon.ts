@@ -49,7 +49,8 @@ export async function runDaemon(
     stop ??= new StopOnSignal(config.image);
     const failures = FailureLog.allocate();
     session = await startSession(config, layers, disk, mountpoint.singleFile, threads, failures);
-    stop.mounted(session);
+    const opened = disk;
+    stop.mounted(session, () => opened.flush());
     mountpoint.release();
     const flushing = flushRegularly(disk, new FailureLog(failures));
     try {

@@ -19,6 +19,7 @@ export class StopOnSignal {
   readonly #onSignal = (signal: NodeJS.Signals): void => this.#stop(signal);
   readonly #onException = (error: Error): void => this.#crash(error);
   #session: Session | undefined;
+  #flush: () => void = () => {};
   #timer: NodeJS.Timeout | undefined;
   /** The first signal that came. */
   #signal: NodeJS.Signals | undefined;
@@ -30,9 +31,13 @@ export class StopOnSignal {
     process.on('uncaughtException', this.#onException);
   }
 
-  /** The file system is mounted; a signal that came meanwhile counts now. */
-  mounted(session: Session): void {
+  /**
+   * The file system is mounted; a signal that came meanwhile counts now.
+   * @param flush saves what was written, before a process that cannot end in order is killed
+   */
+  mounted(session: Session, flush: () => void): void {
     this.#session = session;
+    this.#flush = flush;
     if (this.#signal !== undefined) this.#unmount(session, this.#signal);
   }
 
@@ -73,10 +78,19 @@ export class StopOnSignal {
     clearTimeout(this.#timer);
     session.abort();
     this.#timer = setTimeout(() => {
+      this.#tryFlush();
       log(`${this.#image}: ended while the disk was in use`);
       removeOwnState(session.device);
       endProcess();
     }, ABORT_GRACE);
+  }
+
+  #tryFlush(): void {
+    try {
+      this.#flush();
+    } catch (error) {
+      log(`${this.#image}: the last writes may be lost: ${hostReason(error)}`);
+    }
   }
 
   /** A bug: nothing of the mount may outlive it. */
