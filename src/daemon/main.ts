@@ -21,10 +21,10 @@ function onDisconnect(): void {
 process.once('disconnect', onDisconnect);
 process.once('message', async (config: DaemonConfig) => {
   process.chdir('/');
-  // The threads load their part of the program while this one loads the rest.
-  const threads = startThreads(config);
-  const { runDaemon } = await import('./daemon.js');
   try {
+    // The threads load their part of the program while this one loads the rest.
+    const threads = startThreads(config);
+    const { runDaemon } = await import('./daemon.js');
     await runDaemon(config, threads, (disk) => {
       if (process.connected) void report({ type: 'ready', disk }).then(() => process.disconnect());
       else process.kill(process.pid, 'SIGTERM');

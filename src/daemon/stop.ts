@@ -1,5 +1,5 @@
 /** How a daemon ends when it is told to. */
-import { hostReason } from '../errors.js';
+import { hostReason, toErrorRecord } from '../errors.js';
 import { log } from './log.js';
 import type { Session } from './session.js';
 import { removeOwnState } from './state.js';
@@ -89,7 +89,7 @@ export class StopOnSignal {
     try {
       this.#flush();
     } catch (error) {
-      log(`${this.#image}: the last writes may be lost: ${hostReason(error)}`);
+      log(`${this.#image}: the last writes may be lost: ${toErrorRecord(error).message}`);
     }
   }
 

@@ -1,0 +1,48 @@
+import { spawn } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { expect } from 'chai';
+
+const SCRIPT = fileURLToPath(new URL('stopped-process.js', import.meta.url));
+
+interface End {
+  readonly signal: NodeJS.Signals | null;
+  /** What the process was told to do. */
+  readonly told: readonly string[];
+  readonly log: string;
+}
+
+/** Lets the process be stopped by two signals, the second one when the first has been obeyed. */
+function stopTwice(mode: 'flush' | 'fail'): Promise<End> {
+  const child = spawn(process.execPath, [SCRIPT, mode], { stdio: ['ignore', 'pipe', 'pipe'] });
+  let told = '';
+  let log = '';
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    const before = told;
+    told += text;
+    const says = (word: string): boolean => told.includes(word) && !before.includes(word);
+    if (says('ready') || says('detach')) child.kill('SIGTERM');
+  });
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    log += text;
+  });
+  return new Promise((resolve, reject) => {
+    child.once('error', reject);
+    child.once('close', (_, signal) => resolve({ signal, told: told.trim().split('\n'), log }));
+  });
+}
+
+describe('a daemon that cannot end in order', () => {
+  it('saves what was written before it is killed', async () => {
+    const { signal, told, log } = await stopTwice('flush');
+    expect(told).to.deep.equal(['ready', 'unmount', 'detach', 'abort', 'flush']);
+    expect(signal).to.equal('SIGKILL');
+    expect(log).to.match(/image\.qcow2: ended while the disk was in use\n$/);
+  });
+
+  it('is killed all the same when that fails, and says that writes may be lost', async () => {
+    const { signal, told, log } = await stopTwice('fail');
+    expect(told.at(-1)).to.equal('flush');
+    expect(signal).to.equal('SIGKILL');
+    expect(log).to.match(/image\.qcow2: the last writes may be lost: .*write failed at 0x0, no space left\n/);
+  });
+});
