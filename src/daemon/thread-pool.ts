@@ -2,6 +2,7 @@
 import { Worker } from 'node:worker_threads';
 import { fromErrorRecord, Qcow2fsError } from '../errors.js';
 import type { DiskFsOptions } from '../fuse/disk-fs.js';
+import { allocateLookout } from '../fuse/lookout.js';
 import type { Layers } from '../qcow2/chain.js';
 import type { DaemonConfig } from './config.js';
 import type { WorkerOrder, WorkerReport } from './worker.js';
@@ -33,7 +34,9 @@ export class ThreadPool {
    * @param fd /dev/fuse
    */
   async serve(fd: number): Promise<void> {
-    await Promise.all(this.#threads.map((thread) => thread.run({ type: 'serve', fd })));
+    const lookout = allocateLookout();
+    const order = (index: number): WorkerOrder => ({ type: 'serve', fd, lookout, thread: index + 1 });
+    await Promise.all(this.#threads.map((thread, index) => thread.run(order(index))));
   }
 
   /** @param listener called whenever the kernel has another idea of the disk's size */

@@ -6,6 +6,7 @@ import { parentPort } from 'node:worker_threads';
 import { type ErrorRecord, toErrorRecord } from '../errors.js';
 import { DiskFs, type DiskFsOptions } from '../fuse/disk-fs.js';
 import { Dispatcher } from '../fuse/dispatch.js';
+import { Lookout } from '../fuse/lookout.js';
 import { serve } from '../fuse/serve.js';
 import { attachDisk, type Layers } from '../qcow2/chain.js';
 import { FailureLog } from './log.js';
@@ -19,7 +20,14 @@ export type WorkerOrder =
       /** Of a `FailureLog`. */
       readonly failures: SharedArrayBuffer;
     }
-  | { readonly type: 'serve'; readonly fd: number };
+  | {
+      readonly type: 'serve';
+      readonly fd: number;
+      /** Of `allocateLookout`. */
+      readonly lookout: SharedArrayBuffer;
+      /** The number of the thread, from 1. */
+      readonly thread: number;
+    };
 
 export type WorkerReport =
   | { readonly type: 'attached' }
@@ -41,7 +49,7 @@ async function obey(order: WorkerOrder): Promise<void> {
       return;
     }
     case 'serve':
-      serve(order.fd, dispatcher!);
+      serve(order.fd, new Lookout(order.lookout, order.thread), dispatcher!);
       port.close();
   }
 }

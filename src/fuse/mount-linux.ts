@@ -72,6 +72,23 @@ function openDevice(): number {
   }
 }
 
+/**
+ * Another descriptor for the requests of a mounted file system, which does not block; a reply goes back through the
+ * descriptor that gave the request. @returns undefined where the device cannot be opened once more
+ */
+export function cloneDevice(fd: number): number | undefined {
+  let clone: number | undefined;
+  try {
+    clone = fs.openSync(DEVICE, fs.constants.O_RDWR | fs.constants.O_NONBLOCK);
+    libc.cloneFuseDevice(clone, fd);
+    return clone;
+  } catch (error) {
+    debug('no second descriptor: %s', hostReason(error));
+    if (clone !== undefined) fs.closeSync(clone);
+    return undefined;
+  }
+}
+
 function deviceFailure(error: unknown): Qcow2fsError {
   const code = errnoName(error);
   if (code === 'ENOENT' || code === 'ENODEV' || code === 'ENXIO') {

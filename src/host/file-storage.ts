@@ -2,6 +2,7 @@
 import fs from 'node:fs';
 import { errnoName, hostReason, Qcow2fsError } from '../errors.js';
 import type { Storage } from '../storage.js';
+import { readAt, writeAt } from './io.js';
 import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, fallocate, seekData, seekEnd, seekHole } from './libc.js';
 
 /** An open file as it travels to another thread of the process, which shares the descriptor. */
@@ -146,7 +147,7 @@ export class FileStorage implements Storage {
     let done = 0;
     try {
       while (done < length) {
-        const read = fs.readSync(fd, target, targetOffset + done, length - done, position + done);
+        const read = readAt(fd, target, targetOffset + done, length - done, position + done);
         if (read === 0) break;
         done += read;
       }
@@ -161,7 +162,7 @@ export class FileStorage implements Storage {
     let done = 0;
     try {
       while (done < length) {
-        done += fs.writeSync(fd, source, sourceOffset + done, length - done, position + done);
+        done += writeAt(fd, source, sourceOffset + done, length - done, position + done);
       }
     } catch (error) {
       throw this.#failure('write', position + done, error);

@@ -6,7 +6,7 @@ import { createRequire } from 'node:module';
 import { Qcow2fsError } from '../errors.js';
 
 type Koffi = typeof import('koffi');
-type Foreign = (...args: unknown[]) => number;
+export type Foreign = (...args: unknown[]) => number;
 
 const SEEK_END = 2;
 const SEEK_DATA = 3;
@@ -25,7 +25,8 @@ function loadKoffi(): Koffi {
   }
 }
 
-function foreign(prototype: string): Foreign {
+/** A function of the C library, or of another one that the process has loaded. */
+export function foreign(prototype: string): Foreign {
   let found = functions.get(prototype);
   if (found === undefined) {
     found = loadKoffi().load(null).func(prototype) as Foreign;
@@ -42,6 +43,11 @@ export function foreignIfPresent(prototype: string): Foreign | undefined {
     if (error instanceof Qcow2fsError) throw error;
     return undefined;
   }
+}
+
+/** Where the memory lies, for functions that take an address as a number. */
+export function addressOfMemory(memory: ArrayBufferLike): number {
+  return Number(loadKoffi().address(new Uint8Array(memory)));
 }
 
 /** A failed call as Node reports its own: with `code` ('EBUSY') and `errno`. */
@@ -116,6 +122,15 @@ export const UMOUNT_NOFOLLOW = 8;
 export function unmount(target: string, flags: number): void {
   if (foreign('int umount2(const char *target, int flags)')(target, flags) !== 0)
     throw systemError('umount2');
+}
+
+/** _IOR(229, 0, uint32_t) */
+const FUSE_DEV_IOC_CLONE = 0x8004e500;
+
+/** Makes `clone`, a fresh descriptor of /dev/fuse, serve the file system that `fd` serves. @throws a system error */
+export function cloneFuseDevice(clone: number, fd: number): void {
+  const ioctl = foreign('int ioctl(int fd, unsigned long request, ...)');
+  if (ioctl(clone, FUSE_DEV_IOC_CLONE, 'void *', new Uint32Array([fd])) !== 0) throw systemError('ioctl');
 }
 
 const LOCK_EX = 2;

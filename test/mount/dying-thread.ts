@@ -4,6 +4,7 @@
  */
 import fs from 'node:fs';
 import { isMainThread } from 'node:worker_threads';
+import { interceptSyncs, interceptTransfers } from '../support/host-calls.js';
 
 /**
  *   request, reply   an exception that nobody expects, at a call to /dev/fuse
@@ -14,14 +15,6 @@ export type DyingWay = 'request' | 'reply' | 'data' | 'sync';
 
 const { DYING_WAY: way, DYING_TRIGGER: trigger } = process.env;
 const EXIT_CODE = 3;
-
-type Transfer = (
-  fd: number,
-  bytes: NodeJS.ArrayBufferView | string,
-  from: number,
-  length: number,
-  at: number | null,
-) => number;
 
 /** One thread alone dies, at the first call after the trigger came. */
 function isTurn(): boolean {
@@ -34,25 +27,17 @@ function isTurn(): boolean {
 }
 
 if (!isMainThread && way !== undefined) {
-  const readSync = fs.readSync as Transfer;
-  const writeSync = fs.writeSync as Transfer;
-  const { fdatasyncSync } = fs;
-  Object.assign(fs, {
-    readSync: ((fd, bytes, from, length, at) => {
-      if (way === 'request' && at === null && isTurn()) throw new TypeError('injected');
-      return readSync(fd, bytes, from, length, at);
-    }) satisfies Transfer,
-    writeSync: ((fd, bytes, from, length, at) => {
-      if (way === 'reply' && at === null && isTurn()) throw new TypeError('injected');
-      if (way === 'data' && typeof at === 'number' && isTurn()) {
-        writeSync(fd, bytes, from, Math.ceil(length / 2), at);
-        process.exit(EXIT_CODE);
-      }
-      return writeSync(fd, bytes, from, length, at);
-    }) satisfies Transfer,
-    fdatasyncSync: (fd: number) => {
-      if (way === 'sync' && isTurn()) process.exit(EXIT_CODE);
-      fdatasyncSync(fd);
-    },
+  interceptTransfers(({ direction, length, position }, perform) => {
+    const call = direction === 'read' ? 'request' : 'reply';
+    if (way === call && position === undefined && isTurn()) throw new TypeError('injected');
+    if (way === 'data' && direction === 'write' && position !== undefined && isTurn()) {
+      perform(Math.ceil(length / 2));
+      process.exit(EXIT_CODE);
+    }
+    return perform(length);
+  });
+  interceptSyncs((perform) => {
+    if (way === 'sync' && isTurn()) process.exit(EXIT_CODE);
+    perform();
   });
 }

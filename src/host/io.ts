@@ -1,0 +1,97 @@
+/**
+ * read(2), write(2) and their kin for those who call them all the time. Called directly they take two thirds of what
+ * node:fs takes, and make no objects. A call that fails is repeated through node:fs, which fails as well and says why.
+ */
+import fs from 'node:fs';
+import { addressOfMemory, type Foreign, foreign } from './libc.js';
+
+/** Calls of a thread that go through node:fs, before loading koffi pays: a short life needs no more. */
+const FIRST_CALLS = 64;
+const FAILED = -1;
+
+interface Calls {
+  readonly read: Foreign;
+  readonly write: Foreign;
+  readonly pread: Foreign;
+  readonly pwrite: Foreign;
+}
+
+let calls: Calls | undefined;
+let firstCalls = 0;
+
+/** Undefined for the first calls of a thread. */
+function direct(): Calls | undefined {
+  if (calls === undefined && ++firstCalls > FIRST_CALLS) {
+    // Addresses are plain numbers: koffi looks at nothing, and parts of buffers need no objects of their own.
+    calls = {
+      read: foreign('int64_t read(int fd, uint64_t target, uint64_t length)'),
+      write: foreign('int64_t write(int fd, uint64_t source, uint64_t length)'),
+      pread: foreign('int64_t pread(int fd, uint64_t target, uint64_t length, int64_t position)'),
+      pwrite: foreign('int64_t pwrite(int fd, uint64_t source, uint64_t length, int64_t position)'),
+    };
+  }
+  return calls;
+}
+
+/**
+ * pread(2), at most once.
+ * @returns bytes read; fewer than `length` at the end of a file, 0 beyond it
+ * @throws a system error
+ */
+export function readAt(fd: number, target: Uint8Array, at: number, length: number, position: number): number {
+  refuseOverrun(target, at, length, position);
+  const read = direct()?.pread(fd, addressOf(target, at), length, position) ?? FAILED;
+  return read === FAILED ? fs.readSync(fd, target, at, length, position) : read;
+}
+
+/** pwrite(2), at most once. @returns bytes written. @throws a system error */
+export function writeAt(
+  fd: number,
+  source: Uint8Array,
+  at: number,
+  length: number,
+  position: number,
+): number {
+  refuseOverrun(source, at, length, position);
+  const written = direct()?.pwrite(fd, addressOf(source, at), length, position) ?? FAILED;
+  return written === FAILED ? fs.writeSync(fd, source, at, length, position) : written;
+}
+
+/** read(2) to the start of `target`. @returns bytes read. @throws a system error */
+export function readNext(fd: number, target: Uint8Array): number {
+  const read = direct()?.read(fd, addressOf(target, 0), target.length) ?? FAILED;
+  return read === FAILED ? fs.readSync(fd, target, 0, target.length, null) : read;
+}
+
+/** As `readNext`, for a descriptor that does not block. @returns -1 for any failure: nothing is there, or nothing will be */
+export function pollNext(fd: number, target: Uint8Array): number {
+  return direct()?.read(fd, addressOf(target, 0), target.length) ?? FAILED;
+}
+
+/** write(2) from the start of `source`. @returns bytes written. @throws a system error */
+export function writeNext(fd: number, source: Uint8Array, length: number): number {
+  refuseOverrun(source, 0, length);
+  const written = direct()?.write(fd, addressOf(source, 0), length) ?? FAILED;
+  return written === FAILED ? fs.writeSync(fd, source, 0, length, null) : written;
+}
+
+/** Where the memory of an `ArrayBuffer` lies, which never moves. */
+const addresses = new WeakMap<ArrayBufferLike, number>();
+
+function addressOf(bytes: Uint8Array, at: number): number {
+  return (addresses.get(bytes.buffer) ?? learnAddress(bytes.buffer)) + bytes.byteOffset + at;
+}
+
+function learnAddress(memory: ArrayBufferLike): number {
+  const address = addressOfMemory(memory);
+  addresses.set(memory, address);
+  return address;
+}
+
+/** What node:fs would take for the current position of the file, too. */
+function refuseOverrun(bytes: Uint8Array, at: number, length: number, position = 0): void {
+  if (position < 0) throw new RangeError(`there is no position ${position}`);
+  if (at < 0 || length < 0 || at + length > bytes.length) {
+    throw new RangeError(`${length} bytes at ${at} do not fit a buffer of ${bytes.length}`);
+  }
+}
