@@ -40,7 +40,7 @@ format: node_modules/.package-lock.json
 install: build
 	install -d $(libdir)/dist $(bindir)
 	cp -R bin contrib package.json package-lock.json .npmrc README.md LICENSE CHANGELOG.md $(libdir)/
-	cp -R dist/src $(libdir)/dist/
+	cp -R dist/app $(libdir)/dist/
 	cd $(libdir) && $(NPM) ci --omit=dev --no-fund --no-audit --loglevel=error
 	ln -sf ../lib/qcow2fs/bin/qcow2fs $(bindir)/qcow2fs
 

@@ -1,64 +1,19 @@
-/** The command line: one command each from its own file, one line for each failure. */
-import fs from 'node:fs';
-import { createRequire } from 'node:module';
-import { Command, CommanderError } from 'commander';
-import { Qcow2fsError, toErrorRecord } from '../errors.js';
-import { EXIT_STATUS, EXIT_SUCCESS, EXIT_USAGE } from './exit-status.js';
-import { addInfoCommand } from './info.js';
-import { addListCommand } from './list.js';
-import { addMountCommand } from './mount.js';
-import { warn } from './output.js';
-import { addUmountCommand } from './umount.js';
+/** Entry of the command line. */
+import { dropDaemon, launchEarly } from '../daemon/launch.js';
 
-const PACKAGE = createRequire(import.meta.url)('../../../package.json') as { readonly version: string };
+/** Short options in one word, as in `-rf`, may hide the ones that need no daemon. */
+const WITHOUT_DAEMON = /^(-[a-zA-Z]*[fhV]|--foreground|--help|--version)/;
 
-function buildProgram(): Command {
-  const program = new Command('qcow2fs')
-    .description('Presents a qcow2 disk image, encrypted or not, as one raw file.')
-    .usage('COMMAND ...  |  IMAGE MOUNTPOINT [-o OPTIONS]')
-    .version(PACKAGE.version)
-    .helpCommand(false)
-    .showSuggestionAfterError()
-    .configureOutput({ outputError: (text) => warn(oneLine(text)) });
-  for (const add of [addMountCommand, addUmountCommand, addListCommand, addInfoCommand]) add(program);
-  program.exitOverride();
-  for (const command of program.commands) {
-    command.exitOverride().configureOutput({ outputError: (text) => warn(oneLine(text)) });
-  }
-  return program;
+/** True for what will probably mount in the background; the commands themselves know. */
+function looksLikeMount(args: readonly string[]): boolean {
+  const isMount = args[0] === 'mount' || /^[^-].*[./]|^[./]/.test(args[0] ?? '');
+  return isMount && args.length > 1 && !args.some((word) => WITHOUT_DAEMON.test(word));
 }
 
-/** `error: unknown option '--foo'\n(Did you mean --bar?)\n` as one line. */
-function oneLine(text: string): string {
-  return text
-    .trim()
-    .replace(/^error: /, '')
-    .replaceAll(/\s*\n\s*/g, ' ');
-}
-
-/** `qcow2fs IMAGE MOUNTPOINT -o LIST`, the form that mount(8) calls, means `mount`. */
-function withCommand(args: readonly string[], program: Command): readonly string[] {
-  const first = args[0];
-  if (first === undefined || ['-h', '--help', '-V', '--version'].includes(first)) return args;
-  const names = program.commands.flatMap((command) => [command.name(), ...command.aliases()]);
-  if (names.includes(first)) return args;
-  const looksLikePath = first.startsWith('-') || /[./]/.test(first) || fs.existsSync(first);
-  return looksLikePath ? ['mount', ...args] : args;
-}
-
-async function main(): Promise<number> {
-  const program = buildProgram();
-  try {
-    await program.parseAsync([...withCommand(process.argv.slice(2), program)], { from: 'user' });
-    return EXIT_SUCCESS;
-  } catch (error) {
-    if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT_SUCCESS : EXIT_USAGE;
-    const { kind, message } = toErrorRecord(error);
-    warn(message);
-    if (!(error instanceof Qcow2fsError) && process.env['DEBUG']) console.error(error);
-    return EXIT_STATUS[kind];
-  }
-}
-
+const args = process.argv.slice(2);
+if (looksLikeMount(args)) launchEarly(args);
+const { run } = await import('./program.js');
+const status = await run(args);
+await dropDaemon();
 // fuse-native leaves handles behind that would keep the process.
-process.exit(await main());
+process.exit(status);

@@ -3,9 +3,12 @@
  * call each, so that the lines of several threads do not mix.
  */
 import fs from 'node:fs';
-import { type ErrorRecord, toErrorRecord } from '../errors.js';
+import path from 'node:path';
+import { type ErrorRecord, hostReason, Qcow2fsError, toErrorRecord } from '../errors.js';
+import { redirect } from '../host/libc.js';
 import { printable } from '../printable.js';
 
+const STDOUT = 1;
 const STDERR = 2;
 /** Different failures that get a line; a power of 2. */
 const MAX_REMEMBERED = 1024;
@@ -17,6 +20,26 @@ export function log(message: string): void {
   } catch {
     // Nobody reads the log, and there is nowhere to say so.
   }
+}
+
+/**
+ * Sends standard output and standard error of the process to a log file, at its end.
+ * @throws Qcow2fsError `host-io`
+ */
+export function openLog(file: string): void {
+  let fd: number;
+  try {
+    fs.mkdirSync(path.dirname(file), { recursive: true });
+    fd = fs.openSync(file, 'a', 0o600);
+  } catch (error) {
+    throw new Qcow2fsError(
+      'host-io',
+      `${file}: cannot open the log: ${hostReason(error)}; name another: --log FILE`,
+    );
+  }
+  redirect(fd, STDOUT);
+  redirect(fd, STDERR);
+  fs.closeSync(fd);
 }
 
 /**

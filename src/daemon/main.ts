@@ -1,6 +1,7 @@
 /** Entry of the background process: is told what to do over its pipe, reports once, and lets go of the terminal. */
 import { toErrorRecord } from '../errors.js';
 import type { DaemonConfig, DaemonReport } from './config.js';
+import { openLog } from './log.js';
 import { startThreads } from './thread-pool.js';
 
 let reported = false;
@@ -24,6 +25,7 @@ process.once('message', async (config: DaemonConfig) => {
   try {
     // The threads load their part of the program while this one loads the rest.
     const threads = startThreads(config);
+    if (config.log !== undefined) openLog(config.log);
     const { runDaemon } = await import('./daemon.js');
     await runDaemon(config, threads, (disk) => {
       if (process.connected) void report({ type: 'ready', disk }).then(() => process.disconnect());

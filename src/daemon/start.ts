@@ -1,14 +1,12 @@
 /** Starts a daemon in the background and waits until its disk can be opened. */
-import { type ChildProcess, spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { fromErrorRecord, hostReason, Qcow2fsError } from '../errors.js';
 import type { DaemonConfig, DaemonReport } from './config.js';
-
-const ENTRY = fileURLToPath(new URL('./main.js', import.meta.url));
+import { launchDaemon, takeDaemon } from './launch.js';
 
 /** Where a daemon logs unless told otherwise. */
 export function defaultLogFile(): string {
@@ -22,29 +20,11 @@ export function defaultLogFile(): string {
  * @throws Qcow2fsError; no daemon and no mount is left then
  */
 export async function startDaemon(config: DaemonConfig & { readonly log: string }): Promise<string> {
-  const log = openLog(config.log);
-  const child = spawn(process.execPath, [ENTRY, config.image, config.mountpoint], {
-    detached: true,
-    stdio: ['ignore', log, log, 'ipc'],
-    serialization: 'advanced',
-  });
-  fs.closeSync(log);
+  const child = takeDaemon() ?? launchDaemon([config.image, config.mountpoint]);
   const disk = await waitForReport(child, config);
   await openOnce(disk, child);
   child.unref();
   return disk;
-}
-
-function openLog(file: string): number {
-  try {
-    fs.mkdirSync(path.dirname(file), { recursive: true });
-    return fs.openSync(file, 'a', 0o600);
-  } catch (error) {
-    throw new Qcow2fsError(
-      'host-io',
-      `${file}: cannot open the log: ${hostReason(error)}; name another: --log FILE`,
-    );
-  }
 }
 
 function waitForReport(child: ChildProcess, config: DaemonConfig): Promise<string> {

@@ -13,20 +13,25 @@ export function startThreads({ transport, threads }: DaemonConfig): ThreadPool {
 }
 
 export class ThreadPool {
-  readonly #threads: readonly ServingThread[];
+  /** The first one starts loading at once, so that it is ready when the image is; the others when it serves. */
+  readonly #first: ServingThread | undefined;
+  #others: readonly ServingThread[] = [];
+  readonly #count: number;
+  #attach: WorkerOrder | undefined;
+  #onOverrun: () => void = () => {};
 
-  /** The threads start loading at once, so that they are ready when the image is. */
   constructor(count: number) {
-    this.#threads = Array.from({ length: count }, () => new ServingThread());
+    this.#count = count;
+    if (count > 0) this.#first = new ServingThread();
   }
 
   /**
-   * Settles when every thread can serve.
+   * Settles when a thread can serve.
    * @param failures of a `FailureLog`
    */
   async attach(layers: Layers, fsOptions: DiskFsOptions, failures: SharedArrayBuffer): Promise<void> {
-    const order: WorkerOrder = { type: 'attach', layers, fsOptions, failures };
-    await Promise.all(this.#threads.map((thread) => thread.attach(order)));
+    this.#attach = { type: 'attach', layers, fsOptions, failures };
+    await this.#first?.attach(this.#attach);
   }
 
   /**
@@ -35,18 +40,27 @@ export class ThreadPool {
    */
   async serve(fd: number): Promise<void> {
     const lookout = allocateLookout();
-    const order = (index: number): WorkerOrder => ({ type: 'serve', fd, lookout, thread: index + 1 });
-    await Promise.all(this.#threads.map((thread, index) => thread.run(order(index))));
+    const serve = async (thread: ServingThread, index: number): Promise<void> => {
+      thread.onOverrun(() => this.#onOverrun());
+      await thread.run({ type: 'serve', fd, lookout, thread: index + 1 });
+    };
+    const first = this.#first && serve(this.#first, 0);
+    this.#others = Array.from({ length: Math.max(0, this.#count - 1) }, () => new ServingThread());
+    const others = this.#others.map(async (thread, index) => {
+      await thread.attach(this.#attach!);
+      await serve(thread, index + 1);
+    });
+    await Promise.all([first, ...others]);
   }
 
   /** @param listener called whenever the kernel has another idea of the disk's size */
   onOverrun(listener: () => void): void {
-    for (const thread of this.#threads) thread.onOverrun(listener);
+    this.#onOverrun = listener;
   }
 
   /** For threads that do not serve yet: one that waits for a request cannot be ended from inside the process. */
   terminate(): void {
-    for (const thread of this.#threads) thread.terminate();
+    for (const thread of [this.#first, ...this.#others]) thread?.terminate();
   }
 }
 

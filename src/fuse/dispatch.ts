@@ -2,8 +2,9 @@
  * The FUSE server without a kernel: the bytes of one request in, the bytes of its reply out. Reads and writes allocate
  * nothing: the disk fills the reply in place, and takes data from the request.
  */
-import createDebug from 'debug';
+
 import { Qcow2fsError } from '../errors.js';
+import { createTrace } from '../trace.js';
 import { type DirectoryEntry, type DiskFs, ROOT_INODE } from './disk-fs.js';
 import { Errno, errnoOf } from './errno.js';
 import * as fuse from './protocol.js';
@@ -19,7 +20,7 @@ import {
   writeEntry,
 } from './reply.js';
 
-const debug = createDebug('qcow2fs:fuse');
+const debug = createTrace('fuse');
 
 /** The largest request and reply: 256 pages, the most that a kernel grants. */
 export const MAX_TRANSFER = 1024 * 1024;

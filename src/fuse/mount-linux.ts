@@ -4,12 +4,12 @@
  */
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
-import createDebug from 'debug';
 import { errnoName, hostReason, Qcow2fsError } from '../errors.js';
 import * as libc from '../host/libc.js';
+import { createTrace } from '../trace.js';
 import { S_IFDIR, S_IFREG } from './protocol.js';
 
-const debug = createDebug('qcow2fs:mount');
+const debug = createTrace('mount');
 
 export const FILE_SYSTEM_TYPE = 'fuse.qcow2fs';
 const DEVICE = '/dev/fuse';

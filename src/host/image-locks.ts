@@ -8,12 +8,13 @@
  *
  * All are shared locks, which never exclude each other; a conflict is found by asking for the opposite bytes.
  */
-import createDebug from 'debug';
+
 import { errnoName, Qcow2fsError } from '../errors.js';
+import { createTrace } from '../trace.js';
 import { othersLock, releaseBytes, shareBytes } from './libc.js';
 import { findLockHolders } from './lock-holders.js';
 
-const debug = createDebug('qcow2fs:locks');
+const debug = createTrace('locks');
 
 const USED = 100;
 const UNSHARED = 200;

@@ -133,6 +133,11 @@ export function cloneFuseDevice(clone: number, fd: number): void {
   if (ioctl(clone, FUSE_DEV_IOC_CLONE, 'void *', new Uint32Array([fd])) !== 0) throw systemError('ioctl');
 }
 
+/** Makes `onto` another descriptor of what `fd` has open (dup2(2)). @throws a system error */
+export function redirect(fd: number, onto: number): void {
+  if (foreign('int dup2(int fd, int onto)')(fd, onto) < 0) throw systemError('dup2');
+}
+
 const LOCK_EX = 2;
 const LOCK_NB = 4;
 

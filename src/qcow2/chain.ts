@@ -5,13 +5,13 @@
  * process share the descriptors and the metadata, so each attaches a disk of its own to the same layers.
  */
 import { dirname, resolve } from 'node:path';
-import createDebug from 'debug';
 import type { Disk } from '../disk.js';
 import { Qcow2fsError } from '../errors.js';
 import { FileStorage, type OpenFile, openFile } from '../host/file-storage.js';
 import { type LockMode, lockImage } from '../host/image-locks.js';
 import { RawDisk } from '../raw-disk.js';
 import type { Storage } from '../storage.js';
+import { createTrace } from '../trace.js';
 import type { EncryptionSpec } from './encryption.js';
 import { hasFeature, Incompatible } from './format/header.js';
 import { MAX_CHAIN_DEPTH, MAX_CHAIN_L1_BYTES } from './format/limits.js';
@@ -26,7 +26,7 @@ import { unlockImage } from './unlock.js';
 import { createOverlay, removeOverlay } from './writing/overlay.js';
 import { prepareZstd } from './zstd.js';
 
-const debug = createDebug('qcow2fs:chain');
+const debug = createTrace('chain');
 
 /** Bytes of L2 slices that all images of a chain keep together: maps 256 GiB at 64 KiB a cluster. */
 const L2_CACHE_BYTES = 32 * 1024 * 1024;

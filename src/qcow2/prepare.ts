@@ -1,12 +1,13 @@
 /** What must be done to an image before it is written. */
-import createDebug from 'debug';
+
 import { Qcow2fsError } from '../errors.js';
+import { createTrace } from '../trace.js';
 import { hasFeature, Incompatible } from './format/header.js';
 import { type Image, readImage } from './image.js';
 import { repairDirtyImage } from './repair/repair.js';
 import { clearUnknownAutoclear } from './writing/header-fields.js';
 
-const debug = createDebug('qcow2fs:prepare');
+const debug = createTrace('prepare');
 
 /**
  * Repairs the refcounts of an image that was not closed properly, and clears the autoclear features that this version

@@ -3,7 +3,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
-import { endMount, mountsAt, sha256, tool, useCleanUp } from '../mount/support.js';
+import { daemonsOf, endMount, mountsAt, sha256, tool, useCleanUp } from '../mount/support.js';
 import { createImage, imagePath, MiB, takeSnapshot, writeSecret, writeSteps } from '../support/images.js';
 import { BIN, expectQcow2fs, type Outcome, qcow2fs } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
@@ -20,6 +20,8 @@ describe('a command line that makes no sense', () => {
   });
   afterEach(() => {
     expect(mountsAt(mountpoint)).to.deep.equal([]);
+    // One may have been started before anybody looked at the arguments.
+    expect(daemonsOf(mountpoint)).to.deep.equal([]);
   });
 
   const cases: readonly (readonly [title: string, args: readonly string[], words: readonly string[]])[] = [

@@ -374,7 +374,7 @@ function programFor(home: string): string[] {
   const here = [process.execPath, BIN];
   if (spawnSync(here[0]!, [BIN, '--version'], { ...NOBODY, cwd: '/' }).status === 0) return here;
   const copy = path.join(path.dirname(home), 'program');
-  const shipped = ['bin', 'dist/src', 'package.json', 'node_modules'];
+  const shipped = ['bin', 'dist/app', 'package.json', 'node_modules'];
   for (const name of shipped) {
     fs.cpSync(fs.realpathSync(path.join(ROOT, name)), path.join(copy, name), { recursive: true });
   }

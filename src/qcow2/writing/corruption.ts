@@ -2,16 +2,17 @@
  * What happens when a writable image turns out to be damaged: the header says so from then on, so that nobody writes
  * it before it is repaired, and this process writes nothing more (QEMU block/qcow2.c, qcow2_signal_corruption).
  */
-import createDebug from 'debug';
+
 import { Qcow2fsError } from '../../errors.js';
 import type { Storage } from '../../storage.js';
+import { createTrace } from '../../trace.js';
 import type { Header } from '../format/header.js';
 import { hex } from '../format/units.js';
 import type { ImageState } from '../image-state.js';
 import { markCorrupt } from './header-fields.js';
 import type { MetadataMap } from './metadata-map.js';
 
-const debug = createDebug('qcow2fs:corruption');
+const debug = createTrace('corruption');
 
 export class Corruption {
   readonly #image: Storage;

@@ -1,7 +1,7 @@
-import createDebug from 'debug';
 import type { Storage } from '../../storage.js';
+import { createTrace } from '../../trace.js';
 
-const debug = createDebug('qcow2fs:punch');
+const debug = createTrace('punch');
 
 /**
  * Gives back what nothing refers to any more: a courtesy to the host. Where it cannot make holes, or fails to, the
