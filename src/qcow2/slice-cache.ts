@@ -4,9 +4,13 @@
  * exclusive lock of the image.
  */
 
+import { TWO_32 } from './format/units.js';
+
 /** Slots in a set: the places where a slice may be. */
 const WAYS = 4;
 const NO_KEY = -1;
+/** 2^32 divided by the golden ratio, odd. */
+const GOLDEN_RATIO = 0x9e37_79b1;
 
 /** What another thread needs to use the same cache. */
 export interface SharedSliceCache {
@@ -44,7 +48,8 @@ export class SliceCache {
   readonly #keys: Float64Array;
   readonly #used: Uint8Array;
   readonly #dirty: Uint8Array;
-  readonly #sets: number;
+  /** From a hash of 32 bits to the number of a set. */
+  readonly #shift: number;
 
   constructor(shared: SharedSliceCache, sliceBytes: number) {
     this.words = new Uint32Array(shared.slots);
@@ -54,12 +59,12 @@ export class SliceCache {
     this.#keys = new Float64Array(shared.keys);
     this.#used = new Uint8Array(shared.used);
     this.#dirty = new Uint8Array(shared.dirty);
-    this.#sets = this.#keys.length / WAYS;
+    this.#shift = 32 - Math.log2(this.#keys.length / WAYS);
   }
 
   /** The slot that holds the slice, or -1. A lost mark of use costs one read, so nothing guards it. */
   lookup(key: number): number {
-    const first = (key % this.#sets) * WAYS;
+    const first = this.firstOf(key);
     for (let slot = first; slot < first + WAYS; slot++) {
       if (this.#keys[slot] === key) {
         if (this.#used[slot] === 0) this.#used[slot] = 1;
@@ -74,7 +79,7 @@ export class SliceCache {
    * @returns -1 when all slices that could go are dirty
    */
   victim(key: number): number {
-    const first = (key % this.#sets) * WAYS;
+    const first = this.firstOf(key);
     let clean = -1;
     for (let slot = first; slot < first + WAYS; slot++) {
       if (this.#dirty[slot] !== 0) continue;
@@ -85,9 +90,15 @@ export class SliceCache {
     return clean;
   }
 
-  /** The first slot of the set that `key` belongs to, for a caller who makes room there. */
+  /**
+   * The first slot of the set that `key` belongs to, for a caller who makes room there. What lies a power of 2 apart,
+   * as file systems and tables do, must not meet in one set (Fibonacci hashing).
+   */
   firstOf(key: number): number {
-    return (key % this.#sets) * WAYS;
+    // A shift by 32 would be none.
+    if (this.#shift === 32) return 0;
+    const hash = Math.imul((key % TWO_32) ^ (key / TWO_32), GOLDEN_RATIO);
+    return (hash >>> this.#shift) * WAYS;
   }
 
   /** Names the slice whose content the slot holds now. */
