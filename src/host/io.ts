@@ -3,7 +3,8 @@
  * node:fs takes, and make no objects. A call that fails is repeated through node:fs, which fails as well and says why.
  */
 import fs from 'node:fs';
-import { addressOfMemory, type Foreign, foreign } from './libc.js';
+import { type Foreign, foreign } from './libc.js';
+import { addressOf } from './memory.js';
 
 /** Calls of a thread that go through node:fs, before loading koffi pays: a short life needs no more. */
 const FIRST_CALLS = 64;
@@ -73,19 +74,6 @@ export function writeNext(fd: number, source: Uint8Array, length: number): numbe
   refuseOverrun(source, 0, length);
   const written = direct()?.write(fd, addressOf(source, 0), length) ?? FAILED;
   return written === FAILED ? fs.writeSync(fd, source, 0, length, null) : written;
-}
-
-/** Where the memory of an `ArrayBuffer` lies, which never moves. */
-const addresses = new WeakMap<ArrayBufferLike, number>();
-
-function addressOf(bytes: Uint8Array, at: number): number {
-  return (addresses.get(bytes.buffer) ?? learnAddress(bytes.buffer)) + bytes.byteOffset + at;
-}
-
-function learnAddress(memory: ArrayBufferLike): number {
-  const address = addressOfMemory(memory);
-  addresses.set(memory, address);
-  return address;
 }
 
 /** What node:fs would take for the current position of the file, too. */

@@ -15,6 +15,8 @@ const ENXIO = 6;
 
 let koffi: Koffi | undefined;
 const functions = new Map<string, Foreign>();
+/** koffi closes a library that nobody holds any more. */
+const libraries: unknown[] = [];
 
 function loadKoffi(): Koffi {
   try {
@@ -25,20 +27,26 @@ function loadKoffi(): Koffi {
   }
 }
 
-/** A function of the C library, or of another one that the process has loaded. */
-export function foreign(prototype: string): Foreign {
-  let found = functions.get(prototype);
+/**
+ * A function of the C library, or of another one that the process is linked with.
+ * @param library the file of another library
+ */
+export function foreign(prototype: string, library: string | null = null): Foreign {
+  const name = `${library}: ${prototype}`;
+  let found = functions.get(name);
   if (found === undefined) {
-    found = loadKoffi().load(null).func(prototype) as Foreign;
-    functions.set(prototype, found);
+    const loaded = loadKoffi().load(library);
+    libraries.push(loaded);
+    found = loaded.func(prototype) as Foreign;
+    functions.set(name, found);
   }
   return found;
 }
 
-/** A function of a library that the process may have loaded, or undefined. */
-export function foreignIfPresent(prototype: string): Foreign | undefined {
+/** As `foreign`; undefined where there is no such function, or no such library. */
+export function foreignIfPresent(prototype: string, library: string | null = null): Foreign | undefined {
   try {
-    return foreign(prototype);
+    return foreign(prototype, library);
   } catch (error) {
     if (error instanceof Qcow2fsError) throw error;
     return undefined;
@@ -62,9 +70,6 @@ function systemError(call: string): NodeJS.ErrnoException {
 export function loadLibrary(path: string): void {
   libraries.push(loadKoffi().load(path));
 }
-
-/** koffi closes a library that nobody holds any more. */
-const libraries: unknown[] = [];
 
 function seek(fd: number, position: number, whence: number): number {
   return foreign('int64_t lseek(int fd, int64_t offset, int whence)')(fd, position, whence);

@@ -1,6 +1,7 @@
 /** Compressed clusters: reads, inflates and keeps the latest ones, because a cluster is read in many small pieces. */
 import zlib from 'node:zlib';
 import { errnoName, Qcow2fsError } from '../errors.js';
+import { type Decompress, zlibInflate } from '../host/inflate.js';
 import type { Storage } from '../storage.js';
 import type { Header } from './format/header.js';
 import { hex } from './format/units.js';
@@ -10,7 +11,7 @@ import { inflateZstd } from './zstd.js';
 /** Bytes of inflated clusters that one thread keeps of one image; at least one cluster. */
 const CACHE_BYTES = 2 * 1024 * 1024;
 const MAX_CACHED = 16;
-/** Clusters that a stream may inflate to before it passes for a bomb. */
+/** Clusters that a stream may inflate to before it passes for a bomb, where it cannot be stopped after the first. */
 const MAX_EXCESS = 16;
 
 interface CachedCluster {
@@ -73,23 +74,37 @@ export class CompressedClusters {
  * @returns false when the stream is damaged or gives fewer bytes than `target` has
  */
 function inflateZlib(source: Buffer, target: Buffer): boolean {
+  direct ??= zlibInflate() ?? inflateByNode;
+  return direct(source, target, 0, target.length) === target.length;
+}
+
+/** Loaded with the first compressed cluster that a thread meets. */
+let direct: Decompress | undefined;
+
+/** For a Node that keeps its zlib to itself. */
+export function inflateByNode(source: Uint8Array, target: Uint8Array, at: number, room: number): number {
   try {
-    return inflateRaw(source, target.length).copy(target) === target.length;
+    return place(inflateRaw(source, room), target, at, room);
   } catch (error) {
-    return errnoName(error) === 'ERR_BUFFER_TOO_LARGE' && inflateTooMuch(source, target);
+    if (errnoName(error) !== 'ERR_BUFFER_TOO_LARGE') return -1;
+    return inflateTooMuch(source, target, at, room);
   }
 }
 
 /** Streams that give more than a cluster are nobody's, but QEMU takes the first cluster of them. */
-function inflateTooMuch(source: Buffer, target: Buffer): boolean {
+function inflateTooMuch(source: Uint8Array, target: Uint8Array, at: number, room: number): number {
   try {
-    return inflateRaw(source, MAX_EXCESS * target.length).copy(target) === target.length;
+    return place(inflateRaw(source, MAX_EXCESS * room), target, at, room);
   } catch {
-    return false;
+    return -1;
   }
 }
 
-function inflateRaw(source: Buffer, maxOutputLength: number): Buffer {
+function place(content: Buffer, target: Uint8Array, at: number, room: number): number {
+  return content.copy(target, at, 0, room);
+}
+
+function inflateRaw(source: Uint8Array, maxOutputLength: number): Buffer {
   const { Z_SYNC_FLUSH } = zlib.constants;
   return zlib.inflateRawSync(source, {
     chunkSize: maxOutputLength,

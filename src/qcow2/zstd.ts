@@ -1,8 +1,10 @@
 /**
- * Zstandard for compressed clusters: Node's own decoder where the runtime has one (Node 22.15), else zstddec's.
+ * Zstandard for compressed clusters: by the system's libzstd where there is one, else by Node's own decoder (Node 22.15),
+ * else by zstddec's.
  * A cluster says neither how many frames it has nor where the last one ends: what follows may be the next cluster's.
  */
 import zlib from 'node:zlib';
+import { type Decompress, zstdDecompress } from '../host/inflate.js';
 
 const FRAME_MAGIC = 0xfd2f_b528;
 const SKIPPABLE_MAGIC_MIN = 0x184d_2a50;
@@ -13,22 +15,37 @@ const DICTIONARY_ID_BYTES = [0, 1, 2, 4] as const;
 const BLOCK_RLE = 1;
 const BLOCK_RESERVED = 3;
 
-/** One frame to at most `room` bytes; throws, or returns whatever, for a bad frame. */
-type FrameDecoder = (frame: Buffer, room: number) => Uint8Array;
-
 const native = (
-  zlib as { zstdDecompressSync?: (frame: Buffer, options: { maxOutputLength: number }) => Buffer }
+  zlib as { zstdDecompressSync?: (frame: Uint8Array, options: { maxOutputLength: number }) => Buffer }
 ).zstdDecompressSync;
-let decodeFrame: FrameDecoder | undefined =
-  native && ((frame, room) => native(frame, { maxOutputLength: room }));
+/** One frame; -1, no bytes or whatever for a bad one. */
+let decodeFrame: Decompress | undefined;
 
 /** Must have been awaited once in each thread that decodes. */
 export async function prepareZstd(): Promise<void> {
-  if (decodeFrame) return;
+  decodeFrame ??= zstdDecompress() ?? (await portableZstd());
+}
+
+/** For systems without libzstd: Node's own decoder, or zstddec. */
+export async function portableZstd(): Promise<Decompress> {
+  if (native) return placing((frame, room) => native(frame, { maxOutputLength: room }));
   const { ZSTDDecoder } = await import('zstddec');
   const decoder = new ZSTDDecoder();
   await decoder.init();
-  decodeFrame = (frame, room) => decoder.decode(frame, room);
+  return placing((frame, room) => decoder.decode(frame, room));
+}
+
+function placing(decode: (frame: Uint8Array, room: number) => Uint8Array): Decompress {
+  return (frame, target, at, room) => {
+    try {
+      const content = decode(frame, room);
+      if (content.length > room) return -1;
+      target.set(content, at);
+      return content.length;
+    } catch {
+      return -1;
+    }
+  };
 }
 
 /**
@@ -45,16 +62,10 @@ export function inflateZstd(source: Buffer, target: Buffer): boolean {
     const frame = source.subarray(consumed, consumed + length);
     consumed += length;
     if (isSkippable(frame)) continue;
-    let content: Uint8Array;
-    try {
-      content = decodeFrame(frame, target.length - produced);
-    } catch {
-      return false;
-    }
     // zstddec answers a damaged frame with no bytes. What follows must not be tried: it may be the next cluster's.
-    if (content.length === 0 || content.length > target.length - produced) return false;
-    target.set(content, produced);
-    produced += content.length;
+    const written = decodeFrame(frame, target, produced, target.length - produced);
+    if (written <= 0) return false;
+    produced += written;
   }
   return true;
 }

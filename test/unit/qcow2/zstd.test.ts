@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { frameLength, inflateZstd, prepareZstd } from '../../../src/qcow2/zstd.js';
+import { frameLength, inflateZstd, portableZstd, prepareZstd } from '../../../src/qcow2/zstd.js';
 
 const MAGIC = Buffer.from([0x28, 0xb5, 0x2f, 0xfd]);
 const GARBAGE = Buffer.from('what follows is not ours');
@@ -97,5 +97,21 @@ describe('a zstd cluster', () => {
     const lying = Buffer.concat([MAGIC, Buffer.from([0x24, 3]), raw('abc'), Buffer.alloc(4)]);
     expect(inflate(3, lying, next)).not.to.equal('XXX');
     expect(inflate(6, frame(raw('abc')), broken, next)).to.equal(false);
+  });
+});
+
+describe('a zstd frame on a system without libzstd', () => {
+  it('is decompressed to its place, and a bad one is not', async () => {
+    const decompress = await portableZstd();
+    const target = Buffer.alloc(8, '.');
+    expect(decompress(sized(3, raw('abc')), target, 2, 4)).to.equal(3);
+    expect(target.toString()).to.equal('..abc...');
+    for (const bad of [
+      sized(5, raw('abcde')),
+      sized(3, raw('ab')),
+      frame(block(3, 3, true, Buffer.from('abc'))),
+    ])
+      expect(decompress(bad, target, 2, 4)).to.not.equal(3);
+    expect(target.toString()).to.equal('..abc...');
   });
 });
