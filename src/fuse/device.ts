@@ -31,6 +31,8 @@ export class FuseDevice {
   readonly #request: Buffer;
   readonly #lookout: Lookout;
   #isBusy = false;
+  /** When the latest request came: milliseconds. */
+  #began = 0;
   /** Requests in a row that came soon and alone, about. */
   #lonely = 0;
   /** Requests in a row that were there at the first look. */
@@ -83,9 +85,10 @@ export class FuseDevice {
 
   #beginRequest(): void {
     this.#isBusy = true;
+    this.#began = performance.now();
     const idle = this.#lookout.begin();
-    if (idle < 0) this.#lonely = 0;
-    else if (idle > PATIENCE) this.#lonely >>= 1;
+    if (idle < 0) this.#shareWork();
+    else if (idle > PATIENCE) this.#forgetHalf();
     else if (this.#lonely < 2 * ENOUGH) this.#lonely++;
   }
 
@@ -93,6 +96,21 @@ export class FuseDevice {
     if (!this.#isBusy) return;
     this.#isBusy = false;
     this.#lookout.end();
+    // What takes longer than waking up another thread is better done by several.
+    if (performance.now() - this.#began > PATIENCE) this.#shareWork();
+  }
+
+  /** One late request is no reason to sleep from now on; a few are. */
+  #forgetHalf(): void {
+    this.#lonely >>= 1;
+    if (this.#lonely < ENOUGH) this.#lookout.leave();
+  }
+
+  /** From now on all threads sleep until they are woken. */
+  #shareWork(): void {
+    if (this.#lonely >= ENOUGH) this.#lookout.call();
+    this.#lonely = 0;
+    this.#waiting = 0;
   }
 
   #look(polled: number): number {
@@ -103,13 +121,8 @@ export class FuseDevice {
     while (length === NOTHING && performance.now() < end) {
       length = pollNext(polled, this.#request);
     }
-    if (this.#waiting === BACKLOG) {
-      this.#waiting = 0;
-      this.#lonely = 0;
-      this.#lookout.call();
-    } else if (length === NOTHING) {
-      this.#lookout.leave();
-    }
+    if (this.#waiting === BACKLOG) this.#shareWork();
+    else if (length === NOTHING) this.#lookout.leave();
     return length;
   }
 

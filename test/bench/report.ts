@@ -36,7 +36,8 @@ function method({ rounds, seconds, size }: Plan): string {
 - fio, ${seconds} s a row. 4k random and 1 MiB rows use O_DIRECT; QD1 is psync, other depths are libaio. Buffered reads and
   fillings go over the disk once. Buffered random writes hit no block twice, and the time of the final fsync counts.
 - Reads are from read-only mounts. Writes go to a copy for each program, fillings to an empty image for each
-  measurement. What has been written is on the disk of the host before the next measurement begins.
+  measurement. What has been written is on the disk of the host before the next measurement begins. Before each
+  filling as much memory as the disk needs is used once, so that a virtual machine has it from its host.
 - All programs run with their defaults. Memory is VmHWM, CPU time is that of user and system, both summed over the
   processes of the program.`;
 }
