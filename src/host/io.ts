@@ -1,5 +1,5 @@
 /**
- * read(2), write(2) and their kin for those who call them all the time. Called directly they take two thirds of what
+ * read(2), write(2) and their kin for those who call them all the time. Called directly they take four fifths of what
  * node:fs takes, and make no objects. A call that fails is repeated through node:fs, which fails as well and says why.
  */
 import fs from 'node:fs';
