@@ -40,6 +40,10 @@ export interface Disk {
 
   /** Fills `target[targetOffset, targetOffset + length)` from `offset`; the range must lie inside the disk. */
   read(target: Buffer, targetOffset: number, length: number, offset: number): void;
+  /** True when `readAhead` has something to do. */
+  readonly canReadAhead: boolean;
+  /** Does a bit of the work of the reads to come, for a thread that has nothing else to do. Fails for none of them. */
+  readAhead(): void;
   /** Writes `source[sourceOffset, sourceOffset + length)` at `offset`; the range must lie inside the disk. */
   write(source: Buffer, sourceOffset: number, length: number, offset: number): void;
   /** Makes the range read as zeros. */

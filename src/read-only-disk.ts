@@ -1,10 +1,11 @@
-/** The writing half of `Disk` for disks that cannot be written. */
+/** `Disk` for what cannot be written: the writing half refuses, and reading it costs too little to do ahead. */
 import type { Disk, ExtentVisitor, ScanBudget } from './disk.js';
 import { Qcow2fsError } from './errors.js';
 
 export abstract class ReadOnlyDisk implements Disk {
   readonly readOnly = true;
   readonly growable = false;
+  readonly canReadAhead: boolean = false;
   abstract readonly size: number;
 
   abstract read(target: Buffer, targetOffset: number, length: number, offset: number): void;
@@ -12,6 +13,7 @@ export abstract class ReadOnlyDisk implements Disk {
   abstract storedBytes(): number;
   abstract close(): void;
 
+  readAhead(): void {}
   write(): never {
     throw refusal();
   }

@@ -13,6 +13,7 @@ import {
 } from '../fuse/mount-linux.js';
 import { RwLock } from '../host/rw-lock.js';
 import type { Layers } from '../qcow2/chain.js';
+import { locksOf } from '../qcow2/parameters.js';
 import { log } from './log.js';
 import type { Session, SessionOptions } from './session.js';
 import type { ThreadPool } from './thread-pool.js';
@@ -38,8 +39,9 @@ export async function startKernelSession(
   const abort = (): void => abortConnection(device);
   const ended = served.catch((error: unknown) => {
     // What the thread left half done must not be used, and nobody may wait for it.
-    for (const layer of layers)
-      if (layer.kind === 'qcow2') new RwLock(layer.parameters.metadata.lock).poison();
+    for (const layer of layers) {
+      if (layer.kind === 'qcow2') for (const lock of locksOf(layer.parameters)) new RwLock(lock).poison();
+    }
     try {
       unmount(true);
     } catch {

@@ -3,6 +3,7 @@
  * its own to the shared layers, then answers until unmounted.
  */
 import { parentPort } from 'node:worker_threads';
+import type { Disk } from '../disk.js';
 import { type ErrorRecord, toErrorRecord } from '../errors.js';
 import { DiskFs, type DiskFsOptions } from '../fuse/disk-fs.js';
 import { Dispatcher } from '../fuse/dispatch.js';
@@ -36,20 +37,21 @@ export type WorkerReport =
   | { readonly type: 'failed'; readonly error: ErrorRecord };
 
 const port = parentPort!;
+let disk: Disk | undefined;
 let dispatcher: Dispatcher | undefined;
 
 async function obey(order: WorkerOrder): Promise<void> {
   switch (order.type) {
     case 'attach': {
-      const diskFs = new DiskFs(await attachDisk(order.layers), order.fsOptions);
-      dispatcher = new Dispatcher(diskFs, new FailureLog(order.failures).add, () =>
+      disk = await attachDisk(order.layers);
+      dispatcher = new Dispatcher(new DiskFs(disk, order.fsOptions), new FailureLog(order.failures).add, () =>
         port.postMessage({ type: 'overrun' } satisfies WorkerReport),
       );
       port.postMessage({ type: 'attached' } satisfies WorkerReport);
       return;
     }
     case 'serve':
-      serve(order.fd, new Lookout(order.lookout, order.thread), dispatcher!);
+      serve(order.fd, new Lookout(order.lookout, order.thread), dispatcher!, disk!);
       port.close();
   }
 }

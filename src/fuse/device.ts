@@ -22,6 +22,12 @@ const HARMLESS: ReadonlySet<string | undefined> = new Set(['ENOENT', 'EINTR', 'E
 export const UNMOUNTED = -1;
 const NOTHING = -1;
 
+/** What a thread without requests may do: the part of `Disk` that works ahead. */
+export interface IdleWork {
+  readonly canReadAhead: boolean;
+  readAhead(): void;
+}
+
 export class FuseDevice {
   readonly #fd: number;
   /** The same requests through a descriptor that does not block; undefined where there cannot be one. */
@@ -30,6 +36,7 @@ export class FuseDevice {
   #source: number;
   readonly #request: Buffer;
   readonly #lookout: Lookout;
+  readonly #idleWork: IdleWork;
   #isBusy = false;
   /** When the latest request came: milliseconds. */
   #began = 0;
@@ -42,11 +49,12 @@ export class FuseDevice {
    * @param fd /dev/fuse, blocking
    * @param request where requests are put; `REQUEST_BYTES`
    */
-  constructor(fd: number, request: Buffer, lookout: Lookout) {
+  constructor(fd: number, request: Buffer, lookout: Lookout, idleWork: IdleWork) {
     this.#fd = fd;
     this.#source = fd;
     this.#request = request;
     this.#lookout = lookout;
+    this.#idleWork = idleWork;
     // On a single processor nobody can send a request while this thread looks for one.
     this.#polled = availableParallelism() > 1 ? cloneDevice(fd) : undefined;
   }
@@ -59,6 +67,7 @@ export class FuseDevice {
       if (this.#lookout.take()) length = this.#look(this.#polled);
       else this.#lookout.stayAway();
     }
+    if (length === NOTHING && this.#polled !== undefined) length = this.#workAhead(this.#polled);
     if (length === NOTHING) length = this.#sleep();
     this.#beginRequest();
     return length;
@@ -124,6 +133,17 @@ export class FuseDevice {
     if (this.#waiting === BACKLOG) this.#shareWork();
     else if (length === NOTHING) this.#lookout.leave();
     return length;
+  }
+
+  /** Does what may be wanted soon, a bit at a time, until there is a request or no more to do. */
+  #workAhead(polled: number): number {
+    while (this.#idleWork.canReadAhead) {
+      this.#source = polled;
+      const length = pollNext(polled, this.#request);
+      if (length !== NOTHING) return length;
+      this.#idleWork.readAhead();
+    }
+    return NOTHING;
   }
 
   #sleep(): number {

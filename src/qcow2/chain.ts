@@ -92,7 +92,7 @@ export function openLayers(
 
 /** A disk for the calling thread; closing it closes the files of all threads. */
 export async function attachDisk(layers: Layers, storageOf: StorageOf = fileStorage): Promise<Disk> {
-  if (layers.some((layer) => layer.kind === 'qcow2' && layer.parameters.compressionType === 'zstd')) {
+  if (layers.some((layer) => layer.kind === 'qcow2' && layer.parameters.compression.type === 'zstd')) {
     await prepareZstd();
   }
   let disk: Disk | undefined;

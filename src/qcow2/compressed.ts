@@ -1,59 +1,111 @@
-/** Compressed clusters: reads, inflates and keeps the latest ones, because a cluster is read in many small pieces. */
+/** Compressed clusters: reads and inflates them, keeps the latest ones, and inflates ahead of who reads on and on. */
 import zlib from 'node:zlib';
 import { errnoName, Qcow2fsError } from '../errors.js';
 import { type Decompress, zlibInflate } from '../host/inflate.js';
 import type { Storage } from '../storage.js';
 import type { Header } from './format/header.js';
 import { hex } from './format/units.js';
+import {
+  allocateInflatedClusters,
+  InflatedClusters,
+  NO_SLOT,
+  type SharedInflatedClusters,
+} from './inflated-clusters.js';
 import type { Run } from './mapping.js';
+import { allocateReadAhead, ReadAhead } from './read-ahead.js';
 import { inflateZstd } from './zstd.js';
 
-/** Bytes of inflated clusters that one thread keeps of one image; at least one cluster. */
-const CACHE_BYTES = 2 * 1024 * 1024;
-const MAX_CACHED = 16;
 /** Clusters that a stream may inflate to before it passes for a bomb, where it cannot be stopped after the first. */
 const MAX_EXCESS = 16;
 
-interface CachedCluster {
-  /** Host offset of the compressed data; -1 for none. */
-  hostOffset: number;
-  readonly content: Buffer;
+/** What the threads of an image share. */
+export interface SharedCompression {
+  readonly type: Header['compressionType'];
+  readonly clusterSize: number;
+  readonly inflated: SharedInflatedClusters;
+  /** Of a `ReadAhead`. */
+  readonly ahead: SharedArrayBuffer;
 }
 
+export function allocateCompression({
+  compressionType,
+  clusterSize,
+}: Pick<Header, 'compressionType' | 'clusterSize'>): SharedCompression {
+  return {
+    type: compressionType,
+    clusterSize,
+    inflated: allocateInflatedClusters(clusterSize),
+    ahead: allocateReadAhead(),
+  };
+}
+
+/** All calls need the lock of the image, under which the run was found; the shared one will do. */
 export class CompressedClusters {
+  readonly ahead: ReadAhead;
   readonly #storage: Storage;
   readonly #type: Header['compressionType'];
-  /** Latest first. */
-  readonly #cached: CachedCluster[] = [];
-  readonly #limit: number;
   readonly #clusterSize: number;
+  readonly #inflated: InflatedClusters;
   #input = Buffer.alloc(0);
+  /** For a cluster that finds no slot. */
+  #spare = Buffer.alloc(0);
 
-  constructor(storage: Storage, clusterSize: number, type: Header['compressionType']) {
+  constructor(storage: Storage, { type, clusterSize, inflated, ahead }: SharedCompression) {
     this.#storage = storage;
-    this.#clusterSize = clusterSize;
     this.#type = type;
-    this.#limit = Math.max(1, Math.min(MAX_CACHED, Math.floor(CACHE_BYTES / clusterSize)));
+    this.#clusterSize = clusterSize;
+    this.#inflated = new InflatedClusters(inflated);
+    // The other half is what was read lately, or is being read.
+    this.ahead = new ReadAhead(ahead, clusterSize, (this.#inflated.slots / 2) * clusterSize);
   }
 
   /**
-   * The content of the whole cluster; valid until the next call.
+   * Fills `target[at, at + run.length)` from guest offset `offset` in the cluster.
    * @throws Qcow2fsError `corrupt` when it does not inflate to a cluster
    */
-  content(run: Run): Buffer {
-    const index = this.#cached.findIndex(({ hostOffset }) => hostOffset === run.hostOffset);
-    const cluster = index === -1 ? this.#recycle() : this.#cached.splice(index, 1)[0]!;
-    if (index === -1) {
-      this.#inflate(run, cluster.content);
-      cluster.hostOffset = run.hostOffset;
+  read(run: Run, target: Buffer, at: number, offset: number): void {
+    const inflated = this.#inflated;
+    const { length } = run;
+    this.ahead.note(offset, length);
+    let slot = inflated.find(run.hostOffset, run.compressedBytes);
+    if (slot === NO_SLOT && length === this.#clusterSize) {
+      this.#inflate(run, target.subarray(at, at + length));
+      return;
     }
-    this.#cached.unshift(cluster);
-    return cluster.content;
+    if (slot === NO_SLOT) slot = this.#fill(run);
+    // Another thread may have been quicker.
+    if (slot === NO_SLOT) slot = inflated.find(run.hostOffset, run.compressedBytes);
+    const start = offset - run.clusterStart;
+    if (slot === NO_SLOT) {
+      if (this.#spare.length === 0) this.#spare = Buffer.alloc(this.#clusterSize);
+      this.#inflate(run, this.#spare);
+      this.#spare.copy(target, at, start, start + length);
+      return;
+    }
+    const first = slot * this.#clusterSize + start;
+    inflated.content.copy(target, at, first, first + length);
+    inflated.release(slot);
   }
 
-  #recycle(): CachedCluster {
-    const oldest = this.#cached.length >= this.#limit ? this.#cached.pop() : undefined;
-    return oldest ?? { hostOffset: -1, content: Buffer.alloc(this.#clusterSize) };
+  /** Inflates the cluster of the run, so that a `read` to come finds it. */
+  prefetch(run: Run): void {
+    const slot = this.#fill(run);
+    if (slot !== NO_SLOT) this.#inflated.release(slot);
+  }
+
+  /** @returns the slot that holds the cluster now; `NO_SLOT` when another thread fills one, or when none is free */
+  #fill(run: Run): number {
+    const slot = this.#inflated.claim(run.hostOffset, run.compressedBytes);
+    if (slot === NO_SLOT) return slot;
+    const start = slot * this.#clusterSize;
+    try {
+      this.#inflate(run, this.#inflated.content.subarray(start, start + this.#clusterSize));
+    } catch (error) {
+      this.#inflated.abandon(slot);
+      throw error;
+    }
+    this.#inflated.publish(slot);
+    return slot;
   }
 
   #inflate(run: Run, target: Buffer): void {

@@ -1,5 +1,6 @@
 /** From an image that was read to what its disks need: plain data that all threads share. */
 import { RwLock } from '../host/rw-lock.js';
+import { allocateCompression } from './compressed.js';
 import type { EncryptionSpec } from './encryption.js';
 import { allocateEntryTable } from './entry-table.js';
 import { readBitmaps } from './format/bitmaps.js';
@@ -48,7 +49,7 @@ export function qcow2Parameters(
   });
   return {
     geometry,
-    compressionType: header.compressionType,
+    compression: allocateCompression(header),
     encryption,
     metadata: allocateMetadata(geometry, state, l1, cacheBytes),
     writing:
@@ -56,6 +57,12 @@ export function qcow2Parameters(
         ? undefined
         : writeParameters(image, access === 'growing', l1.entries.byteLength / ENTRY_BYTES),
   };
+}
+
+/** The locks that a thread may hold when it dies: `RwLock`s. */
+export function locksOf({ metadata, compression, writing }: Qcow2Parameters): readonly SharedArrayBuffer[] {
+  const locks = [metadata.lock, compression.inflated.lock];
+  return writing === undefined ? locks : [...locks, writing.flushLock];
 }
 
 function writeParameters(image: Image, growing: boolean, l1Capacity: number): WriteParameters {

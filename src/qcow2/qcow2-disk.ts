@@ -3,9 +3,8 @@ import type { Disk, Extent, ExtentVisitor, ScanBudget } from '../disk.js';
 import { Qcow2fsError } from '../errors.js';
 import type { Storage } from '../storage.js';
 import { ClusterData } from './cluster-data.js';
-import { CompressedClusters } from './compressed.js';
+import { CompressedClusters, type SharedCompression } from './compressed.js';
 import type { EncryptionSpec } from './encryption.js';
-import type { Header } from './format/header.js';
 import { SECTOR_SIZE } from './format/units.js';
 import type { Geometry } from './geometry.js';
 import { Mapping, Run, RunKind } from './mapping.js';
@@ -28,7 +27,7 @@ export interface Allocation {
 /** Everything but the files: plain data that travels to other threads. */
 export interface Qcow2Parameters {
   readonly geometry: Geometry;
-  readonly compressionType: Header['compressionType'];
+  readonly compression: SharedCompression;
   readonly encryption: EncryptionSpec | undefined;
   readonly metadata: SharedMetadata;
   /** Undefined for a disk that is read-only. */
@@ -64,7 +63,7 @@ export class Qcow2Disk implements Disk {
     dataFile: Storage | undefined,
     backing: Disk | undefined,
   ) {
-    const { geometry, compressionType, encryption, writing } = parameters;
+    const { geometry, compression, encryption, writing } = parameters;
     this.readOnly = writing === undefined;
     this.growable = writing !== undefined && writing.fixedSize === undefined;
     this.#geometry = geometry;
@@ -73,7 +72,7 @@ export class Qcow2Disk implements Disk {
     this.#data = new ClusterData(dataFile ?? image, encryption, this.#metadata.state);
     this.#backing = backing;
     this.#mapping = new Mapping(geometry);
-    this.#compressed = new CompressedClusters(image, geometry.clusterSize, compressionType);
+    this.#compressed = new CompressedClusters(image, compression);
     this.#writer =
       writing &&
       new ImageWriter(writing, {
@@ -111,6 +110,16 @@ export class Qcow2Disk implements Disk {
       if (found) done += run.length;
       else this.#fill(at);
     }
+  }
+
+  get canReadAhead(): boolean {
+    return this.#compressed.ahead.isWanted(this.size) || (this.#backing?.canReadAhead ?? false);
+  }
+
+  readAhead(): void {
+    const { ahead } = this.#compressed;
+    if (ahead.isWanted(this.size)) this.#readAheadAt(ahead.next);
+    else this.#backing?.readAhead();
   }
 
   write(source: Buffer, sourceOffset: number, length: number, offset: number): void {
@@ -183,6 +192,24 @@ export class Qcow2Disk implements Disk {
       this.#backing?.close();
       if (this.#data.storage !== this.#image) this.#data.storage.close();
       this.#image.close();
+    }
+  }
+
+  #readAheadAt(offset: number): void {
+    const run = this.#run;
+    const { ahead } = this.#compressed;
+    const { clusterSize } = this.#geometry;
+    ahead.advance(offset + clusterSize);
+    const metadata = this.#metadata.enterShared();
+    try {
+      const found = this.#mapping.find(metadata, offset, Math.min(clusterSize, this.size - offset), run);
+      if (!found) ahead.advance(offset + this.#geometry.sliceCoverage);
+      else if (run.kind === RunKind.compressed) this.#compressed.prefetch(run);
+    } catch (error) {
+      // Who reads what cannot be read will be told.
+      if (!(error instanceof Qcow2fsError) || error.kind === 'internal') throw error;
+    } finally {
+      this.#metadata.leaveShared();
     }
   }
 
@@ -319,11 +346,9 @@ export class Qcow2Disk implements Disk {
       case RunKind.data:
         this.#data.read(target, at, run.length, offset, run.hostOffset);
         return;
-      case RunKind.compressed: {
-        const start = offset - run.clusterStart;
-        this.#compressed.content(run).copy(target, at, start, start + run.length);
+      case RunKind.compressed:
+        this.#compressed.read(run, target, at, offset);
         return;
-      }
       case RunKind.corrupt:
         this.#writer?.noteCorruption();
         throw new Qcow2fsError('corrupt', `${this.#image.path}: ${run.problem}`);

@@ -1,6 +1,6 @@
 import zlib from 'node:zlib';
 import { expect } from 'chai';
-import { CompressedClusters, inflateByNode } from '../../../src/qcow2/compressed.js';
+import { allocateCompression, CompressedClusters, inflateByNode } from '../../../src/qcow2/compressed.js';
 import { host } from '../../../src/qcow2/format/units.js';
 import { Run, RunKind } from '../../../src/qcow2/mapping.js';
 import { expectError } from '../support/errors.js';
@@ -19,9 +19,25 @@ function run(compressedBytes: number, hostOffset = AT): Run {
   return made;
 }
 
+function clustersOf(storage: MemoryStorage): CompressedClusters {
+  return new CompressedClusters(
+    storage,
+    allocateCompression({ compressionType: 'zlib', clusterSize: CLUSTER }),
+  );
+}
+
+/** All of the cluster, or a part of it, as `read` gives it to a larger buffer. */
+function contentOf(clusters: CompressedClusters, cluster: Run, start = 0, length = CLUSTER): Buffer {
+  const target = Buffer.alloc(length + 2, '.');
+  cluster.length = length;
+  clusters.read(cluster, target, 1, cluster.clusterStart + start);
+  expect(`${target[0]} ${target.at(-1)}`).to.equal('46 46');
+  return target.subarray(1, -1);
+}
+
 function read(stored: Buffer, compressedBytes = stored.length): Buffer {
   const storage = new MemoryStorage(Buffer.concat([Buffer.alloc(AT, 0xff), stored]));
-  return new CompressedClusters(storage, CLUSTER, 'zlib').content(run(compressedBytes));
+  return contentOf(clustersOf(storage), run(compressedBytes));
 }
 
 describe('a compressed cluster', () => {
@@ -70,27 +86,52 @@ describe('a compressed cluster', () => {
       expect(inflated(source)).to.equal(undefined);
   });
 
-  it('is read once while it is remembered, and a damaged one is not remembered', () => {
+  it('is inflated once for many small reads, and a damaged one is not remembered', () => {
     const storage = new MemoryStorage(Buffer.concat([Buffer.alloc(AT, 0xff), stream]));
-    const clusters = new CompressedClusters(storage, CLUSTER, 'zlib');
-    for (let round = 0; round < 3; round++)
-      expect(clusters.content(run(stream.length)).equals(content)).to.equal(true);
+    const clusters = clustersOf(storage);
+    for (let start = 0; start < CLUSTER; start += 256) {
+      const part = contentOf(clusters, run(stream.length), start, 256);
+      expect(part.equals(content.subarray(start, start + 256))).to.equal(true);
+    }
     expect(storage.reads).to.equal(1);
-    for (let round = 0; round < 2; round++) expectError('corrupt', [], () => clusters.content(run(40, 0)));
+    for (let round = 0; round < 2; round++)
+      expectError('corrupt', [], () => contentOf(clusters, run(40, 0), 0, 9));
+    expectError('corrupt', [], () => contentOf(clusters, run(40, 0)));
+  });
+
+  it('is not taken for another one that starts at the same place', () => {
+    const clusters = clustersOf(new MemoryStorage(stream));
+    contentOf(clusters, run(stream.length, 0), 0, 9);
+    expectError('corrupt', [], () => contentOf(clusters, run(100, 0), 0, 9));
+  });
+
+  it('is found by whoever reads it when it was fetched before', () => {
+    const storage = new MemoryStorage(Buffer.concat([Buffer.alloc(AT, 0xff), stream]));
+    const clusters = clustersOf(storage);
+    clusters.prefetch(run(stream.length));
+    clusters.prefetch(run(stream.length));
+    expect(contentOf(clusters, run(stream.length)).equals(content)).to.equal(true);
+    expect(contentOf(clusters, run(stream.length), 100, 1).equals(content.subarray(100, 101))).to.equal(true);
+    expect(storage.reads).to.equal(1);
+    expectError('corrupt', [], () => clusters.prefetch(run(40, 0)));
+    expectError('corrupt', [], () => contentOf(clusters, run(40, 0)));
   });
 
   it('is right whatever was read before it', () => {
     const random = new Random(3);
-    const contents = Array.from({ length: 40 }, () => random.bytes(CLUSTER));
+    const contents = Array.from({ length: 300 }, () => random.bytes(CLUSTER));
     const streams = contents.map((bytes) => zlib.deflateRawSync(bytes));
-    const clusters = new CompressedClusters(new MemoryStorage(Buffer.concat(streams)), CLUSTER, 'zlib');
+    const clusters = clustersOf(new MemoryStorage(Buffer.concat(streams)));
     const offsets = streams.map((_, index) =>
       streams.slice(0, index).reduce((sum, { length }) => sum + length, 0),
     );
-    for (let round = 0; round < 300; round++) {
-      const index = random.below(40);
-      const found = clusters.content(run(streams[index]!.length, offsets[index]));
-      expect(found.equals(contents[index]!)).to.equal(true);
+    for (let round = 0; round < 3000; round++) {
+      const index = random.below(300);
+      const cluster = run(streams[index]!.length, offsets[index]);
+      if (random.below(4) === 0) clusters.prefetch(cluster);
+      const start = random.below(2) * random.below(CLUSTER);
+      const found = contentOf(clusters, cluster, start, 1 + random.below(CLUSTER - start));
+      expect(found.equals(contents[index]!.subarray(start, start + found.length))).to.equal(true);
     }
   });
 });

@@ -5,6 +5,7 @@ import { Qcow2fsError } from '../../../src/errors.js';
 export class WritableDisk implements Disk {
   readonly readOnly = false;
   readonly growable: boolean;
+  readonly canReadAhead = false;
   readonly calls: string[] = [];
   content: Buffer;
   failure: Error | undefined;
@@ -21,6 +22,8 @@ export class WritableDisk implements Disk {
   read(target: Buffer, at: number, length: number, offset: number): void {
     this.content.copy(target, at, offset, offset + length);
   }
+
+  readAhead(): void {}
 
   write(source: Buffer, at: number, length: number, offset: number): void {
     if (this.failure) throw this.failure;
