@@ -2,10 +2,21 @@
 import type { ErrorKind } from '../errors.js';
 
 export const EXIT_SUCCESS = 0;
+export const EXIT_FAILURE = 1;
 export const EXIT_USAGE = 2;
 
+/** Ends a command of which everything is said already. */
+export class CommandEnd extends Error {
+  readonly status: number;
+
+  constructor(status: number) {
+    super(`ended with status ${status}`);
+    this.status = status;
+  }
+}
+
 export const EXIT_STATUS: Readonly<Record<ErrorKind, number>> = {
-  internal: 1,
+  internal: EXIT_FAILURE,
   usage: EXIT_USAGE,
   'host-io': 3,
   format: 4,

@@ -3,7 +3,9 @@ import fs from 'node:fs';
 import path from 'node:path';
 import type { Command } from 'commander';
 import type { DaemonConfig } from '../daemon/config.js';
+import { hasLauncher, launch } from '../daemon/launch.js';
 import { errnoName, hostReason, Qcow2fsError } from '../errors.js';
+import { CommandEnd, EXIT_FAILURE } from './exit-status.js';
 import {
   applyOptionLists,
   type MountFlags,
@@ -72,14 +74,36 @@ Examples:
 async function mount(image: string, mountpoint: string, flags: MountFlags): Promise<void> {
   const options = applyOptionLists(flags);
   const config = toConfig(image, mountpoint, options);
-  if (options.foreground) {
-    const { startThreads } = await import('../daemon/thread-pool.js');
-    const threads = startThreads(config);
-    const { runDaemon } = await import('../daemon/daemon.js');
-    await runDaemon(config, threads, () => {});
-  } else {
-    const { defaultLogFile, startDaemon } = await import('../daemon/start.js');
-    await startDaemon({ ...config, log: path.resolve(options.log ?? defaultLogFile()) });
+  if (options.foreground) await serve(config, () => {});
+  else if (hasLauncher()) await serveInBackground(config, options.log);
+  else throw new CommandEnd(await launch());
+}
+
+async function serve(config: DaemonConfig, onReady: (disk: string) => void): Promise<void> {
+  const { startThreads } = await import('../daemon/thread-pool.js');
+  const threads = startThreads(config);
+  const { runDaemon } = await import('../daemon/daemon.js');
+  await runDaemon(config, threads, onReady);
+}
+
+async function serveInBackground(config: DaemonConfig, logFile: string | undefined): Promise<void> {
+  const { Background, defaultLogFile } = await import('../daemon/background.js');
+  const log = path.resolve(logFile ?? defaultLogFile());
+  const background = new Background(log);
+  let failure: unknown;
+  const release = (disk: string): void => {
+    background.release(disk).catch((error: unknown) => {
+      failure = error;
+      process.kill(process.pid, 'SIGTERM');
+    });
+  };
+  try {
+    await serve({ ...config, log }, release);
+    if (failure !== undefined) throw failure;
+  } catch (error) {
+    if (background.isReleased) throw new CommandEnd(EXIT_FAILURE);
+    background.giveBack();
+    throw error;
   }
 }
 

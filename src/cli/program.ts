@@ -3,7 +3,7 @@ import fs from 'node:fs';
 import { createRequire } from 'node:module';
 import { Command, CommanderError } from 'commander';
 import { Qcow2fsError, toErrorRecord } from '../errors.js';
-import { EXIT_STATUS, EXIT_SUCCESS, EXIT_USAGE } from './exit-status.js';
+import { CommandEnd, EXIT_STATUS, EXIT_SUCCESS, EXIT_USAGE } from './exit-status.js';
 import { addInfoCommand } from './info.js';
 import { addListCommand } from './list.js';
 import { addMountCommand } from './mount.js';
@@ -53,6 +53,7 @@ export async function run(args: readonly string[]): Promise<number> {
     await program.parseAsync([...withCommand(args, program)], { from: 'user' });
     return EXIT_SUCCESS;
   } catch (error) {
+    if (error instanceof CommandEnd) return error.status;
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT_SUCCESS : EXIT_USAGE;
     const { kind, message } = toErrorRecord(error);
     warn(message);

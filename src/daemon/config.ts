@@ -1,4 +1,4 @@
-/** What a daemon is told at its start: plain data, sent over a pipe because it may hold a secret. */
+/** What a mount is to be. */
 
 export const TRANSPORTS = ['kernel', 'libfuse'] as const;
 export type Transport = (typeof TRANSPORTS)[number];
@@ -23,8 +23,3 @@ export interface DaemonConfig {
   /** Where the daemon's standard error goes, for messages; undefined in the foreground. */
   readonly log: string | undefined;
 }
-
-/** What the daemon answers once: that the disk can be opened, or why it cannot. */
-export type DaemonReport =
-  | { readonly type: 'ready'; readonly disk: string }
-  | { readonly type: 'failed'; readonly error: import('../errors.js').ErrorRecord };

@@ -7,6 +7,13 @@ import type { Layers } from '../qcow2/chain.js';
 import type { DaemonConfig } from './config.js';
 import type { WorkerOrder, WorkerReport } from './worker.js';
 
+/** A thread for a mount that is probably to come: it takes longer to load than everything else. */
+let early: ServingThread | undefined;
+
+export function startThreadEarly(): void {
+  early = new ServingThread();
+}
+
 /** The threads of a mount to come: none where libfuse serves, in the main thread. */
 export function startThreads({ transport, threads }: DaemonConfig): ThreadPool {
   return new ThreadPool(transport === 'kernel' ? threads : 0);
@@ -22,7 +29,9 @@ export class ThreadPool {
 
   constructor(count: number) {
     this.#count = count;
-    if (count > 0) this.#first = new ServingThread();
+    if (count > 0) this.#first = early ?? new ServingThread();
+    else early?.terminate();
+    early = undefined;
   }
 
   /**

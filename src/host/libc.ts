@@ -143,6 +143,34 @@ export function redirect(fd: number, onto: number): void {
   if (foreign('int dup2(int fd, int onto)')(fd, onto) < 0) throw systemError('dup2');
 }
 
+const F_SETFD = 2;
+const F_DUPFD_CLOEXEC = 1030;
+const FD_CLOEXEC = 1;
+/** Above the standard descriptors. */
+const FIRST_FD = 3;
+
+function control(fd: number, command: number, argument: number): number {
+  const fcntl = foreign('int fcntl(int fd, int command, ...)');
+  const result = fcntl(fd, command, 'int', argument);
+  if (result < 0) throw systemError('fcntl');
+  return result;
+}
+
+/** Another descriptor of what `fd` has open; programs that are started do not get it. @throws a system error */
+export function duplicate(fd: number): number {
+  return control(fd, F_DUPFD_CLOEXEC, FIRST_FD);
+}
+
+/** Programs that are started do not get this descriptor. @throws a system error */
+export function keepFromChildren(fd: number): void {
+  control(fd, F_SETFD, FD_CLOEXEC);
+}
+
+/** Leaves the terminal and its process group, unless the process leads one (setsid(2)). */
+export function leaveSession(): void {
+  foreign('int setsid()')();
+}
+
 const LOCK_EX = 2;
 const LOCK_NB = 4;
 

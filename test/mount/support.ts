@@ -7,7 +7,7 @@ import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect } from 'chai';
 import { checkImage, type Image, keyArgs, openArgs, qemuImg } from '../support/images.js';
-import { BIN, expectQcow2fs, type Outcome, qcow2fs, ROOT, type RunAs } from '../support/qcow2fs.js';
+import { BIN, expectQcow2fs, isDaemon, type Outcome, qcow2fs, ROOT, type RunAs } from '../support/qcow2fs.js';
 import { run } from '../support/run.js';
 
 const POLL_MS = 10;
@@ -76,7 +76,7 @@ export function daemonsOf(mountpoint: string): number[] {
     .filter((pid) => {
       try {
         const words = fs.readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
-        return words[1]?.endsWith('daemon/main.js') && words.includes(mountpoint);
+        return isDaemon(words) && words.includes(mountpoint);
       } catch {
         return false;
       }

@@ -1,7 +1,7 @@
 /** Root hooks: whatever a test did, no mount and no daemon outlives it. */
 
 import fs from 'node:fs';
-import { unmountAll } from './qcow2fs.js';
+import { isDaemon, unmountAll } from './qcow2fs.js';
 import { scratchDirs } from './scratch.js';
 
 /** Daemons that serve a mountpoint below a scratch directory of this process, by their command line. */
@@ -10,7 +10,7 @@ function daemons(): string[] {
     if (!/^\d+$/.test(pid)) return false;
     try {
       const words = fs.readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
-      return words[1]?.endsWith('daemon/main.js') && words.some(isScratch);
+      return isDaemon(words) && words.some(isScratch);
     } catch {
       return false;
     }

@@ -26,7 +26,7 @@ export interface RunAs {
 
 /** Runs `qcow2fs ARGS`, whatever its outcome. A hang fails after a minute. */
 export function qcow2fs(args: readonly string[], options: RunAs = {}): Outcome {
-  const result = spawnSync(process.execPath, [BIN, ...args], {
+  const result = spawnSync(BIN, args, {
     encoding: 'utf8',
     timeout: 60_000,
     ...options,
@@ -40,6 +40,11 @@ export function expectQcow2fs(args: readonly string[], options: RunAs = {}): str
   const { status, stdout, stderr } = qcow2fs(args, options);
   if (status !== 0) throw new Error(`qcow2fs ${args.join(' ')}: status ${status}: ${stderr.trim()}`);
   return stdout;
+}
+
+/** True for the command line of a process that serves a mount, or is about to: neither the shell nor Node that launches it. */
+export function isDaemon(words: readonly string[]): boolean {
+  return path.basename(words[0] ?? '') === 'node' && (words[1]?.endsWith('/cli/main.js') ?? false);
 }
 
 export interface Mounted {

@@ -1,0 +1,67 @@
+/** How a process becomes a daemon: its output goes to a log, and once the disk is ready it leaves its terminal. */
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { hostReason, Qcow2fsError } from '../errors.js';
+import { duplicate, leaveSession, redirect } from '../host/libc.js';
+import { keepLauncher, releaseLauncher } from './launch.js';
+import { log, openLog } from './log.js';
+
+const STDIN = 0;
+const STDERR = 2;
+
+/** Where a daemon logs unless told otherwise. */
+export function defaultLogFile(): string {
+  if (process.getuid?.() === 0) return '/var/log/qcow2fs.log';
+  const state = process.env['XDG_STATE_HOME'] ?? path.join(os.homedir(), '.local', 'state');
+  return path.join(state, 'qcow2fs', 'qcow2fs.log');
+}
+
+export class Background {
+  /** The caller's standard error, for what is to be said before the disk is ready. */
+  #stderr: number | undefined;
+
+  /**
+   * From here on the process logs, and holds no directory.
+   * @throws Qcow2fsError `host-io` when the log cannot be opened
+   */
+  constructor(logFile: string) {
+    keepLauncher();
+    const stderr = duplicate(STDERR);
+    openLog(logFile);
+    this.#stderr = stderr;
+    process.chdir('/');
+  }
+
+  /** True when nobody waits for this process any more. */
+  get isReleased(): boolean {
+    return this.#stderr === undefined;
+  }
+
+  /** Standard error is the caller's again, unless that is gone: something failed. */
+  giveBack(): void {
+    if (this.#stderr !== undefined) redirect(this.#stderr, STDERR);
+  }
+
+  /**
+   * The disk is there: tries to open it, and lets the caller go on.
+   * @throws Qcow2fsError `mountpoint` when it cannot be opened
+   */
+  async release(disk: string): Promise<void> {
+    try {
+      await (await fs.promises.open(disk, 'r')).close();
+    } catch (error) {
+      throw new Qcow2fsError('mountpoint', `${disk}: mounted, but cannot be opened: ${hostReason(error)}`);
+    }
+    leaveSession();
+    const nothing = fs.openSync('/dev/null', 'r');
+    redirect(nothing, STDIN);
+    fs.closeSync(nothing);
+    fs.closeSync(this.#stderr!);
+    this.#stderr = undefined;
+    if (!releaseLauncher(0)) {
+      log(`${disk}: nobody waits for it any more`);
+      process.kill(process.pid, 'SIGTERM');
+    }
+  }
+}
