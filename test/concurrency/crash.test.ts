@@ -116,7 +116,7 @@ class Progress {
 }
 
 describe('a power cut while several threads write', function () {
-  this.timeout(SEEDS * 120_000);
+  this.timeout(SEEDS * 600_000);
   for (const kind of KINDS) {
     const { name, build } = crashVariants.find((variant) => variant.name === kind)!;
     describe(name, () => {

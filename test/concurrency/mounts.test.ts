@@ -31,7 +31,7 @@ const CONTENDER = fileURLToPath(new URL('./mounted-contender.js', import.meta.ur
 const STALLER = new URL('./stalling-host.js', import.meta.url).href;
 
 describe('processes that contend for one mounted disk', function () {
-  this.timeout(60_000 + OPERATIONS * 20);
+  this.timeout(300_000 + OPERATIONS * 50);
   for (const [index, { name, speed, build }] of contendedVariants.entries()) {
     describe(name, () => {
       const scratch = useScratch();

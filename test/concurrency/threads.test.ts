@@ -20,7 +20,7 @@ const THREADS = [2, 8];
 const WORKER = new URL('./contending-worker.js', import.meta.url);
 
 describe('threads that contend for one disk', function () {
-  this.timeout(60_000 + OPERATIONS * 20);
+  this.timeout(300_000 + OPERATIONS * 50);
   for (const { name, speed, build } of contendedVariants) {
     describe(name, () => {
       const scratch = useScratch();

@@ -8,7 +8,7 @@ import { run } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
 
 describe('the npm package', function () {
-  this.timeout(300_000);
+  this.timeout(600_000);
   const scratch = useScratch();
   const home = scratch.subdir();
   const mountpoint = scratch.subdir();

@@ -5,12 +5,11 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
 import { convertToRaw, createImage, imagePath, KiB, MiB, writeSteps } from '../support/images.js';
-import { BIN, expectQcow2fs, qcow2fs, ROOT } from '../support/qcow2fs.js';
+import { BIN, expectQcow2fs, qcow2fs } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
 import {
   attachLoop,
   daemonOf,
-  daemonsOf,
   endMount,
   isRunning,
   logLines,
@@ -220,26 +219,6 @@ describe('the end of a mount', () => {
       await waitUntil(`daemon ${daemon} has ended`, () => !isRunning(daemon));
       expect(() => read(file.fd, 14 * MiB)).to.throw(/ENOTCONN|ECONNABORTED|EIO/);
     });
-  });
-
-  it('never begins when the command is killed before the disk is ready', async () => {
-    const mountpoint = scratch.subdir();
-    defer(() => endMount(mountpoint));
-    const example = path.join(ROOT, 'contrib/example');
-    const key = ['--secret-file', path.join(example, 'secret')];
-    const args = ['mount', '-r', '--log', `${mountpoint}.log`, ...key];
-    const command = spawn(process.execPath, [BIN, ...args, path.join(example, 'example.qcow2'), mountpoint], {
-      stdio: 'ignore',
-    });
-    const exited = new Promise((resolve) => command.once('exit', resolve));
-    await waitUntil('there is a daemon', () => daemonsOf(mountpoint).length > 0);
-    const daemon = daemonOf(mountpoint);
-    process.kill(daemon, 'SIGSTOP');
-    command.kill('SIGKILL');
-    await exited;
-    process.kill(daemon, 'SIGCONT');
-    await waitUntil(`daemon ${daemon} has ended`, () => !isRunning(daemon));
-    expect(mountsAt(mountpoint)).to.deep.equal([]);
   });
 
   describe('in the foreground', () => {

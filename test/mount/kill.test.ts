@@ -187,7 +187,7 @@ describe('a daemon killed with -9', () => {
 
     for (const [index, { name, snapshot, spec }] of KINDS.entries()) {
       it(`never lose what was acknowledged: ${name}`, async function () {
-        this.timeout(60_000 + CYCLES * 10_000);
+        this.timeout(300_000 + CYCLES * 30_000);
         const random = randomFrom(SEED * 1000 + index);
         const image = createImage(scratch.subdir(), { size: LOADED_BYTES, ...spec(scratch.dir) });
         const expected = new ExpectedDisk(LOADED_BYTES / SECTOR_SIZE);

@@ -156,7 +156,7 @@ function describeCall(call: Recording['log'][number]['call'], path: string): str
 }
 
 describe('a power cut at any instant', function () {
-  this.timeout(SEEDS * 120_000);
+  this.timeout(SEEDS * 600_000);
   for (const variant of crashVariants) {
     describe(variant.name, () => {
       const scratch = useScratch();

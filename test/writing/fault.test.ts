@@ -130,7 +130,7 @@ async function sufferEverywhere(
 const CHANGES = ['write', 'zero', 'truncate'] as const;
 
 describe('a host that fails', function () {
-  this.timeout(DENSITY * 60_000);
+  this.timeout(DENSITY * 600_000);
   for (const variant of crashVariants) {
     describe(variant.name, () => {
       const scratch = useScratch();

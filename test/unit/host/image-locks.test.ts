@@ -15,8 +15,7 @@ const DEADLINE_MS = 20_000;
 const WRITER = [100, 101, 103, 201, 203];
 const READER = [100, 201, 203];
 
-describe("QEMU's image locks", function () {
-  this.timeout(60_000);
+describe("QEMU's image locks", () => {
   const scratch = useScratch();
   const daemons: number[] = [];
   const descriptors: number[] = [];

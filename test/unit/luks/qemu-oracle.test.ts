@@ -91,8 +91,7 @@ function expectSameCipher(image: Image, spec: SectorCipherSpec, tweak: 'guest' |
   qemuIo(image, [`read -P 0x5a ${CLUSTER} ${CLUSTER}`]);
 }
 
-describe('a LUKS volume shared with QEMU', function () {
-  this.timeout(60_000);
+describe('a LUKS volume shared with QEMU', () => {
   const scratch = useScratch();
   const secret = () => writeSecret(scratch.dir, 'correct horse');
   const encryption = ['encrypt.format=luks', 'encrypt.iter-time=10'];
@@ -150,8 +149,7 @@ describe('a LUKS volume shared with QEMU', function () {
   });
 });
 
-describe('a legacy AES image shared with QEMU', function () {
-  this.timeout(60_000);
+describe('a legacy AES image shared with QEMU', () => {
   const scratch = useScratch();
   for (const secret of ['short', 'correct horse battery staple', 'newline\n']) {
     it(`is read and written alike with the secret ${JSON.stringify(secret)}`, () => {

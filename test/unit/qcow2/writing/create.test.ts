@@ -31,8 +31,7 @@ import { useScratch } from '../../../support/scratch.js';
 import { expectError } from '../../support/errors.js';
 import { headerBytes } from '../../support/headers.js';
 
-describe('an overlay that is made', function () {
-  this.timeout(60_000);
+describe('an overlay that is made', () => {
   const scratch = useScratch();
 
   function writable(file: string): FileStorage {

@@ -1,0 +1,152 @@
+/** The processes of a mount in the background: who waits, who serves, and what happens when one of them goes too early. */
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import fs from 'node:fs';
+import path from 'node:path';
+import { expect } from 'chai';
+import { BIN, expectQcow2fs, ROOT } from '../support/qcow2fs.js';
+import { useScratch } from '../support/scratch.js';
+import { daemonOf, daemonsOf, endMount, isRunning, mountsAt, useCleanUp, waitUntil } from './support.js';
+
+const EXAMPLE = path.join(ROOT, 'contrib/example');
+const IMAGE = path.join(EXAMPLE, 'example.qcow2');
+const KEY = ['--secret-file', path.join(EXAMPLE, 'secret')];
+
+const PROGRAMS = [
+  { name: 'bin/qcow2fs', command: [BIN] },
+  { name: 'node bin/qcow2fs', command: [process.execPath, BIN] },
+] as const;
+
+for (const { name, command } of PROGRAMS) {
+  describe(`a mount by ${name}`, () => {
+    const scratch = useScratch();
+    const defer = useCleanUp();
+    const [file, ...first] = command;
+    let mountpoint: string;
+    let args: string[];
+
+    beforeEach(() => {
+      mountpoint = scratch.subdir();
+      args = [...first, 'mount', '-r', '--log', `${mountpoint}.log`, ...KEY, IMAGE, mountpoint];
+      defer(() => endMount(mountpoint));
+    });
+
+    async function start(): Promise<{
+      child: ChildProcess;
+      daemon: number;
+      stderr: () => string;
+      ended: Promise<number | null>;
+    }> {
+      const child = spawn(file, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+      let stderr = '';
+      child.stderr!.setEncoding('utf8').on('data', (text: string) => {
+        stderr += text;
+      });
+      const ended = new Promise<number | null>((resolve) => child.once('close', resolve));
+      await waitUntil('there is a daemon', () => daemonsOf(mountpoint).length > 0);
+      return { child, daemon: daemonOf(mountpoint), stderr: () => stderr, ended };
+    }
+
+    it('never begins when the command is killed before the disk is ready', async () => {
+      const { child, daemon } = await start();
+      process.kill(daemon, 'SIGSTOP');
+      const exited = new Promise((resolve) => child.once('exit', resolve));
+      child.kill('SIGKILL');
+      await exited;
+      process.kill(daemon, 'SIGCONT');
+      await waitUntil(`daemon ${daemon} has ended`, () => !isRunning(daemon));
+      expect(mountsAt(mountpoint)).to.deep.equal([]);
+    });
+
+    it('fails with one line when the daemon is killed before the disk is ready', async () => {
+      const { daemon, stderr, ended } = await start();
+      process.kill(daemon, 'SIGKILL');
+      expect(await ended).to.equal(1);
+      expect(stderr()).to.match(/^qcow2fs: the daemon ended before [^\n]* log\n$/);
+      expect(mountsAt(mountpoint)).to.deep.equal([]);
+    });
+
+    it('leaves a daemon that holds nothing of its caller', () => {
+      const words = ['-c', '"$@"; echo done', 'sh', file, ...args];
+      // Comes back only when nobody else has the pipes open.
+      const { status, stdout, stderr } = spawnSync('sh', words, {
+        cwd: mountpoint,
+        encoding: 'utf8',
+        timeout: 60_000,
+      });
+      expect({ status, stdout, stderr }).to.deep.equal({ status: 0, stdout: 'done\n', stderr: '' });
+      const daemon = daemonOf(mountpoint);
+      const at = (link: string): string => fs.readlinkSync(`/proc/${daemon}/${link}`);
+      expect([at('cwd'), at('fd/0'), at('fd/1'), at('fd/2')]).to.deep.equal([
+        '/',
+        '/dev/null',
+        `${mountpoint}.log`,
+        `${mountpoint}.log`,
+      ]);
+      const stat = fs.readFileSync(`/proc/${daemon}/stat`, 'utf8').split(') ')[1]!.split(' ');
+      expect(stat.slice(2, 4), 'process group and session').to.deep.equal([`${daemon}`, `${daemon}`]);
+      expectQcow2fs(['umount', mountpoint]);
+    });
+
+    it('works without standard input and output', () => {
+      const { status, stderr } = spawnSync('sh', ['-c', 'exec "$@" <&- >&-', 'sh', file, ...args], {
+        encoding: 'utf8',
+      });
+      expect(stderr).to.equal('');
+      expect(status).to.equal(0);
+      expectQcow2fs(['umount', mountpoint]);
+    });
+
+    it('can read the key from standard input', () => {
+      const key = path.join(EXAMPLE, 'secret');
+      const words = [
+        file,
+        ...first,
+        'mount',
+        '-r',
+        '--log',
+        `${mountpoint}.log`,
+        '--secret-file',
+        '/dev/stdin',
+      ];
+      const command = ['-c', `exec "$@" <'${key}'`, 'sh', ...words, IMAGE, mountpoint];
+      const { status, stderr } = spawnSync('sh', command, { encoding: 'utf8' });
+      expect(stderr).to.equal('');
+      expect(status).to.equal(0);
+      expectQcow2fs(['umount', mountpoint]);
+    });
+
+    for (const flag of ['-f', '-rf', '--foreground']) {
+      it(`is the process of the command itself with ${flag}`, async () => {
+        const child = spawn(file, [...args, flag], { stdio: 'ignore' });
+        defer(() => child.kill('SIGKILL'));
+        const ended = new Promise<number | null>((resolve) => child.once('exit', resolve));
+        await waitUntil('it is mounted', () => mountsAt(mountpoint).length > 0);
+        await waitUntil('it can be read', () => fs.existsSync(path.join(mountpoint, 'disk.raw')));
+        child.kill('SIGTERM');
+        expect(await ended).to.equal(0);
+        expect(mountsAt(mountpoint)).to.deep.equal([]);
+      });
+    }
+  });
+}
+
+describe('bin/qcow2fs', () => {
+  const scratch = useScratch();
+
+  it('says that Node is missing', () => {
+    const { status, stderr } = spawnSync('/bin/sh', [BIN, '--version'], {
+      env: { PATH: scratch.subdir() },
+      encoding: 'utf8',
+    });
+    expect(stderr).to.match(/^qcow2fs: node is missing[^\n]*\n$/);
+    expect(status).to.equal(1);
+  });
+
+  it('says that the program is not built', () => {
+    const bin = path.join(scratch.subdir(), 'qcow2fs');
+    fs.copyFileSync(BIN, bin);
+    const { status, stderr } = spawnSync(bin, ['--version'], { encoding: 'utf8' });
+    expect(stderr).to.match(/^qcow2fs: [^\n]*make build\n$/);
+    expect(status).to.equal(1);
+  });
+});
