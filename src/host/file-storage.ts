@@ -3,6 +3,7 @@ import fs from 'node:fs';
 import { errnoName, hostReason, Qcow2fsError } from '../errors.js';
 import type { Storage } from '../storage.js';
 import { readAt, writeAt } from './io.js';
+import { LargeFolios } from './large-folios.js';
 import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, fallocate, seekData, seekEnd, seekHole } from './libc.js';
 
 /** An open file as it travels to another thread of the process, which shares the descriptor. */
@@ -20,6 +21,8 @@ export interface OpenFile {
   readonly mtimeMs: number;
 }
 
+/** Bytes of a write whose time tells how the page cache keeps the file. */
+const SMALL_WRITE = 16 * 1024;
 const ZEROS_BYTES = 256 * 1024;
 /** Two names of one number. */
 const NO_HOLES: ReadonlySet<string | undefined> = new Set(['EOPNOTSUPP', 'ENOTSUP']);
@@ -123,9 +126,11 @@ export class FileStorage implements Storage {
   readonly path: string;
   readonly extensible: boolean;
   readonly #file: OpenFile;
+  readonly #folios: LargeFolios;
 
   constructor(file: OpenFile) {
     this.#file = file;
+    this.#folios = new LargeFolios(file.fd);
     this.path = file.path;
     this.extensible = !file.blockDevice;
   }
@@ -160,6 +165,7 @@ export class FileStorage implements Storage {
   write(source: Buffer, sourceOffset: number, length: number, position: number): void {
     const { fd } = this.#file;
     let done = 0;
+    if (length <= SMALL_WRITE) this.#folios.beforeWrite(position);
     try {
       while (done < length) {
         done += writeAt(fd, source, sourceOffset + done, length - done, position + done);
@@ -167,6 +173,7 @@ export class FileStorage implements Storage {
     } catch (error) {
       throw this.#failure('write', position + done, error);
     }
+    if (length <= SMALL_WRITE) this.#folios.afterWrite();
   }
 
   nextData(position: number): number {
