@@ -90,16 +90,20 @@ async function serveInBackground(config: DaemonConfig, logFile: string | undefin
   const { Background, defaultLogFile } = await import('../daemon/background.js');
   const log = path.resolve(logFile ?? defaultLogFile());
   const background = new Background(log);
-  let failure: unknown;
+  let released: Promise<void> | undefined;
+  let isOver = false;
   const release = (disk: string): void => {
-    background.release(disk).catch((error: unknown) => {
-      failure = error;
-      process.kill(process.pid, 'SIGTERM');
+    released = background.release(disk);
+    released.catch(() => {
+      if (!isOver) process.kill(process.pid, 'SIGTERM');
     });
   };
   try {
     await serve({ ...config, log }, release);
-    if (failure !== undefined) throw failure;
+    isOver = true;
+    await released;
+    if (!background.isReleased)
+      throw new Qcow2fsError('mountpoint', `${config.mountpoint}: unmounted already`);
   } catch (error) {
     if (background.isReleased) throw new CommandEnd(EXIT_FAILURE);
     background.giveBack();

@@ -4,7 +4,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { hostReason, Qcow2fsError } from '../errors.js';
 import { duplicate, leaveSession, redirect } from '../host/libc.js';
-import { keepLauncher, releaseLauncher } from './launch.js';
+import { letGoOfCaller, releaseLauncher } from './launch.js';
 import { log, openLog } from './log.js';
 
 const STDIN = 0;
@@ -26,7 +26,7 @@ export class Background {
    * @throws Qcow2fsError `host-io` when the log cannot be opened
    */
   constructor(logFile: string) {
-    keepLauncher();
+    letGoOfCaller();
     const stderr = duplicate(STDERR);
     openLog(logFile);
     this.#stderr = stderr;

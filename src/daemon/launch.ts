@@ -9,27 +9,31 @@
 import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { hostReason, Qcow2fsError } from '../errors.js';
+import { errnoName, hostReason, Qcow2fsError } from '../errors.js';
+import { closeDescriptors, type Inherited, inheritedDescriptors } from '../host/descriptors.js';
 import { keepFromChildren } from '../host/libc.js';
 
 const PROGRAM = fileURLToPath(new URL('../cli/main.js', import.meta.url));
 
-/** Names the daemon's end of the pipe: a descriptor. */
-const STATUS_FD = 'QCOW2FS_STATUS_FD';
+/** Names the process of the launcher, and the daemon's end of the pipe: `1234:5`. */
+const LAUNCHER = 'QCOW2FS_LAUNCHER';
+const READY = 0;
+const FIRST_FD = 3;
 
+let launcher = 0;
 let statusFd: number | undefined;
+let inherited: readonly Inherited[] = [];
 
 /** To be called first of all. @returns whether a launcher waits for this process */
 export function findLauncher(): boolean {
-  const value = process.env[STATUS_FD];
-  delete process.env[STATUS_FD];
-  if (value !== undefined && /^\d+$/.test(value)) statusFd = Number(value);
-  return statusFd !== undefined;
-}
-
-/** No process that this one starts may keep the launcher waiting. */
-export function keepLauncher(): void {
-  if (statusFd !== undefined) keepFromChildren(statusFd);
+  const value = /^(\d+):(\d+)$/.exec(process.env[LAUNCHER] ?? '');
+  delete process.env[LAUNCHER];
+  if (value === null) return false;
+  launcher = Number(value[1]);
+  statusFd = Number(value[2]);
+  const channel = Number(process.env['NODE_CHANNEL_FD']);
+  inherited = inheritedDescriptors().filter(({ fd }) => fd !== statusFd && fd !== channel);
+  return true;
 }
 
 export function hasLauncher(): boolean {
@@ -37,20 +41,42 @@ export function hasLauncher(): boolean {
 }
 
 /**
- * Lets the launcher end, with this status.
- * @returns false when it is gone already
+ * The caller's files are the caller's: a lock or a pipe of its script must not last as long as the mount. And no
+ * program that this one starts may keep the launcher waiting.
+ */
+export function letGoOfCaller(): void {
+  closeDescriptors(inherited);
+  inherited = [];
+  if (statusFd !== undefined) keepFromChildren(statusFd);
+}
+
+/**
+ * Tells the launcher. It ends with status 0 at once, and with any other one when this process has ended: then nothing
+ * is left of it.
+ * @returns false when there is no launcher any more
  */
 export function releaseLauncher(status: number): boolean {
   if (statusFd === undefined) return false;
   const fd = statusFd;
   statusFd = undefined;
   try {
-    fs.writeSync(fd, String(status));
-    return true;
+    fs.writeSync(fd, `${status}\n`);
+    // Who reads the pipe may have outlived it.
+    return isRunning(launcher);
   } catch {
     return false;
   } finally {
-    fs.closeSync(fd);
+    if (status === READY) fs.closeSync(fd);
+  }
+}
+
+/** False also for a process that has ended and was not waited for. */
+function isRunning(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return process.platform !== 'linux' || !/\) [ZX] /.test(fs.readFileSync(`/proc/${pid}/stat`, 'utf8'));
+  } catch (error) {
+    return errnoName(error) === 'EPERM';
   }
 }
 
@@ -59,25 +85,42 @@ export function releaseLauncher(status: number): boolean {
  * @returns its status
  * @throws Qcow2fsError `internal` when it cannot be started
  */
-export async function launch(): Promise<number> {
-  const daemon = spawn(process.execPath, [...process.execArgv, PROGRAM, ...process.argv.slice(2)], {
-    stdio: ['inherit', 'inherit', 'inherit', 'pipe'],
-    env: { ...process.env, [STATUS_FD]: '3' },
+export function launch(): Promise<number> {
+  const args = process.argv.slice(2);
+  const wanted = descriptorsIn(args);
+  const fd = Math.max(FIRST_FD - 1, ...wanted) + 1;
+  const daemon = spawn(process.execPath, [...process.execArgv, PROGRAM, ...args], {
+    stdio: Array.from({ length: fd + 1 }, (_, index) =>
+      index === fd ? 'pipe' : index < FIRST_FD || wanted.includes(index) ? index : 'ignore',
+    ),
+    env: { ...process.env, [LAUNCHER]: `${process.pid}:${fd}` },
   });
-  const answer = daemon.stdio[3] as NodeJS.ReadableStream;
-  let text = '';
   return new Promise((resolve, reject) => {
     daemon.once('error', (error) => {
       reject(new Qcow2fsError('internal', `cannot start the daemon: ${hostReason(error)}`));
     });
-    answer.on('data', (bytes: Buffer) => {
+    let text = '';
+    const answer = daemon.stdio[fd] as NodeJS.ReadableStream | undefined;
+    answer?.on('data', (bytes: Buffer) => {
       text += bytes.toString();
-    });
-    answer.once('end', () => {
+      if (text !== `${READY}\n`) return;
       daemon.unref();
-      if (text === '') {
-        reject(new Qcow2fsError('internal', 'the daemon ended before the disk was ready; see its log'));
-      } else resolve(Number(text));
+      resolve(READY);
+    });
+    answer?.once('end', () => {
+      if (text !== '') resolve(Number(text));
+      else
+        reject(
+          new Qcow2fsError('internal', 'the daemon ended before the disk was ready; its log may say why'),
+        );
     });
   });
+}
+
+/** Descriptors that the arguments name, as in `--secret-file /dev/fd/3`: the daemon must have them, too. */
+function descriptorsIn(args: readonly string[]): readonly number[] {
+  const found = args.flatMap((word) =>
+    [...word.matchAll(/\/fd\/(\d{1,3})\b/g)].map((match) => Number(match[1])),
+  );
+  return found.filter((fd) => fd >= FIRST_FD && fs.existsSync(`/dev/fd/${fd}`));
 }

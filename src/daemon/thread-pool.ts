@@ -1,4 +1,5 @@
 /** The threads that serve one mount. */
+import fs from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { fromErrorRecord, Qcow2fsError } from '../errors.js';
 import type { DiskFsOptions } from '../fuse/disk-fs.js';
@@ -6,6 +7,8 @@ import { allocateLookout } from '../fuse/lookout.js';
 import type { Layers } from '../qcow2/chain.js';
 import type { DaemonConfig } from './config.js';
 import type { WorkerOrder, WorkerReport } from './worker.js';
+
+const STDERR = 2;
 
 /** A thread for a mount that is probably to come: it takes longer to load than everything else. */
 let early: ServingThread | undefined;
@@ -73,12 +76,26 @@ export class ThreadPool {
   }
 }
 
+/** Traces, to wherever standard error leads by now. */
+function passOn(text: Buffer): void {
+  try {
+    fs.writeSync(STDERR, text);
+  } catch {
+    // Nobody reads it.
+  }
+}
+
 class ServingThread {
-  readonly #worker = new Worker(new URL('./worker.js', import.meta.url));
+  /**
+   * With streams of its own: joining them to those of the process would make the pipes of whoever called it
+   * non-blocking, and would hold a terminal.
+   */
+  readonly #worker = new Worker(new URL('./worker.js', import.meta.url), { stdout: true, stderr: true });
   /** Fulfilled when the thread ended well; rejects when it broke down. */
   readonly #ended: Promise<void>;
 
   constructor() {
+    for (const output of [this.#worker.stdout, this.#worker.stderr]) output.on('data', passOn);
     this.#ended = new Promise((resolve, reject) => {
       this.#worker.on('message', (report: WorkerReport) => {
         if (report.type === 'failed') reject(fromErrorRecord(report.error));

@@ -13,6 +13,9 @@ const ENOUGH = 64;
 /** Requests in a row that the lookout found waiting: there is work for others. */
 const BACKLOG = 64;
 
+/** Bits of work that a thread does at a time without a request: that the end has come it learns when it sleeps. */
+const AHEAD = 16;
+
 /** Unmounted, or the connection was aborted. */
 const ENDED: ReadonlySet<string | undefined> = new Set(['ENODEV', 'ECONNABORTED']);
 /** A request that was interrupted before it was read, or whose caller went away before the reply. */
@@ -137,7 +140,7 @@ export class FuseDevice {
 
   /** Does what may be wanted soon, a bit at a time, until there is a request or no more to do. */
   #workAhead(polled: number): number {
-    while (this.#idleWork.canReadAhead) {
+    for (let steps = 0; steps < AHEAD && this.#idleWork.canReadAhead; steps++) {
       this.#source = polled;
       const length = pollNext(polled, this.#request);
       if (length !== NOTHING) return length;

@@ -44,7 +44,7 @@ export class LargeFolios {
   /** Undefined until it matters. */
   #isExt4: boolean | undefined;
   /** The place that was tried last, of those that share the entry; one more than its number. */
-  readonly #tried = new Uint32Array(PLACES);
+  #tried: Uint32Array | undefined;
   #suspicion = 0;
   #hasTried = false;
   #vain = 0;
@@ -58,6 +58,7 @@ export class LargeFolios {
 
   /** A few KiB are about to be written at `position`. */
   beforeWrite(position: number): void {
+    this.#hasTried = false;
     this.#began = performance.now();
     if (this.#suspicion >= CERTAINTY && this.#vain < VAIN) this.#trySplitting(position);
   }
@@ -69,7 +70,6 @@ export class LargeFolios {
     if (isSlow) this.#suspicion = Math.min(MAX_SUSPICION, this.#suspicion + SUSPICION);
     else if (this.#suspicion > 0) this.#suspicion--;
     if (this.#hasTried) {
-      this.#hasTried = false;
       this.#vain = isSlow ? this.#vain + 1 : 0;
     }
     if (now - this.#since > INTERVAL) this.#beginAnew(now);
@@ -78,15 +78,22 @@ export class LargeFolios {
   #beginAnew(now: number): void {
     this.#since = now;
     this.#vain = 0;
-    if (this.#isExt4) this.#tried.fill(0);
+    this.#tried?.fill(0);
   }
 
   #trySplitting(position: number): void {
     this.#isExt4 ??= isOnExt4(this.#fd);
+    if (!this.#isExt4) return;
+    this.#tried ??= new Uint32Array(PLACES);
     const place = Math.floor(position / PLACE_BYTES);
-    if (!this.#isExt4 || this.#tried[place % PLACES] === place + 1) return;
+    if (this.#tried[place % PLACES] === place + 1) return;
     this.#tried[place % PLACES] = place + 1;
-    splitFolio(this.#fd, position);
+    try {
+      splitFolio(this.#fd, position);
+    } catch {
+      // No such calls here: the write goes on without them.
+      this.#isExt4 = false;
+    }
     this.#hasTried = true;
     this.#began = performance.now();
   }
@@ -94,7 +101,10 @@ export class LargeFolios {
 
 const resident = new Uint8Array(1);
 
-/** Splits the folio that holds the byte at `position`, if it is cached and clean. Fails without a word. */
+/**
+ * Splits the folio that holds the byte at `position`, if it is cached and clean.
+ * @throws Qcow2fsError `internal`, or an error of koffi, where the calls do not exist
+ */
 export function splitFolio(fd: number, position: number): void {
   calls ??= {
     mmap: foreign(

@@ -66,13 +66,13 @@ export class CompressedClusters {
   read(run: Run, target: Buffer, at: number, offset: number): void {
     const inflated = this.#inflated;
     const { length } = run;
-    this.ahead.note(offset, length);
     let slot = inflated.find(run.hostOffset, run.compressedBytes);
+    // Nobody reads a cluster twice who reads it at once.
     if (slot === NO_SLOT && length === this.#clusterSize) {
       this.#inflate(run, target.subarray(at, at + length));
       return;
     }
-    if (slot === NO_SLOT) slot = this.#fill(run);
+    if (slot === NO_SLOT) slot = this.#fill(run, false);
     // Another thread may have been quicker.
     if (slot === NO_SLOT) slot = inflated.find(run.hostOffset, run.compressedBytes);
     const start = offset - run.clusterStart;
@@ -89,13 +89,13 @@ export class CompressedClusters {
 
   /** Inflates the cluster of the run, so that a `read` to come finds it. */
   prefetch(run: Run): void {
-    const slot = this.#fill(run);
+    const slot = this.#fill(run, true);
     if (slot !== NO_SLOT) this.#inflated.release(slot);
   }
 
   /** @returns the slot that holds the cluster now; `NO_SLOT` when another thread fills one, or when none is free */
-  #fill(run: Run): number {
-    const slot = this.#inflated.claim(run.hostOffset, run.compressedBytes);
+  #fill(run: Run, isAhead: boolean): number {
+    const slot = this.#inflated.claim(run.hostOffset, run.compressedBytes, isAhead);
     if (slot === NO_SLOT) return slot;
     const start = slot * this.#clusterSize;
     try {

@@ -5,7 +5,8 @@
  *   STRUCTURE  GUARDED BY          DESCRIPTION
  *   keys       lock                host offset of the compressed data, -1 for none, and its bytes
  *   users      lock, but to leave  threads that copy from the slot, or -1 while one fills it
- *   used       lock                set at each hit, cleared by the search for a victim
+ *   used       lock                rounds of the search for a victim that the slot outlives: 1 after a hit, 2 when it
+ *                                  waits for its reader
  *   content    users               clusters; nobody fills a slot that has users
  *
  * The lock is held to look and to claim, never while bytes move. Clusters are filled and copied by threads that hold
@@ -17,6 +18,10 @@ import { RwLock } from '../host/rw-lock.js';
 const CACHE_BYTES = 4 * 1024 * 1024;
 const MIN_SLOTS = 4;
 const MAX_SLOTS = 128;
+
+/** More rounds than any slot outlives. */
+const ROUNDS = 3;
+const WAITS_FOR_READER = 2;
 
 const NO_KEY = -1;
 const FILLING = -1;
@@ -89,14 +94,16 @@ export class InflatedClusters {
 
   /**
    * A slot for a cluster that is not there: the caller fills it and says `publish`, or `abandon` if that fails.
+   * @param isAhead somebody will probably read it soon
    * @returns `NO_SLOT` when the cluster is there or is being filled, or when all slots are in use
    */
-  claim(hostOffset: number, bytes: number): number {
+  claim(hostOffset: number, bytes: number, isAhead: boolean): number {
     this.#lock.acquireExclusive();
     const slot = this.#slotOf(hostOffset, bytes) === NO_SLOT ? this.#victim() : NO_SLOT;
     if (slot !== NO_SLOT) {
       this.#keys[2 * slot] = hostOffset;
       this.#keys[2 * slot + 1] = bytes;
+      this.#used[slot] = isAhead ? WAITS_FOR_READER : 0;
       Atomics.store(this.#users, slot, FILLING);
     }
     this.#lock.releaseExclusive();
@@ -133,12 +140,12 @@ export class InflatedClusters {
   /** A slot without users that was not read since the hand came by last. */
   #victim(): number {
     const { slots } = this;
-    for (let steps = 2 * slots; steps > 0; steps--) {
+    for (let steps = ROUNDS * slots; steps > 0; steps--) {
       const slot = this.#users[slots]!;
       this.#users[slots] = (slot + 1) % slots;
       if (Atomics.load(this.#users, slot) !== 0) continue;
       if (this.#used[slot] === 0) return slot;
-      this.#used[slot] = 0;
+      this.#used[slot]!--;
     }
     return NO_SLOT;
   }

@@ -97,12 +97,17 @@ export class Qcow2Disk implements Disk {
   read(target: Buffer, targetOffset: number, length: number, offset: number): void {
     const run = this.#run;
     let done = 0;
+    let inflates = false;
     while (done < length) {
       const at = offset + done;
       const metadata = this.#metadata.enterShared();
       let found: boolean;
       try {
         found = this.#mapping.find(metadata, at, length - done, run);
+        if (found && run.kind === RunKind.compressed && !inflates) {
+          inflates = true;
+          this.#compressed.ahead.note(offset, length);
+        }
         if (found) this.#readRun(run, target, targetOffset + done, at);
       } finally {
         this.#metadata.leaveShared();
@@ -195,21 +200,28 @@ export class Qcow2Disk implements Disk {
     }
   }
 
+  /** What fails here is told to who reads it. */
   #readAheadAt(offset: number): void {
     const run = this.#run;
     const { ahead } = this.#compressed;
-    const { clusterSize } = this.#geometry;
+    const { clusterSize, sliceCoverage } = this.#geometry;
     ahead.advance(offset + clusterSize);
     const metadata = this.#metadata.enterShared();
+    let found = true;
     try {
-      const found = this.#mapping.find(metadata, offset, Math.min(clusterSize, this.size - offset), run);
-      if (!found) ahead.advance(offset + this.#geometry.sliceCoverage);
-      else if (run.kind === RunKind.compressed) this.#compressed.prefetch(run);
-    } catch (error) {
-      // Who reads what cannot be read will be told.
-      if (!(error instanceof Qcow2fsError) || error.kind === 'internal') throw error;
+      found = this.#mapping.find(metadata, offset, Math.min(clusterSize, this.size - offset), run);
+      if (found && run.kind === RunKind.compressed) this.#compressed.prefetch(run);
+    } catch {
+      // Nothing is kept of it.
     } finally {
       this.#metadata.leaveShared();
+    }
+    if (found) return;
+    ahead.advance(offset);
+    try {
+      this.#fill(offset);
+    } catch {
+      ahead.advance(offset + sliceCoverage);
     }
   }
 

@@ -32,7 +32,7 @@ export class ReadAhead {
     this.#window = window;
   }
 
-  /** Somebody read this. */
+  /** Somebody reads this. */
   note(offset: number, length: number): void {
     const numbers = this.#numbers;
     const front = numbers[FRONT]!;

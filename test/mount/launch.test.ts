@@ -61,7 +61,7 @@ for (const { name, command } of PROGRAMS) {
       const { daemon, stderr, ended } = await start();
       process.kill(daemon, 'SIGKILL');
       expect(await ended).to.equal(1);
-      expect(stderr()).to.match(/^qcow2fs: the daemon ended before [^\n]* log\n$/);
+      expect(stderr()).to.match(/^qcow2fs: the daemon ended before [^\n]* log [^\n]*\n$/);
       expect(mountsAt(mountpoint)).to.deep.equal([]);
     });
 
@@ -115,7 +115,51 @@ for (const { name, command } of PROGRAMS) {
       expectQcow2fs(['umount', mountpoint]);
     });
 
-    for (const flag of ['-f', '-rf', '--foreground']) {
+    it('can read the key from a descriptor that the caller opened', () => {
+      const key = path.join(EXAMPLE, 'secret');
+      for (const fd of [3, 4, 5, 9]) {
+        const words = [
+          file,
+          ...first,
+          'mount',
+          '-r',
+          '--log',
+          `${mountpoint}.log`,
+          '--secret-file',
+          `/dev/fd/${fd}`,
+        ];
+        const command = ['-c', `exec "$@" ${fd}<'${key}'`, 'sh', ...words, IMAGE, mountpoint];
+        const { status, stderr } = spawnSync('sh', command, { encoding: 'utf8' });
+        expect(stderr).to.equal('');
+        expect(status).to.equal(0);
+        expectQcow2fs(['umount', mountpoint]);
+      }
+    });
+
+    it('leaves the pipes of its caller as they were', () => {
+      const script = '{ "$@"; cat /proc/self/fdinfo/1 >&2; } | cat';
+      const { stderr } = spawnSync('sh', ['-c', script, 'sh', file, ...args], { encoding: 'utf8' });
+      const flags = Number.parseInt(/^flags:\s*([0-7]+)/m.exec(stderr)![1]!, 8);
+      expect(flags & fs.constants.O_NONBLOCK).to.equal(0);
+      expectQcow2fs(['umount', mountpoint]);
+    });
+
+    it('holds no lock and no pipe that its caller has open besides', () => {
+      const lock = `${mountpoint}.lock`;
+      const script = `exec 7>&1; "$@" 9>'${lock}'; echo done`;
+      const { stdout } = spawnSync('sh', ['-c', script, 'sh', file, ...args], {
+        encoding: 'utf8',
+        timeout: 60_000,
+      });
+      expect(stdout).to.equal('done\n');
+      const directory = `/proc/${daemonOf(mountpoint)}/fd`;
+      const targets = fs.readdirSync(directory).map((fd) => fs.readlinkSync(path.join(directory, fd)));
+      expect(targets).to.include(IMAGE);
+      expect(targets).not.to.include(lock);
+      expectQcow2fs(['umount', mountpoint]);
+    });
+
+    for (const flag of ['-f', '-rf', '--foreground', '-oforeground']) {
       it(`is the process of the command itself with ${flag}`, async () => {
         const child = spawn(file, [...args, flag], { stdio: 'ignore' });
         defer(() => child.kill('SIGKILL'));
@@ -132,6 +176,7 @@ for (const { name, command } of PROGRAMS) {
 
 describe('bin/qcow2fs', () => {
   const scratch = useScratch();
+  const defer = useCleanUp();
 
   it('says that Node is missing', () => {
     const { status, stderr } = spawnSync('/bin/sh', [BIN, '--version'], {
@@ -140,6 +185,41 @@ describe('bin/qcow2fs', () => {
     });
     expect(stderr).to.match(/^qcow2fs: node is missing[^\n]*\n$/);
     expect(status).to.equal(1);
+  });
+
+  it('is found through links to it and to its directory', () => {
+    const dir = scratch.subdir();
+    fs.symlinkSync(BIN, path.join(dir, 'link'));
+    fs.symlinkSync('link', path.join(dir, 'q'));
+    fs.symlinkSync(path.dirname(BIN), path.join(dir, 'bin'));
+    for (const command of [
+      './q',
+      './bin/qcow2fs',
+      path.join(dir, 'bin/qcow2fs'),
+      'sh q',
+      'cd bin; sh qcow2fs',
+    ]) {
+      const { stderr, stdout } = spawnSync('sh', ['-c', `${command} --version`], {
+        cwd: dir,
+        encoding: 'utf8',
+      });
+      expect(stderr, command).to.equal('');
+      expect(stdout, command).to.match(/^\d+\.\d+\.\d+\n$/);
+    }
+  });
+
+  it('does not wait for a Node that is wrapped in a script', () => {
+    const dir = scratch.subdir();
+    const mountpoint = scratch.subdir();
+    defer(() => endMount(mountpoint));
+    fs.writeFileSync(path.join(dir, 'node'), `#!/bin/sh\n'${process.execPath}' "$@"\n`, { mode: 0o755 });
+    const env = { ...process.env, PATH: `${dir}:${process.env['PATH']}` };
+    const args = ['mount', '-r', '--log', `${mountpoint}.log`, ...KEY, IMAGE, mountpoint];
+    // The script holds standard output and error as long as it lives.
+    const { status } = spawnSync(BIN, args, { env, stdio: 'ignore', timeout: 60_000 });
+    expect(status).to.equal(0);
+    expect(daemonsOf(mountpoint)).to.have.length(1);
+    expectQcow2fs(['umount', mountpoint]);
   });
 
   it('says that the program is not built', () => {

@@ -63,29 +63,52 @@ describe('the inflated clusters of an image', () => {
 
   it('have no place left when all are being read', () => {
     const clusters = new InflatedClusters(allocateInflatedClusters(2 * 1024 * 1024));
-    for (let index = 0; index < clusters.slots; index++) clusters.publish(clusters.claim(index, 1));
-    expect(clusters.claim(99, 1)).to.equal(NO_SLOT);
+    for (let index = 0; index < clusters.slots; index++) clusters.publish(clusters.claim(index, 1, false));
+    expect(clusters.claim(99, 1, false)).to.equal(NO_SLOT);
     const slot = clusters.find(1, 1);
     clusters.release(slot);
-    expect(clusters.claim(99, 1)).to.equal(NO_SLOT);
+    expect(clusters.claim(99, 1, false)).to.equal(NO_SLOT);
     clusters.release(slot);
-    expect(clusters.claim(99, 1)).to.equal(slot);
+    expect(clusters.claim(99, 1, false)).to.equal(slot);
     expect(clusters.find(1, 1)).to.equal(NO_SLOT);
+  });
+
+  it('stay until they are read when they were fetched before, and go when nobody reads them', () => {
+    const clusters = new InflatedClusters(allocateInflatedClusters(CLUSTER));
+    const put = (offset: number, isAhead: boolean): void => {
+      const slot = clusters.claim(offset, 1, isAhead);
+      clusters.publish(slot);
+      clusters.release(slot);
+    };
+    const half = clusters.slots / 2;
+    for (let offset = 0; offset < half; offset++) put(offset, true);
+    for (let offset = 0; offset < half; offset++) {
+      clusters.release(clusters.find(offset, 1));
+      put(half + offset, true);
+    }
+    for (let offset = half; offset < 2 * half; offset++) {
+      put(half + offset, true);
+      const slot = clusters.find(offset, 1);
+      expect(slot, `cluster ${offset}`).not.to.equal(NO_SLOT);
+      clusters.release(slot);
+    }
+    for (let offset = 1000; offset < 1000 + 3 * clusters.slots; offset++) put(offset, true);
+    expect(clusters.find(2 * half, 1)).to.equal(NO_SLOT);
   });
 
   it('forget what could not be inflated', () => {
     const clusters = new InflatedClusters(allocateInflatedClusters(CLUSTER));
-    const slot = clusters.claim(7, 1);
-    expect(clusters.claim(7, 1)).to.equal(NO_SLOT);
+    const slot = clusters.claim(7, 1, false);
+    expect(clusters.claim(7, 1, false)).to.equal(NO_SLOT);
     clusters.abandon(slot);
     expect(clusters.find(7, 1)).to.equal(NO_SLOT);
-    expect(clusters.claim(7, 1)).not.to.equal(NO_SLOT);
+    expect(clusters.claim(7, 1, false)).not.to.equal(NO_SLOT);
   });
 
   it('stay when they are read again and again', () => {
     const clusters = new InflatedClusters(allocateInflatedClusters(CLUSTER));
     const put = (offset: number): void => {
-      const slot = clusters.claim(offset, 1);
+      const slot = clusters.claim(offset, 1, false);
       clusters.publish(slot);
       clusters.release(slot);
     };

@@ -1,0 +1,49 @@
+/** Descriptors that a process was started with, whatever for: locks of a script, pipes of a pipeline. */
+import fs from 'node:fs';
+
+const FIRST = 3;
+
+export interface Inherited {
+  readonly fd: number;
+  /** What /proc says that it is. */
+  readonly target: string;
+}
+
+/**
+ * To be called before the process opens any file of its own: what Node has by then are pipes with both ends, and
+ * nothing that is a file or a socket. Linux only; elsewhere nothing is known.
+ */
+export function inheritedDescriptors(): readonly Inherited[] {
+  const all: Inherited[] = [];
+  for (const name of namesIn('/proc/self/fd')) {
+    const fd = Number(name);
+    const target = targetOf(fd);
+    if (fd >= FIRST && target !== undefined) all.push({ fd, target });
+  }
+  const isAlone = (target: string): boolean => all.filter((other) => other.target === target).length === 1;
+  return all.filter(({ target }) =>
+    target.startsWith('pipe:') ? isAlone(target) : /^(\/|socket:)/.test(target),
+  );
+}
+
+/** Closes those that are what they were. */
+export function closeDescriptors(inherited: readonly Inherited[]): void {
+  for (const { fd, target } of inherited) if (targetOf(fd) === target) fs.closeSync(fd);
+}
+
+function namesIn(directory: string): string[] {
+  try {
+    return fs.readdirSync(directory);
+  } catch {
+    return [];
+  }
+}
+
+/** Undefined for one that is not open, as that which listed them. */
+function targetOf(fd: number): string | undefined {
+  try {
+    return fs.readlinkSync(`/proc/self/fd/${fd}`);
+  } catch {
+    return undefined;
+  }
+}
