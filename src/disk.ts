@@ -66,16 +66,32 @@ export interface Disk {
   close(): void;
 }
 
-/**
- * Bytes that hold data, as `scan` tells; for disks whose metadata is too fragmented to visit within `maxSteps`, an
- * estimate by the space that the host gives them.
- */
-export function countAllocated(disk: Disk, maxSteps: number): number {
-  let bytes = 0;
-  const count = ({ data, length }: Extent): boolean => {
-    if (data) bytes += length;
-    return true;
-  };
-  if (disk.scan(0, disk.size, count, { steps: maxSteps })) return bytes;
+/** Counts the bytes that hold data, as `scan` tells, a bit at a time. */
+export class AllocationCount {
+  /** So far. */
+  bytes = 0;
+  readonly #disk: Disk;
+  #at = 0;
+
+  constructor(disk: Disk) {
+    this.#disk = disk;
+  }
+
+  /**
+   * @param steps runs that may be looked at
+   * @returns true when the whole disk is counted
+   */
+  advance(steps: number): boolean {
+    const count = ({ data, offset, length }: Extent): boolean => {
+      if (data) this.bytes += length;
+      this.#at = offset + length;
+      return true;
+    };
+    return this.#disk.scan(this.#at, this.#disk.size - this.#at, count, { steps });
+  }
+}
+
+/** What a disk probably holds whose metadata is too fragmented to count: bytes of its host. */
+export function estimateAllocated(disk: Disk): number {
   return Math.min(disk.size, disk.storedBytes());
 }

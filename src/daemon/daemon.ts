@@ -3,12 +3,13 @@
  * process of its own in the background, or in the command itself with --foreground.
  */
 import path from 'node:path';
-import { countAllocated, type Disk } from '../disk.js';
+import type { Disk } from '../disk.js';
 import { toErrorRecord } from '../errors.js';
 import type { DiskFsOptions } from '../fuse/disk-fs.js';
 import { attachDisk, type Layers, openLayers } from '../qcow2/chain.js';
 import { removeOverlay } from '../qcow2/writing/overlay.js';
 import type { DaemonConfig } from './config.js';
+import { BlockCount } from './counting.js';
 import { startKernelSession } from './kernel-session.js';
 import { startLibfuseSession } from './libfuse-session.js';
 import { FailureLog, log } from './log.js';
@@ -18,8 +19,6 @@ import { type MountState, processStartTime, removeOwnState, writeState } from '.
 import { endProcess, StopOnSignal } from './stop.js';
 import type { ThreadPool } from './thread-pool.js';
 
-/** Runs that are looked at to tell how much of the disk holds data: half a second at most. */
-const MAX_COUNT_STEPS = 500_000;
 /** How long what was written may wait for stable storage when nobody asks for it: milliseconds. */
 const FLUSH_INTERVAL = 5000;
 
@@ -48,13 +47,15 @@ export async function runDaemon(
     disk = await attachDisk(layers);
     stop ??= new StopOnSignal(config.image);
     const failures = FailureLog.allocate();
-    session = await startSession(config, layers, disk, mountpoint.singleFile, threads, failures);
+    const count = disk.readOnly ? new BlockCount(disk) : undefined;
+    const fsOptions = fsOptionsOf(config, layers, mountpoint.singleFile, count?.blocks);
+    session = await startSession(config, layers, disk, fsOptions, threads, failures);
     const opened = disk;
     stop.mounted(session, () => opened.flush());
     mountpoint.release();
     const flushing = flushRegularly(disk, new FailureLog(failures));
     try {
-      await serve(config, session, disk, mountpoint.singleFile, onReady);
+      await serve(config, session, disk, mountpoint.singleFile, onReady, count);
     } finally {
       clearInterval(flushing);
     }
@@ -86,26 +87,36 @@ function startSession(
   config: DaemonConfig,
   layers: Layers,
   disk: Disk,
-  singleFile: boolean,
+  fsOptions: DiskFsOptions,
   threads: ThreadPool,
   failures: SharedArrayBuffer,
 ): Promise<Session> {
-  const { mountpoint, allowOther } = config;
-  const options: SessionOptions = { mountpoint, singleFile, source: config.image, allowOther };
-  const { file } = layers[0];
-  const fsOptions: DiskFsOptions = {
-    name: singleFile ? undefined : config.name,
-    uid: process.getuid!(),
-    gid: file.gid,
-    mode: grantedMode(layers),
-    mtimeMs: file.mtimeMs,
-    blocks: disk.readOnly ? Math.ceil(countAllocated(disk, MAX_COUNT_STEPS) / 512) : undefined,
-  };
+  const { mountpoint, allowOther, image } = config;
+  const singleFile = fsOptions.name === undefined;
+  const options: SessionOptions = { mountpoint, singleFile, source: image, allowOther };
   if (config.transport === 'kernel') {
     const access = { ...options, readOnly: disk.readOnly };
     return startKernelSession(threads, layers, fsOptions, failures, access, () => disk.size);
   }
   return startLibfuseSession(disk, fsOptions, options, new FailureLog(failures).add);
+}
+
+/** @param blocks of a `BlockCount`, for a disk that is read-only */
+function fsOptionsOf(
+  config: DaemonConfig,
+  layers: Layers,
+  singleFile: boolean,
+  blocks: SharedArrayBuffer | undefined,
+): DiskFsOptions {
+  const { file } = layers[0];
+  return {
+    name: singleFile ? undefined : config.name,
+    uid: process.getuid!(),
+    gid: file.gid,
+    mode: grantedMode(layers),
+    mtimeMs: file.mtimeMs,
+    blocks,
+  };
 }
 
 /** What every file that holds a part of the disk grants, so that the disk shows nobody what its files would not. */
@@ -123,6 +134,7 @@ async function serve(
   disk: Disk,
   singleFile: boolean,
   onReady: (disk: string) => void,
+  count: BlockCount | undefined,
 ): Promise<void> {
   const { image, mountpoint, transport, threads, log: logFile, name } = config;
   const file = singleFile ? mountpoint : path.join(mountpoint, name);
@@ -139,7 +151,9 @@ async function serve(
   try {
     log(`${image}: mounted on ${file}${disk.readOnly ? ', read-only' : ''}`);
     onReady(file);
+    count?.start();
     await session.ended;
+    count?.stop();
   } catch (error) {
     log(`${image}: the mount broke down: ${toErrorRecord(error).message}`);
     session.abort();

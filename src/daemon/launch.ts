@@ -60,9 +60,10 @@ export function releaseLauncher(status: number): boolean {
   const fd = statusFd;
   statusFd = undefined;
   try {
+    // Who reads the pipe may have outlived it. It is asked first: once it has the answer, it ends.
+    if (!isRunning(launcher)) return false;
     fs.writeSync(fd, `${status}\n`);
-    // Who reads the pipe may have outlived it.
-    return isRunning(launcher);
+    return true;
   } catch {
     return false;
   } finally {

@@ -2,7 +2,7 @@
  * The file system that a mount shows: a directory with the disk as its one file, or the disk itself as the root.
  * Knows nothing of wires; both transports ask it.
  */
-import type { Disk, Extent } from '../disk.js';
+import { type Disk, type Extent, estimateAllocated } from '../disk.js';
 import { Qcow2fsError } from '../errors.js';
 import {
   FALLOC_FL_KEEP_SIZE,
@@ -16,9 +16,9 @@ export const ROOT_INODE = 1;
 const FILE_INODE = 2;
 /** Runs that one seek looks at: beyond that it gives a safe answer instead of a precise one. */
 const MAX_SEEK_STEPS = 500_000;
-/** Seconds that attributes may be remembered: of a disk that is written, what it takes of the host changes. */
-const READ_ONLY_SECONDS = 3600;
-const WRITABLE_SECONDS = 1;
+/** Seconds that attributes may be remembered: of a disk that is written, or not counted yet, they change. */
+const FINAL_SECONDS = 3600;
+const CHANGING_SECONDS = 1;
 
 export interface DiskFsOptions {
   /** The file's name in the directory; undefined when the mountpoint is the file itself. */
@@ -29,8 +29,23 @@ export interface DiskFsOptions {
   readonly mode: number;
   /** Milliseconds since 1970. */
   readonly mtimeMs: number;
-  /** Units of 512 bytes that hold data, as `du` shows them; undefined for a disk where that changes. */
-  readonly blocks: number | undefined;
+  /** Of `allocateBlocks`: how much of the disk holds data; undefined for a disk where that changes. */
+  readonly blocks: SharedArrayBuffer | undefined;
+}
+
+const BLOCK = 512;
+const NOT_COUNTED = -1;
+
+/** Units of 512 bytes that hold data, as `du` shows them, once they are counted: for all threads. */
+export function allocateBlocks(): SharedArrayBuffer {
+  const blocks = new SharedArrayBuffer(Float64Array.BYTES_PER_ELEMENT);
+  new Float64Array(blocks)[0] = NOT_COUNTED;
+  return blocks;
+}
+
+/** They are counted now. */
+export function setBlocks(blocks: SharedArrayBuffer, bytes: number): void {
+  new Float64Array(blocks)[0] = Math.ceil(bytes / BLOCK);
 }
 
 export interface Attributes {
@@ -58,10 +73,12 @@ export class DiskFs {
   /** The inode of the disk. */
   readonly diskInode: number;
   readonly #options: DiskFsOptions;
+  readonly #counted: Float64Array | undefined;
 
   constructor(disk: Disk, options: DiskFsOptions) {
     this.disk = disk;
     this.#options = options;
+    this.#counted = options.blocks && new Float64Array(options.blocks);
     this.diskInode = options.name === undefined ? ROOT_INODE : FILE_INODE;
   }
 
@@ -76,8 +93,11 @@ export class DiskFs {
 
   /** @returns undefined for an inode that does not exist */
   attributes(inode: number): Attributes | undefined {
-    const { uid, gid, mtimeMs, blocks = this.#storedBlocks() } = this.#options;
-    const validSeconds = this.disk.readOnly ? READ_ONLY_SECONDS : WRITABLE_SECONDS;
+    const { uid, gid, mtimeMs } = this.#options;
+    const counted = this.#counted?.[0] ?? NOT_COUNTED;
+    const isFinal = counted !== NOT_COUNTED;
+    const blocks = isFinal ? counted : Math.ceil(estimateAllocated(this.disk) / BLOCK);
+    const validSeconds = isFinal ? FINAL_SECONDS : CHANGING_SECONDS;
     const common = { inode, uid, gid, mtimeMs, validSeconds };
     if (this.isDisk(inode)) {
       return { ...common, size: this.disk.size, blocks, mode: S_IFREG | this.#permissions(), links: 1 };
@@ -165,10 +185,6 @@ export class DiskFs {
     } catch (error) {
       if (this.disk.size < size) throw error;
     }
-  }
-
-  #storedBlocks(): number {
-    return Math.ceil(Math.min(this.disk.size, this.disk.storedBytes()) / 512);
   }
 
   /**

@@ -1,9 +1,11 @@
 import { expect } from 'chai';
-import { countAllocated } from '../../../src/disk.js';
-import { DiskFs } from '../../../src/fuse/disk-fs.js';
+import { AllocationCount } from '../../../src/disk.js';
+import { allocateBlocks, DiskFs, setBlocks } from '../../../src/fuse/disk-fs.js';
 import { FakeDisk } from '../support/fake-disk.js';
 
-const OPTIONS = { name: 'disk.raw', uid: 1000, gid: 100, mode: 0o664, mtimeMs: 5000, blocks: 1 };
+const ONE_BLOCK = allocateBlocks();
+setBlocks(ONE_BLOCK, 512);
+const OPTIONS = { name: 'disk.raw', uid: 1000, gid: 100, mode: 0o664, mtimeMs: 5000, blocks: ONE_BLOCK };
 
 describe('seeking in the disk', () => {
   // Data, hole, data, hole.
@@ -53,13 +55,25 @@ describe('a scan of a disk in too many pieces', () => {
     expect(new DiskFs(solid, OPTIONS).seek(0, 'hole')).to.equal(solid.size);
   });
 
-  it('estimates what is allocated by what the host stores', () => {
-    expect(countAllocated(pieces, 1_000_000)).to.equal(pieces.size / 2);
-    expect(countAllocated(pieces, 1000)).to.equal(12_345);
+  it('counts what is allocated bit by bit', () => {
+    const count = new AllocationCount(pieces);
+    let bits = 1;
+    while (!count.advance(250_000)) bits++;
+    expect(count.bytes).to.equal(pieces.size / 2);
+    expect(bits).to.equal(3);
   });
 });
 
 describe('the attributes', () => {
+  it('tell what the host stores until the disk is counted, and are not remembered so long', () => {
+    const blocks = allocateBlocks();
+    const disk = new FakeDisk([65_536, 512]);
+    const fs = new DiskFs(disk, { ...OPTIONS, blocks });
+    expect(fs.attributes(2)).to.include({ blocks: Math.ceil(disk.storedBytes() / 512), validSeconds: 1 });
+    setBlocks(blocks, 65_536);
+    expect(fs.attributes(2)).to.include({ blocks: 128, validSeconds: 3600 });
+  });
+
   it('of the disk let those read who may read the image, and nobody write', () => {
     const fs = new DiskFs(new FakeDisk([512, 512]), OPTIONS);
     expect(fs.attributes(2)).to.deep.equal({

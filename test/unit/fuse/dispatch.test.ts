@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { DiskFs } from '../../../src/fuse/disk-fs.js';
+import { allocateBlocks, DiskFs, setBlocks } from '../../../src/fuse/disk-fs.js';
 import { Dispatcher, MAX_TRANSFER, REPLY_BYTES } from '../../../src/fuse/dispatch.js';
 import { FakeDisk } from '../support/fake-disk.js';
 import { Random } from '../support/random.js';
@@ -20,7 +20,9 @@ const OP2 = { INIT: 26, OPENDIR: 27, READDIR: 28, INTERRUPT: 36, BATCH_FORGET: 4
 const OP3 = { READDIRPLUS: 44, LSEEK: 46 };
 const E = { ENOENT: 2, EIO: 5, ENXIO: 6, ENOTDIR: 20, EISDIR: 21, EINVAL: 22, EROFS: 30, ENOSYS: 38 };
 const UNIQUE = 0xfedcba9876543210n;
-const OPTIONS = { name: 'disk.raw', uid: 1000, gid: 100, mode: 0o644, mtimeMs: 1500, blocks: 1 };
+const ONE_BLOCK = allocateBlocks();
+setBlocks(ONE_BLOCK, 512);
+const OPTIONS = { name: 'disk.raw', uid: 1000, gid: 100, mode: 0o644, mtimeMs: 1500, blocks: ONE_BLOCK };
 
 interface Reply {
   readonly length: number;
