@@ -9,7 +9,7 @@ const GROWTH = ['with', 'without', 'only'] as const;
 
 const USAGE = `usage: bench [options]
   --rounds N           how often everything is measured (5)
-  --seconds N          how long each row runs (2)
+  --seconds N          how long each row runs (4)
   --size MIB           the disk's size in MiB (512)
   --rows LIST          ${wrap(WORKLOADS.map((workload) => workload.name))}
   --only LIST          ${KINDS.map((kind) => kind.name).join(',')}
@@ -42,7 +42,7 @@ export function options(): Options | string {
   if (given.help) return USAGE;
   return {
     rounds: positive('rounds', given.rounds, 5),
-    seconds: positive('seconds', given.seconds, 2),
+    seconds: positive('seconds', given.seconds, 4),
     size: positive('size', given.size, 512) * 2 ** 20,
     workloads: select('rows', given.rows, WORKLOADS, (workload) => workload.name),
     kinds: select('only', given.only, KINDS, (kind) => kind.name),
