@@ -1,17 +1,21 @@
-/** One thread's end of /dev/fuse: waits for requests and sends replies. How it waits: see lookout.ts. */
+/** One thread's end of /dev/fuse: waits for requests and sends replies. Who waits when: see lookout.ts. */
 import fs from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { errnoName } from '../errors.js';
-import { pollNext, readNext, writeNext } from '../host/io.js';
+import { isReadable, pollNext, readNext, writeNext } from '../host/io.js';
 import type { Lookout } from './lookout.js';
 import { cloneDevice } from './mount-linux.js';
 
-/** How long the lookout looks for the next request: milliseconds. Falling asleep and waking up take about half of it. */
-const PATIENCE = 0.1;
-/** Requests in a row that came alone, and within that time after the last answer, before a thread becomes the lookout. */
+/** A request that came within this time after the last answer belongs to a program that waits for each: milliseconds. */
+const SOON = 1;
+/** What takes longer is done while other threads wait for what comes next, since waking them takes less: milliseconds. */
+const LONG = 0.1;
+/** Requests in a row that came soon and alone, before a thread becomes the lookout. */
 const ENOUGH = 64;
-/** Requests in a row that the lookout found waiting: there is work for others. */
-const BACKLOG = 64;
+/** After so many requests the lookout asks whether the next one waits already. */
+const ASKING = 16;
+/** Times in a row that one did: there is work for others. */
+const BACKLOG = 3;
 
 /** Bits of work that a thread does at a time without a request: that the end has come it learns when it sleeps. */
 const AHEAD = 16;
@@ -45,7 +49,9 @@ export class FuseDevice {
   #began = 0;
   /** Requests in a row that came soon and alone, about. */
   #lonely = 0;
-  /** Requests in a row that were there at the first look. */
+  /** Requests that this thread got. */
+  #count = 0;
+  /** Times in a row that the next request waited already. */
   #waiting = 0;
 
   /**
@@ -58,19 +64,16 @@ export class FuseDevice {
     this.#request = request;
     this.#lookout = lookout;
     this.#idleWork = idleWork;
-    // On a single processor nobody can send a request while this thread looks for one.
+    // On a single processor nobody can send a request while this thread works ahead.
     this.#polled = availableParallelism() > 1 ? cloneDevice(fd) : undefined;
   }
 
   /** @returns bytes of the next request; 0 for one that was taken back, `UNMOUNTED` when there will be none */
   receive(): number {
     this.#endRequest();
+    if (this.#isLone && !this.#lookout.take()) this.#lookout.stayAway();
     let length = NOTHING;
-    if (this.#lonely >= ENOUGH && this.#polled !== undefined) {
-      if (this.#lookout.take()) length = this.#look(this.#polled);
-      else this.#lookout.stayAway();
-    }
-    if (length === NOTHING && this.#polled !== undefined) length = this.#workAhead(this.#polled);
+    if (this.#polled !== undefined) length = this.#workAhead(this.#polled);
     if (length === NOTHING) length = this.#sleep();
     this.#beginRequest();
     return length;
@@ -95,12 +98,17 @@ export class FuseDevice {
     if (this.#polled !== undefined) fs.closeSync(this.#polled);
   }
 
+  /** Probably there is one program that sends requests, and it waits for each answer. */
+  get #isLone(): boolean {
+    return this.#lonely >= ENOUGH;
+  }
+
   #beginRequest(): void {
     this.#isBusy = true;
     this.#began = performance.now();
     const idle = this.#lookout.begin();
-    if (idle < 0) this.#shareWork();
-    else if (idle > PATIENCE) this.#forgetHalf();
+    if (idle < 0 || this.#hasBacklog()) this.#shareWork();
+    else if (idle > SOON) this.#forgetHalf();
     else if (this.#lonely < 2 * ENOUGH) this.#lonely++;
   }
 
@@ -108,34 +116,28 @@ export class FuseDevice {
     if (!this.#isBusy) return;
     this.#isBusy = false;
     this.#lookout.end();
-    // What takes longer than waking up another thread is better done by several.
-    if (performance.now() - this.#began > PATIENCE) this.#shareWork();
+    if (performance.now() - this.#began > LONG) this.#shareWork();
   }
 
-  /** One late request is no reason to sleep from now on; a few are. */
+  #hasBacklog(): boolean {
+    this.#count = (this.#count + 1) % ASKING;
+    if (!this.#isLone || this.#count !== 0) return false;
+    this.#waiting = isReadable(this.#source) ? this.#waiting + 1 : 0;
+    return this.#waiting >= BACKLOG;
+  }
+
+  /** One late request is no reason to call the others; a few are. */
   #forgetHalf(): void {
+    const wasLone = this.#isLone;
     this.#lonely >>= 1;
-    if (this.#lonely < ENOUGH) this.#lookout.leave();
+    if (wasLone && !this.#isLone) this.#lookout.call();
   }
 
   /** From now on all threads sleep until they are woken. */
   #shareWork(): void {
-    if (this.#lonely >= ENOUGH) this.#lookout.call();
+    if (this.#isLone) this.#lookout.call();
     this.#lonely = 0;
     this.#waiting = 0;
-  }
-
-  #look(polled: number): number {
-    this.#source = polled;
-    const end = performance.now() + PATIENCE;
-    let length = pollNext(polled, this.#request);
-    this.#waiting = length === NOTHING ? 0 : this.#waiting + 1;
-    while (length === NOTHING && performance.now() < end) {
-      length = pollNext(polled, this.#request);
-    }
-    if (this.#waiting === BACKLOG) this.#shareWork();
-    else if (length === NOTHING) this.#lookout.leave();
-    return length;
   }
 
   /** Does what may be wanted soon, a bit at a time, until there is a request or no more to do. */

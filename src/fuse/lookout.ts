@@ -1,10 +1,10 @@
 /**
  * How the threads of a mount share the waiting for requests, in shared memory.
  *
- * A thread that sleeps takes a while to wake up, longer than most requests take to answer. So while a program sends one
- * request after the other, each when it has the answer to the last, one thread is the lookout: it looks for the next
- * request instead of sleeping. The others stay out of its way, because the kernel wakes a sleeper for each request,
- * whoever gets it. As soon as there is work for more than one, or none for a while, all sleep until they are woken.
+ * The kernel wakes a sleeping thread for each request, mostly on another processor. While a program sends one request
+ * after the other, each when it has the answer to the last, that is in vain: the thread that gave the answer looks for
+ * the next request before the other one is awake. So one thread is the lookout then, and waits for requests alone; the
+ * others stay out of the way until there is work for more than one.
  *
  *   WORD  DESCRIPTION
  *      0  busy: threads that have a request to answer
@@ -67,19 +67,17 @@ export class Lookout {
     return before === NOBODY || before === this.#thread;
   }
 
-  /** The calling thread is not the lookout any more, if it was. */
-  leave(): void {
-    Atomics.compareExchange(this.#words, LOOKOUT, this.#thread, NOBODY);
-  }
-
-  /** As `leave`, and there is work for those who stayed out of the way. */
+  /** The calling thread is not the lookout any more, if it was, and those who stayed out of the way come back. */
   call(): void {
-    this.leave();
+    Atomics.compareExchange(this.#words, LOOKOUT, this.#thread, NOBODY);
     Atomics.add(this.#words, CALLS, 1);
     Atomics.notify(this.#words, CALLS);
   }
 
-  /** Stays out of the lookout's way: until it calls, or until it makes no progress, and the caller takes its place. */
+  /**
+   * Stays out of the lookout's way: until it calls, or until it makes no progress, because its request takes long or
+   * nobody sends any, and the caller takes its place.
+   */
   stayAway(): void {
     const words = this.#words;
     const calls = Atomics.load(words, CALLS);

@@ -15,6 +15,7 @@ interface Calls {
   readonly write: Foreign;
   readonly pread: Foreign;
   readonly pwrite: Foreign;
+  readonly poll: Foreign;
 }
 
 let calls: Calls | undefined;
@@ -29,6 +30,7 @@ function direct(): Calls | undefined {
       write: foreign('int64_t write(int fd, uint64_t source, uint64_t length)'),
       pread: foreign('int64_t pread(int fd, uint64_t target, uint64_t length, int64_t position)'),
       pwrite: foreign('int64_t pwrite(int fd, uint64_t source, uint64_t length, int64_t position)'),
+      poll: foreign('int poll(uint64_t entries, uint64_t count, int timeout)'),
     };
   }
   return calls;
@@ -67,6 +69,19 @@ export function readNext(fd: number, target: Uint8Array): number {
 /** As `readNext`, for a descriptor that does not block. @returns -1 for any failure: nothing is there, or nothing will be */
 export function pollNext(fd: number, target: Uint8Array): number {
   return direct()?.read(fd, addressOf(target, 0), target.length) ?? FAILED;
+}
+
+/** struct pollfd { int fd; short events; short revents; } */
+const entry = new ArrayBuffer(8);
+const entryFd = new Int32Array(entry);
+const entryEvents = new Int16Array(entry, 4);
+const POLLIN = 1;
+
+/** Whether read(2) would find something at once (poll(2)). False also where that cannot be told. */
+export function isReadable(fd: number): boolean {
+  entryFd[0] = fd;
+  entryEvents[0] = POLLIN;
+  return direct()?.poll(addressOf(entryFd, 0), 1, 0) === 1 && (entryEvents[1]! & POLLIN) !== 0;
 }
 
 /** write(2) from the start of `source`. @returns bytes written. @throws a system error */

@@ -5,7 +5,7 @@ import { addressOfMemory } from './libc.js';
 const addresses = new WeakMap<ArrayBufferLike, number>();
 
 /** @param at index of the byte; the caller keeps `bytes` alive as long as the address is used */
-export function addressOf(bytes: Uint8Array, at: number): number {
+export function addressOf(bytes: ArrayBufferView, at: number): number {
   return (addresses.get(bytes.buffer) ?? learnAddress(bytes.buffer)) + bytes.byteOffset + at;
 }
 

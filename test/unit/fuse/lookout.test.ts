@@ -37,9 +37,9 @@ describe('the lookout', () => {
     expect(first.take()).to.equal(true);
     expect(first.take()).to.equal(true);
     expect(second.take()).to.equal(false);
-    second.leave();
+    second.call();
     expect(second.take()).to.equal(false);
-    first.leave();
+    first.call();
     expect(second.take()).to.equal(true);
     second.call();
     expect(first.take()).to.equal(true);

@@ -1,6 +1,6 @@
 import fs from 'node:fs';
 import { expect } from 'chai';
-import { pollNext, readAt, readNext, writeAt, writeNext } from '../../../src/host/io.js';
+import { isReadable, pollNext, readAt, readNext, writeAt, writeNext } from '../../../src/host/io.js';
 import { socketPair } from '../../../src/host/libc.js';
 import { useScratch } from '../../support/scratch.js';
 
@@ -89,5 +89,18 @@ describe('reading and writing directly', () => {
     for (const each of [one, other, nonBlocking]) fs.closeSync(each);
     expect(pollNext(one, target)).to.equal(-1);
     expect(() => readNext(one, target)).to.throw(/^EBADF/);
+  });
+
+  it('tells whether something waits to be read', () => {
+    const [here, there] = socketPair();
+    for (let round = 0; round < ROUNDS; round++) isReadable(here);
+    expect(isReadable(here)).to.equal(false);
+    fs.writeSync(there, 'x');
+    expect(isReadable(here)).to.equal(true);
+    fs.readSync(here, Buffer.alloc(8));
+    expect(isReadable(here)).to.equal(false);
+    fs.closeSync(there);
+    fs.closeSync(here);
+    expect(isReadable(here)).to.equal(false);
   });
 });
