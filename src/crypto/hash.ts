@@ -10,6 +10,7 @@ export const DIGEST_BYTES = {
   sha384: 48,
   sha512: 64,
   ripemd160: 20,
+  sm3: 32,
 } as const;
 
 export type HashName = keyof typeof DIGEST_BYTES;

@@ -5,17 +5,21 @@
 
 import { endianness } from 'node:os';
 import { Qcow2fsError } from '../errors.js';
+import { BLOCK_CIPHERS, type BlockCipherName, hasKeysOf } from './block-cipher.js';
 import { cbcMode } from './cbc.js';
+import { ctrMode } from './ctr.js';
 import { ecbMode, type ModeCipher, SECTOR_BYTES } from './ecb.js';
 import { DIGEST_BYTES, type HashName } from './hash.js';
 import { essivIvs, type IvGenerator, plain64Ivs, plainIvs } from './iv.js';
 import { PIECE_BYTES, workArea } from './work-area.js';
 import { xtsMode } from './xts.js';
 
+export const MODES = ['xts', 'cbc', 'ecb', 'ctr'] as const;
+
 /** Everything about a cipher but its key. */
 export interface SectorCipherParameters {
-  readonly cipher: 'aes';
-  readonly mode: 'xts' | 'cbc' | 'ecb';
+  readonly cipher: BlockCipherName;
+  readonly mode: (typeof MODES)[number];
   readonly iv: 'plain' | 'plain64' | 'essiv';
   /** With `essiv` only. */
   readonly ivHash?: HashName;
@@ -50,17 +54,20 @@ const MAX_FIRST_SECTOR = 2 ** 44;
  */
 export function checkSectorCipher(parameters: SectorCipherParameters, keyBytes: number): void {
   const { cipher, mode, iv, ivHash } = parameters;
-  const aesBytes = mode === 'xts' ? keyBytes / 2 : keyBytes;
-  if (aesBytes !== 16 && aesBytes !== 24 && aesBytes !== 32) {
+  const cipherKeyBytes = mode === 'xts' ? keyBytes / 2 : keyBytes;
+  if (mode === 'xts' && BLOCK_CIPHERS[cipher].blockBytes !== 16) {
+    throw new Qcow2fsError('unsupported', `${cipher}-${mode} does not exist: XTS needs blocks of 16 bytes`);
+  }
+  if (!hasKeysOf(cipher, cipherKeyBytes)) {
     throw new Qcow2fsError('unsupported', `${cipher}-${mode} has no keys of ${keyBytes} bytes`);
   }
   if (iv !== 'essiv') return;
   if (ivHash === undefined) throw new Qcow2fsError('unsupported', 'IV generator essiv needs a hash');
   const digestBytes: number = DIGEST_BYTES[ivHash];
-  if (digestBytes !== 16 && digestBytes !== 24 && digestBytes !== 32) {
+  if (!hasKeysOf(cipher, digestBytes)) {
     throw new Qcow2fsError(
       'unsupported',
-      `IV generator essiv:${ivHash} is not supported: AES has no keys of ${digestBytes} bytes`,
+      `IV generator essiv:${ivHash} is not supported: ${cipher} has no keys of ${digestBytes} bytes`,
     );
   }
 }
@@ -82,25 +89,31 @@ export function createSectorCipher(spec: SectorCipherSpec): SectorCipher {
   };
 }
 
-function modeOf(spec: SectorCipherSpec): ModeCipher {
-  switch (spec.mode) {
+function modeOf({ cipher, mode, ...spec }: SectorCipherSpec): ModeCipher {
+  const { key } = spec;
+  if (mode === 'ecb') return ecbMode(cipher, key);
+  const ivs = ivsOf(cipher, spec);
+  switch (mode) {
     case 'xts':
-      return xtsMode(spec.key, ivsOf(spec));
+      return xtsMode(cipher, key, ivs);
     case 'cbc':
-      return cbcMode(spec.key, ivsOf(spec));
-    case 'ecb':
-      return ecbMode(spec.key);
+      return cbcMode(cipher, key, ivs);
+    case 'ctr':
+      return ctrMode(cipher, key, ivs);
   }
 }
 
-function ivsOf(spec: SectorCipherSpec): IvGenerator {
-  switch (spec.iv) {
+function ivsOf(
+  cipher: BlockCipherName,
+  { iv, ivHash, key }: Pick<SectorCipherSpec, 'iv' | 'ivHash' | 'key'>,
+): IvGenerator {
+  switch (iv) {
     case 'plain':
-      return plainIvs();
+      return plainIvs(cipher);
     case 'plain64':
-      return plain64Ivs();
+      return plain64Ivs(cipher);
     case 'essiv':
-      return essivIvs(spec.ivHash!, spec.key);
+      return essivIvs(cipher, ivHash!, key);
   }
 }
 

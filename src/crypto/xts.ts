@@ -1,16 +1,19 @@
-import { BLOCK_BYTES, blockDecryptor, blockEncryptor, type ModeCipher, SECTOR_BYTES } from './ecb.js';
+import { type BlockCipherName, blockPass } from './block-cipher.js';
+import { type ModeCipher, SECTOR_BYTES } from './ecb.js';
 import type { IvGenerator } from './iv.js';
 import { workArea } from './work-area.js';
 
+const BLOCK_BYTES = 16;
+
 /**
- * XTS-AES (IEEE Std 1619-2018, section 5) as ECB between two XORs with the same masks. A data unit is a 512-byte
- * sector, a whole number of blocks, so no ciphertext is ever stolen.
+ * XTS (IEEE Std 1619-2018, section 5) as ECB between two XORs with the same masks. A data unit is a 512-byte sector, a
+ * whole number of blocks, so no ciphertext is ever stolen.
  */
-export function xtsMode(key: Uint8Array, writeIvs: IvGenerator): ModeCipher {
+export function xtsMode(cipher: BlockCipherName, key: Uint8Array, writeIvs: IvGenerator): ModeCipher {
   const half = key.length / 2;
-  const encryptBlocks = blockEncryptor(key.subarray(0, half));
-  const decryptBlocks = blockDecryptor(key.subarray(0, half));
-  const encryptTweaks = blockEncryptor(key.subarray(half));
+  const encryptBlocks = blockPass('encrypt', cipher, key.subarray(0, half));
+  const decryptBlocks = blockPass('decrypt', cipher, key.subarray(0, half));
+  const encryptTweaks = blockPass('encrypt', cipher, key.subarray(half));
   const area = workArea();
 
   function masked(pass: typeof encryptBlocks, sectors: number, firstSector: number): void {

@@ -5,16 +5,21 @@
 import { Qcow2fsError } from '../errors.js';
 import { foreignIfPresent } from './libc.js';
 
-/** Runs AES over the first `length` bytes, whole blocks, in place. */
+export type Direction = 'encrypt' | 'decrypt';
+
+/** Runs a cipher over the first `length` bytes, whole blocks, in place. */
 export type BlockPass = (bytes: Uint8Array, length: number) => void;
 
 const DECRYPT = 0;
 const ENCRYPT = 1;
 
-/** @returns undefined where Node does not export its OpenSSL */
-export function aesEcb(direction: 'encrypt' | 'decrypt', key: Uint8Array): BlockPass | undefined {
+/**
+ * @param cipher `aes-256`, `sm4`
+ * @returns undefined where Node does not export its OpenSSL
+ */
+export function opensslEcb(direction: Direction, cipher: string, key: Uint8Array): BlockPass | undefined {
   const create = foreignIfPresent('void *EVP_CIPHER_CTX_new()');
-  const algorithm = foreignIfPresent(`void *EVP_aes_${key.length * 8}_ecb()`);
+  const algorithm = foreignIfPresent(`void *EVP_${cipher.replace('-', '_')}_ecb()`);
   const init = foreignIfPresent(
     'int EVP_CipherInit_ex(void *context, void *type, void *engine, void *key, void *iv, int encrypt)',
   );
@@ -27,6 +32,6 @@ export function aesEcb(direction: 'encrypt' | 'decrypt', key: Uint8Array): Block
   setPadding(context, 0);
   return (bytes, length) => {
     if (update(context, bytes, bytes, length) < 1)
-      throw new Qcow2fsError('internal', 'OpenSSL refused to run AES');
+      throw new Qcow2fsError('internal', `OpenSSL refused to run ${cipher}`);
   };
 }

@@ -1,8 +1,10 @@
 /** What the texts of a LUKS header say about its cipher. */
 
+import { isBlockCipher } from '../crypto/block-cipher.js';
 import { type HashName, hashNamed } from '../crypto/hash.js';
 import {
   checkSectorCipher,
+  MODES,
   type SectorCipherParameters,
   type SectorCipherSpec,
 } from '../crypto/sector-cipher.js';
@@ -41,15 +43,16 @@ export function cipherParameters(header: CipherFields): SectorCipherParameters {
       `LUKS header: cipher mode ${JSON.stringify(mode)} names no IV generator`,
     );
   }
-  if (cipher !== 'aes' || (mode !== 'xts' && mode !== 'cbc' && mode !== 'ecb')) {
-    throw new Qcow2fsError('unsupported', `cipher ${cipher}-${header.cipherMode} is not supported yet`);
+  const known = MODES.find((name) => name === mode);
+  if (!isBlockCipher(cipher) || known === undefined) {
+    throw new Qcow2fsError('unsupported', `cipher ${cipher}-${header.cipherMode} is not supported`);
   }
   if (ivGenerator !== 'plain' && ivGenerator !== 'plain64' && ivGenerator !== 'essiv') {
     throw new Qcow2fsError('unsupported', `IV generator ${JSON.stringify(ivGenerator)} is not supported`);
   }
   // As in QEMU: a hash after plain or plain64 must be one that exists, and is then ignored.
   const hash = ivHash === undefined ? undefined : hashNamed(ivHash);
-  const parameters = { cipher, mode, ...ivParameters(ivGenerator, hash) } as const;
+  const parameters = { cipher, mode: known, ...ivParameters(ivGenerator, hash) } as const;
   checkSectorCipher(parameters, header.keyBytes);
   return parameters;
 }

@@ -20,8 +20,9 @@ import { built, builtSnapshot, filled, sizeName, type Variant } from './variant.
 const PASSPHRASE = 'correct horse battery staple';
 
 interface LuksSettings {
-  readonly cipher?: 'aes-128' | 'aes-192' | 'aes-256';
-  readonly mode?: 'xts' | 'cbc' | 'ecb';
+  /** As QEMU names them: `serpent-256`. */
+  readonly cipher?: string;
+  readonly mode?: 'xts' | 'cbc' | 'ecb' | 'ctr';
   /** `essiv:sha256` and the like. */
   readonly iv?: string;
   readonly hash?: string;
@@ -72,6 +73,12 @@ const CIPHERS: readonly Required<LuksSettings>[] = [
   { cipher: 'aes-256', mode: 'cbc', iv: 'essiv:md5', hash: 'md5' },
   { cipher: 'aes-128', mode: 'ecb', iv: 'plain64', hash: 'sha256' },
   { cipher: 'aes-256', mode: 'ecb', iv: 'plain', hash: 'sha1' },
+  { cipher: 'aes-256', mode: 'ctr', iv: 'essiv:sha256', hash: 'sha256' },
+  { cipher: 'serpent-256', mode: 'xts', iv: 'plain64', hash: 'sha512' },
+  { cipher: 'twofish-192', mode: 'xts', iv: 'essiv:sha256', hash: 'ripemd160' },
+  { cipher: 'twofish-128', mode: 'cbc', iv: 'plain64', hash: 'sha256' },
+  { cipher: 'cast5-128', mode: 'cbc', iv: 'essiv:md5', hash: 'sha256' },
+  { cipher: 'cast5-128', mode: 'ctr', iv: 'plain64', hash: 'sha1' },
 ];
 
 const luksImages: readonly Variant[] = [

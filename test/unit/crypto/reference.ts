@@ -1,47 +1,94 @@
 /** The sector ciphers written down naively, sector by sector and block by block, to compare with. */
 import { createCipheriv, createHash } from 'node:crypto';
+import { BLOCK_CIPHERS, blockPass } from '../../../src/crypto/block-cipher.js';
 import type { SectorCipherSpec } from '../../../src/crypto/sector-cipher.js';
 
-function encryptBlock(key: Uint8Array, block: Uint8Array): Buffer {
+const passes = new Map<string, ReturnType<typeof blockPass>>();
+
+/** AES from node:crypto; the others as they come, one block at a time. */
+function encryptBlock({ cipher }: SectorCipherSpec, key: Uint8Array, block: Uint8Array): Buffer {
+  if (cipher !== 'aes') {
+    const name = `${cipher} ${Buffer.from(key).toString('hex')}`;
+    const pass = passes.get(name) ?? blockPass('encrypt', cipher, key);
+    passes.set(name, pass);
+    const bytes = Buffer.from(block);
+    pass(bytes, bytes.length);
+    return bytes;
+  }
   return createCipheriv(`aes-${key.length * 8}-ecb`, key, null)
     .setAutoPadding(false)
     .update(block);
 }
 
 function ivOf(spec: SectorCipherSpec, sector: number): Buffer {
-  const iv = Buffer.alloc(16);
+  const iv = Buffer.alloc(BLOCK_CIPHERS[spec.cipher].blockBytes);
   if (spec.iv === 'plain') iv.writeUInt32LE(Number(BigInt(sector) & 0xffffffffn));
   else iv.writeBigUInt64LE(BigInt(sector));
   if (spec.iv !== 'essiv') return iv;
-  return encryptBlock(createHash(spec.ivHash!).update(spec.key).digest(), iv);
+  return encryptBlock(spec, createHash(spec.ivHash!).update(spec.key).digest(), iv);
+}
+
+const xor = (a: Uint8Array, b: Uint8Array): Buffer => Buffer.from(a.map((byte, i) => byte ^ b[i]!));
+
+function hexNumber(bytes: Uint8Array): bigint {
+  return BigInt(`0x${Buffer.from(bytes).toString('hex')}`);
+}
+
+function bytesOf(number: bigint, length: number): Buffer {
+  return Buffer.from(number.toString(16).padStart(2 * length, '0'), 'hex');
+}
+
+function blocksOf(sector: Buffer, size: number): Buffer[] {
+  return Array.from({ length: sector.length / size }, (_, i) => sector.subarray(i * size, (i + 1) * size));
+}
+
+function encryptCbc(spec: SectorCipherSpec, iv: Buffer, sector: Buffer): Buffer {
+  let last = iv;
+  return Buffer.concat(
+    blocksOf(sector, iv.length).map((block) => {
+      last = encryptBlock(spec, spec.key, xor(block, last));
+      return last;
+    }),
+  );
+}
+
+function encryptCtr(spec: SectorCipherSpec, iv: Buffer, sector: Buffer): Buffer {
+  const modulus = 1n << BigInt(8 * iv.length);
+  return Buffer.concat(
+    blocksOf(sector, iv.length).map((block, i) => {
+      const counter = bytesOf((hexNumber(iv) + BigInt(i)) % modulus, iv.length);
+      return xor(block, encryptBlock(spec, spec.key, counter));
+    }),
+  );
 }
 
 /** IEEE 1619 over one sector, with the tweak as a bigint: knows AES-192 too, which OpenSSL's XTS does not. */
-function encryptXts(key: Uint8Array, iv: Buffer, sector: Buffer): Buffer {
+function encryptXts(spec: SectorCipherSpec, iv: Buffer, sector: Buffer): Buffer {
+  const { key } = spec;
   const half = key.length / 2;
-  let tweak = BigInt(
-    `0x${Buffer.from(encryptBlock(key.subarray(half), iv))
-      .reverse()
-      .toString('hex')}`,
+  let tweak = hexNumber(encryptBlock(spec, key.subarray(half), iv).reverse());
+  return Buffer.concat(
+    blocksOf(sector, 16).map((block) => {
+      const mask = bytesOf(tweak, 16).reverse();
+      tweak <<= 1n;
+      if (tweak >> 128n) tweak ^= (1n << 128n) | 0x87n;
+      return xor(encryptBlock(spec, key.subarray(0, half), xor(block, mask)), mask);
+    }),
   );
-  const blocks: Buffer[] = [];
-  for (let at = 0; at < sector.length; at += 16) {
-    const mask = Buffer.from(tweak.toString(16).padStart(32, '0'), 'hex').reverse();
-    const xor = (block: Buffer) => Buffer.from(block.map((byte, i) => byte ^ mask[i]!));
-    blocks.push(xor(encryptBlock(key.subarray(0, half), xor(sector.subarray(at, at + 16)))));
-    tweak <<= 1n;
-    if (tweak >> 128n) tweak ^= (1n << 128n) | 0x87n;
-  }
-  return Buffer.concat(blocks);
 }
 
 function encryptSector(spec: SectorCipherSpec, number: number, sector: Buffer): Buffer {
-  const { mode, key } = spec;
   const iv = ivOf(spec, number);
-  if (mode === 'xts' && key.length === 48) return encryptXts(key, iv, sector);
-  const bits = mode === 'xts' ? key.length * 4 : key.length * 8;
-  const cipher = createCipheriv(`aes-${bits}-${mode}`, key, mode === 'ecb' ? null : iv);
-  return cipher.setAutoPadding(false).update(sector);
+  switch (spec.mode) {
+    case 'xts':
+      return encryptXts(spec, iv, sector);
+    case 'cbc':
+      return encryptCbc(spec, iv, sector);
+    case 'ctr':
+      return encryptCtr(spec, iv, sector);
+    case 'ecb':
+      return Buffer.concat(blocksOf(sector, iv.length).map((block) => encryptBlock(spec, spec.key, block)));
+  }
 }
 
 export function referenceEncrypt(spec: SectorCipherSpec, plain: Buffer, firstSector: number): Buffer {

@@ -8,6 +8,8 @@ const ITERATIONS = 1000;
 const STRIPES = 4000;
 
 export interface VolumeSpec {
+  /** AES if it is not given. */
+  readonly cipher?: SectorCipherSpec['cipher'];
   readonly mode: SectorCipherSpec['mode'];
   readonly iv: SectorCipherSpec['iv'];
   readonly ivHash?: HashName;
@@ -32,12 +34,12 @@ export const AT = {
 } as const;
 
 export function luksVolume(spec: VolumeSpec): Buffer {
-  const { mode, iv, ivHash, hash, masterKey } = spec;
+  const { cipher = 'aes', mode, iv, ivHash, hash, masterKey } = spec;
   const slotBytes = Math.ceil((masterKey.length * STRIPES) / 4096) * 4096;
   const volume = Buffer.alloc(4096 + 8 * slotBytes);
   volume.write('LUKS\xba\xbe', 0, 'latin1');
   volume.writeUInt16BE(1, AT.version);
-  volume.write('aes', AT.cipherName);
+  volume.write(cipher, AT.cipherName);
   volume.write(`${mode}-${iv}${ivHash === undefined ? '' : `:${ivHash}`}`, AT.cipherMode);
   volume.write(hash, AT.hashSpec);
   volume.writeUInt32BE(volume.length / 512, 104);
@@ -63,9 +65,9 @@ function writeSlot(volume: Buffer, spec: VolumeSpec, index: number, offset: numb
   volume.writeUInt32BE(ITERATIONS, AT.slotIterations(index));
   salt.copy(volume, AT.slotIterations(index) + 4);
   const key = pbkdf2Sync(secret, salt, ITERATIONS, spec.masterKey.length, spec.hash);
-  const { mode, iv, ivHash } = spec;
+  const { cipher: name = 'aes', mode, iv, ivHash } = spec;
   const cipher: SectorCipherSpec = {
-    ...{ cipher: 'aes', mode, iv, key },
+    ...{ cipher: name, mode, iv, key },
     ...(ivHash === undefined ? {} : { ivHash }),
   };
   referenceEncrypt(cipher, splitKey(spec.masterKey, spec.hash), 0).copy(volume, offset);
