@@ -11,8 +11,9 @@ const MAX_NAME_BYTES = 255;
 /** As commander collects them. */
 export interface MountFlags {
   readOnly?: boolean;
-  secretFile?: string;
+  secretFile?: string[];
   secretFormat?: string;
+  maxIterations?: string;
   snapshot?: string;
   allowDir?: string[];
   overlay?: string;
@@ -44,14 +45,18 @@ const FLAG_WORDS = {
   foreground: 'foreground',
 } as const;
 const VALUE_WORDS = {
-  'secret-file': 'secretFile',
   'secret-format': 'secretFormat',
+  'max-iterations': 'maxIterations',
   snapshot: 'snapshot',
   overlay: 'overlay',
   name: 'name',
   threads: 'threads',
   transport: 'transport',
   log: 'log',
+} as const;
+const LIST_WORDS = {
+  'allow-dir': 'allowDir',
+  'secret-file': 'secretFile',
 } as const;
 
 function usage(message: string): Qcow2fsError {
@@ -65,7 +70,7 @@ function splitList(list: string): string[] {
 
 /** Adds the words of all `-o` lists to the flags. @throws Qcow2fsError `usage` */
 export function applyOptionLists(flags: MountFlags): MountFlags {
-  const merged: MountFlags = { ...flags, allowDir: [...(flags.allowDir ?? [])] };
+  const merged: MountFlags = { ...flags };
   for (const word of (flags.option ?? []).flatMap(splitList)) applyWord(merged, word);
   return merged;
 }
@@ -78,10 +83,12 @@ function applyWord(flags: MountFlags, word: string): void {
   if (Object.hasOwn(FLAG_WORDS, key)) {
     if (value !== undefined) throw usage(`-o ${word}: ${key} takes no value`);
     flags[FLAG_WORDS[key as keyof typeof FLAG_WORDS]] = true;
-  } else if (Object.hasOwn(VALUE_WORDS, key) || key === 'allow-dir') {
+  } else if (Object.hasOwn(VALUE_WORDS, key) || Object.hasOwn(LIST_WORDS, key)) {
     if (value === undefined || value === '') throw usage(`-o ${word}: ${key} needs a value: ${key}=VALUE`);
-    if (key === 'allow-dir') flags.allowDir?.push(value);
-    else flags[VALUE_WORDS[key as keyof typeof VALUE_WORDS]] = value;
+    if (Object.hasOwn(LIST_WORDS, key)) {
+      const list = LIST_WORDS[key as keyof typeof LIST_WORDS];
+      flags[list] = [...(flags[list] ?? []), value];
+    } else flags[VALUE_WORDS[key as keyof typeof VALUE_WORDS]] = value;
   } else {
     throw usage(`-o ${word}: unknown option; see qcow2fs mount --help`);
   }
@@ -108,6 +115,14 @@ export function parseThreads(text: string): number {
     throw usage(`--threads ${text}: a number from 1 to ${MAX_THREADS} is needed`);
   }
   return threads;
+}
+
+export function parseIterations(text: string): number {
+  const iterations = Number(text);
+  if (!/^\d+$/.test(text) || iterations < 1 || !Number.isSafeInteger(iterations)) {
+    throw usage(`--max-iterations ${text}: a whole number from 1 is needed`);
+  }
+  return iterations;
 }
 
 export function parseTransport(text: string): Transport {

@@ -5,18 +5,20 @@ import type { Command } from 'commander';
 import type { DaemonConfig } from '../daemon/config.js';
 import { hasLauncher, launch } from '../daemon/launch.js';
 import { errnoName, hostReason, Qcow2fsError } from '../errors.js';
+import { keepMemoryPrivate } from '../host/secrecy.js';
 import { CommandEnd, EXIT_FAILURE } from './exit-status.js';
 import {
   applyOptionLists,
   type MountFlags,
   parseAccess,
   parseFileName,
+  parseIterations,
   parseSecretFormat,
   parseThreads,
   parseTransport,
   TEMPORARY_OVERLAY,
 } from './mount-options.js';
-import { readSecret } from './secret.js';
+import { readSecrets } from './secret.js';
 
 const DEFAULT_NAME = 'disk.raw';
 const DEFAULT_THREADS = '2';
@@ -41,9 +43,12 @@ export function addMountCommand(program: Command): void {
     )
     .option(
       '--secret-file <file>',
-      'the key of an encrypted image: every byte of FILE, a trailing newline included',
+      'the key of encrypted images: every byte of FILE, a trailing newline included; IMAGE=FILE: of one\n' +
+        'image of the chain (repeatable); credential:NAME instead of FILE: a credential of systemd',
+      collect,
     )
     .option('--secret-format <format>', 'how FILE holds the key: raw or base64', 'raw')
+    .option('--max-iterations <n>', 'PBKDF2 iterations that unlocking an image may take (default: 100000000)')
     .option('--snapshot <name>', 'present the internal snapshot of this ID or name')
     .option(
       '--overlay <file>',
@@ -73,10 +78,11 @@ Examples:
 
 async function mount(image: string, mountpoint: string, flags: MountFlags): Promise<void> {
   const options = applyOptionLists(flags);
+  // Before anything is read: a secret that comes through a pipe comes once.
+  if (!options.foreground && !hasLauncher()) throw new CommandEnd(await launch());
   const config = toConfig(image, mountpoint, options);
   if (options.foreground) await serve(config, () => {});
-  else if (hasLauncher()) await serveInBackground(config, options.log);
-  else throw new CommandEnd(await launch());
+  else await serveInBackground(config, options.log);
 }
 
 async function serve(config: DaemonConfig, onReady: (disk: string) => void): Promise<void> {
@@ -115,11 +121,14 @@ function toConfig(image: string, mountpoint: string, options: MountFlags): Daemo
   const access = parseAccess(options);
   const { overlay } = options;
   const format = parseSecretFormat(options.secretFormat ?? 'raw');
+  const secretFiles = options.secretFile ?? [];
+  if (secretFiles.length > 0) keepMemoryPrivate();
   return {
     image: path.resolve(image),
     mountpoint: resolveMountpoint(mountpoint),
     name: parseFileName(options.name ?? DEFAULT_NAME),
-    secret: options.secretFile === undefined ? undefined : readSecret(options.secretFile, format),
+    ...readSecrets(secretFiles, format),
+    maxIterations: options.maxIterations === undefined ? undefined : parseIterations(options.maxIterations),
     snapshot: options.snapshot,
     allowDirectories: (options.allowDir ?? []).map((directory) => path.resolve(directory)),
     writable: access !== 'reading',

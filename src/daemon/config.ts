@@ -1,4 +1,5 @@
 /** What a mount is to be. */
+import type { ImageSecret } from '../qcow2/secrets.js';
 
 export const TRANSPORTS = ['kernel', 'libfuse'] as const;
 export type Transport = (typeof TRANSPORTS)[number];
@@ -9,7 +10,10 @@ export interface DaemonConfig {
   readonly mountpoint: string;
   /** The file's name in a directory mountpoint. */
   readonly name: string;
+  /** Wiped when the images are open, or will not be. */
   readonly secret: Uint8Array | undefined;
+  readonly imageSecrets: readonly ImageSecret[];
+  readonly maxIterations: number | undefined;
   readonly snapshot: string | undefined;
   readonly allowDirectories: readonly string[];
   readonly writable: boolean;

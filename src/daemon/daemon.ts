@@ -42,7 +42,7 @@ export async function runDaemon(
     const mountpoint = claimMountpoint(config.mountpoint);
     // A signal that came while a new file is made must not leave it behind.
     if (config.overlay !== undefined) stop = new StopOnSignal(config.image);
-    const layers = openLayers(config.image, config);
+    const layers = openAndWipe(config);
     madeOverlay = config.overlay;
     disk = await attachDisk(layers);
     stop ??= new StopOnSignal(config.image);
@@ -68,6 +68,16 @@ export async function runDaemon(
     throw error;
   } finally {
     stop?.dispose();
+  }
+}
+
+/** The secrets have done their work then, or will not. */
+function openAndWipe(config: DaemonConfig): Layers {
+  try {
+    return openLayers(config.image, config);
+  } finally {
+    config.secret?.fill(0);
+    for (const { secret } of config.imageSecrets) secret.fill(0);
   }
 }
 

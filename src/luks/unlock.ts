@@ -10,7 +10,10 @@ import { type KeySlot, LUKS_HEADER_BYTES, type LuksHeader } from './header.js';
 
 const STRIPES = 4000;
 const SECTOR_BYTES = 512;
+/** The most that PBKDF2 takes here (node:crypto). */
 const MAX_ITERATIONS = 2 ** 31 - 1;
+/** PBKDF2 iterations that one attempt to unlock may take, unless the user says otherwise: about a minute. */
+export const DEFAULT_MAX_ITERATIONS = 100_000_000;
 const NEWLINE = 0x0a;
 
 /**
@@ -26,6 +29,7 @@ interface Volume {
 }
 
 interface UsableSlot {
+  readonly index: number;
   readonly iterations: number;
   readonly salt: Buffer;
   /** Encrypted; padded with zeros to whole sectors. */
@@ -33,22 +37,56 @@ interface UsableSlot {
 }
 
 /**
- * The master key. Slots are tried in their order, damaged ones are passed over.
+ * The master key. Slots are tried in their order, damaged ones are passed over, and so are those that would take the
+ * key derivation beyond a limit: a header can ask for four billion iterations eight times.
+ *
+ * @param maxIterations PBKDF2 iterations of all attempts together
  * @throws Qcow2fsError 'secret' when the secret opens no slot; 'unsupported' or 'format' as `cipherParameters`;
  *   'corrupt' when no slot could be tried
  */
-export function unlock(header: LuksHeader, readKeyMaterial: ReadKeyMaterial, secret: Uint8Array): Uint8Array {
+export function unlock(
+  header: LuksHeader,
+  readKeyMaterial: ReadKeyMaterial,
+  secret: Uint8Array,
+  maxIterations = DEFAULT_MAX_ITERATIONS,
+): Uint8Array {
   const volume = { header, parameters: cipherParameters(header), hash: hashNamed(header.hashSpec) };
   checkIterations(header.masterKeyDigestIterations, 'LUKS header: the master key digest');
 
   const { slots, problems } = usableSlots(header, readKeyMaterial);
+  const affordable = withinBudget(slots, header.masterKeyDigestIterations, maxIterations, problems);
   for (const candidate of candidates(secret)) {
-    for (const slot of slots) {
+    for (const slot of affordable) {
       const masterKey = openSlot(volume, slot, candidate);
       if (masterKey !== undefined) return masterKey;
     }
   }
-  throw whyLocked(slots.length, problems, secret);
+  throw whyLocked(affordable.length, problems, secret);
+}
+
+/** The first slots that can all be tried; of the others a problem is told. */
+function withinBudget(
+  slots: readonly UsableSlot[],
+  digestIterations: number,
+  maxIterations: number,
+  problems: Qcow2fsError[],
+): UsableSlot[] {
+  let spent = 0;
+  return slots.filter(({ index, iterations }) => {
+    const cost = iterations + digestIterations;
+    if (spent + cost <= maxIterations) {
+      spent += cost;
+      return true;
+    }
+    const what = `trying it would take ${spent + cost} PBKDF2 iterations, and ${maxIterations} are allowed`;
+    problems.push(
+      new Qcow2fsError(
+        'secret',
+        `LUKS key slot ${index}: ${what}; if you trust the image: --max-iterations N`,
+      ),
+    );
+    return false;
+  });
 }
 
 /** QEMU takes a secret up to its first NUL byte, cryptsetup all of it. */
@@ -67,7 +105,7 @@ function usableSlots(
     if (slot.state === 'disabled') continue;
     try {
       checkSlot(slot);
-      slots.push({ ...slot, material: readMaterial(slot, header.keyBytes, readKeyMaterial) });
+      slots.push({ ...slot, index, material: readMaterial(slot, header.keyBytes, readKeyMaterial) });
     } catch (error) {
       if (!(error instanceof Qcow2fsError)) throw error;
       problems.push(

@@ -22,6 +22,7 @@ import { NamedFiles } from './named-files.js';
 import { type ParameterOptions, qcow2Parameters } from './parameters.js';
 import { prepareForWriting } from './prepare.js';
 import { Qcow2Disk, type Qcow2Parameters } from './qcow2-disk.js';
+import { type ImageSecret, Secrets } from './secrets.js';
 import { unlockImage } from './unlock.js';
 import { createOverlay, removeOverlay } from './writing/overlay.js';
 import { prepareZstd } from './zstd.js';
@@ -33,8 +34,11 @@ const L2_CACHE_BYTES = 32 * 1024 * 1024;
 const MIN_L2_CACHE_BYTES = 512 * 1024;
 
 export interface OpenOptions {
-  /** Opens every encrypted image of the chain. */
+  /** Opens every encrypted image of the chain that has no secret of its own. */
   readonly secret?: Uint8Array | undefined;
+  readonly imageSecrets?: readonly ImageSecret[];
+  /** PBKDF2 iterations that unlocking one image may take. */
+  readonly maxIterations?: number | undefined;
   /** ID or name of an internal snapshot to present instead of the active disk. */
   readonly snapshot?: string | undefined;
   /** Directories below which images may name files, besides the image's own. */
@@ -127,7 +131,7 @@ class ChainOpener {
   readonly #open: OpenFile[] = [];
   readonly #layers: PendingLayer[] = [];
   readonly #storageOf: StorageOf;
-  #encrypted = false;
+  readonly #secrets: Secrets;
   #topEncryption: EncryptionSpec | undefined;
   /** The overlay that was made, until all went well. */
   #newOverlay: string | undefined;
@@ -139,6 +143,7 @@ class ChainOpener {
     this.#path = file.path;
     this.#open.push(file);
     const directory = file.blockDevice ? undefined : dirname(resolve(file.path));
+    this.#secrets = new Secrets(options.secret, options.imageSecrets ?? []);
     this.#named = new NamedFiles(directory, options.allowDirectories ?? []);
   }
 
@@ -162,9 +167,7 @@ class ChainOpener {
       image = below;
       backing = backingOf(below, backing.name.backing);
     }
-    if (this.#options.secret !== undefined && !this.#encrypted) {
-      throw new Qcow2fsError('secret', `${path}: the image is not encrypted; leave out --secret-file`);
-    }
+    this.#secrets.refuseUnused(path);
     // Last, so that no refusal leaves a new file.
     if (overlay !== undefined) this.#addOverlay(overlay, top);
     return this.#finish();
@@ -234,8 +237,7 @@ class ChainOpener {
     const image = writable ? prepareForWriting(read) : read;
     const table = diskTable(image, snapshot);
     const dataFile = this.#openDataFile(image, writable);
-    const encryption = unlockImage(image, this.#options.secret);
-    this.#encrypted ||= encryption !== undefined;
+    const encryption = this.#unlock(image, file);
     if (this.#layers.length === 0) this.#topEncryption = encryption;
     this.#l1Bytes += l1EntriesFor(image.header, table.size) * 8;
     if (this.#l1Bytes > MAX_CHAIN_L1_BYTES) {
@@ -252,6 +254,12 @@ class ChainOpener {
       prepare: (cacheBytes) => qcow2Parameters(image, table, { encryption, cacheBytes, access }),
     });
     return image;
+  }
+
+  /** Undefined for an image that is not encrypted. */
+  #unlock(image: Image, file: OpenFile): EncryptionSpec | undefined {
+    if (image.header.cryptMethod === 'none') return undefined;
+    return unlockImage(image, this.#secrets.of(file), this.#layers.length > 0, this.#options.maxIterations);
   }
 
   #writing(): ParameterOptions['access'] {

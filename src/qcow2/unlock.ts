@@ -1,5 +1,8 @@
 /** From an encrypted image and a secret to the cipher of its clusters. */
+import { basename } from 'node:path';
+import type { SectorCipherSpec } from '../crypto/sector-cipher.js';
 import { Qcow2fsError } from '../errors.js';
+import { sharedKey } from '../host/secrecy.js';
 import { sectorCipherSpec } from '../luks/cipher.js';
 import { LUKS_HEADER_BYTES, type LuksHeader, parseLuksHeader } from '../luks/header.js';
 import { legacyAesSpec } from '../luks/legacy-aes.js';
@@ -20,28 +23,49 @@ export function readLuksHeader(image: Image): LuksHeader {
 }
 
 /**
- * @returns undefined for a plain image
+ * @param image one that is encrypted
+ * @param isBacking it stands below another one
+ * @param maxIterations of PBKDF2, for all attempts together
  * @throws Qcow2fsError `secret` when it is missing or opens no key slot
  */
-export function unlockImage(image: Image, secret: Uint8Array | undefined): EncryptionSpec | undefined {
+export function unlockImage(
+  image: Image,
+  secret: Uint8Array | undefined,
+  isBacking: boolean,
+  maxIterations?: number,
+): EncryptionSpec {
   const { cryptMethod } = image.header;
-  if (cryptMethod === 'none') return undefined;
+  const { path } = image.storage;
   if (secret === undefined) {
     const kind = cryptMethod === 'luks' ? 'LUKS' : 'AES';
+    const file = isBacking ? `${basename(path)}=FILE` : 'FILE';
     throw new Qcow2fsError(
       'secret',
-      `${image.storage.path}: the image is encrypted (${kind}); give its key with --secret-file FILE`,
+      `${path}: the image is encrypted (${kind}); give its key with --secret-file ${file}`,
     );
   }
-  if (cryptMethod === 'aes') return { tweak: 'guest', cipher: legacyAesSpec(secret) };
+  if (cryptMethod === 'aes') return specOf('guest', legacyAesSpec(secret));
 
   const header = readLuksHeader(image);
   try {
-    const masterKey = unlock(header, (offset, length) => readKeyMaterial(image, offset, length), secret);
-    return { tweak: 'host', cipher: sectorCipherSpec(header, masterKey) };
+    const read = (offset: number, length: number): Buffer => readKeyMaterial(image, offset, length);
+    const masterKey = unlock(header, read, secret, maxIterations);
+    return specOf('host', sectorCipherSpec(header, masterKey));
   } catch (error) {
-    throw inImage(image, error);
+    const hint = isBacking && isWrongSecret(error) ? `; its own: --secret-file ${basename(path)}=FILE` : '';
+    throw inImage(image, error, hint);
   }
+}
+
+function isWrongSecret(error: unknown): boolean {
+  return error instanceof Qcow2fsError && error.kind === 'secret';
+}
+
+/** With the key where all threads find it, and nowhere else. */
+function specOf(tweak: EncryptionSpec['tweak'], cipher: SectorCipherSpec): EncryptionSpec {
+  const key = sharedKey(cipher.key);
+  cipher.key.fill(0);
+  return { tweak, cipher: { ...cipher, key } };
 }
 
 /** Nothing may be read past the length that the image gives its LUKS header. */
@@ -55,7 +79,7 @@ function readKeyMaterial(image: Image, offset: number, length: number): Buffer {
   return bytes;
 }
 
-function inImage(image: Image, error: unknown): unknown {
+function inImage(image: Image, error: unknown, hint = ''): unknown {
   if (!(error instanceof Qcow2fsError)) return error;
-  return new Qcow2fsError(error.kind, `${image.storage.path}: ${error.message}`, { cause: error });
+  return new Qcow2fsError(error.kind, `${image.storage.path}: ${error.message}${hint}`, { cause: error });
 }

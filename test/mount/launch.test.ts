@@ -24,6 +24,10 @@ for (const { name, command } of PROGRAMS) {
     let mountpoint: string;
     let args: string[];
 
+    before(() => {
+      // A checkout leaves it to be read by everybody, which is worth a warning.
+      fs.chmodSync(path.join(EXAMPLE, 'secret'), 0o600);
+    });
     beforeEach(() => {
       mountpoint = scratch.subdir();
       args = [...first, 'mount', '-r', '--log', `${mountpoint}.log`, ...KEY, IMAGE, mountpoint];

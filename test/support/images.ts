@@ -66,7 +66,7 @@ export function writeSecret(
   format: Secret['format'] = 'raw',
 ): Secret {
   const file = join(dir, name);
-  writeFileSync(file, bytes);
+  writeFileSync(file, bytes, { mode: 0o600 });
   return { file, format };
 }
 
