@@ -58,6 +58,7 @@ export async function runDaemon(
       await serve(config, session, disk, mountpoint.singleFile, onReady, count);
     } finally {
       clearInterval(flushing);
+      wipeKeys(layers);
     }
   } catch (error) {
     threads.terminate();
@@ -79,6 +80,11 @@ function openAndWipe(config: DaemonConfig): Layers {
     config.secret?.fill(0);
     for (const { secret } of config.imageSecrets) secret.fill(0);
   }
+}
+
+/** When no thread needs them any more. */
+function wipeKeys(layers: Layers): void {
+  for (const layer of layers) if (layer.kind === 'qcow2') layer.parameters.encryption?.cipher.key.fill(0);
 }
 
 /** As a file system does it: a crash of the machine costs seconds, not everything since the mount. */

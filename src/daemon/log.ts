@@ -1,11 +1,12 @@
 /**
- * The daemon's log: lines on standard error, which is the log file of a daemon in the background. Written with one
- * call each, so that the lines of several threads do not mix.
+ * The daemon's log: lines on standard error, which is the log file of a daemon in the background; its lines go to the
+ * system's log, too. Written with one call each, so that the lines of several threads do not mix.
  */
 import fs from 'node:fs';
 import path from 'node:path';
 import { type ErrorRecord, hostReason, Qcow2fsError, toErrorRecord } from '../errors.js';
 import { redirect } from '../host/libc.js';
+import { openSyslog, toSyslog } from '../host/syslog.js';
 import { printable } from '../printable.js';
 
 const STDOUT = 1;
@@ -14,7 +15,9 @@ const STDERR = 2;
 const MAX_REMEMBERED = 1024;
 
 export function log(message: string): void {
-  const line = `${new Date().toISOString()} qcow2fs[${process.pid}]: ${printable(message)}\n`;
+  const text = printable(message);
+  toSyslog(text);
+  const line = `${new Date().toISOString()} qcow2fs[${process.pid}]: ${text}\n`;
   try {
     fs.writeSync(STDERR, line);
   } catch {
@@ -23,7 +26,8 @@ export function log(message: string): void {
 }
 
 /**
- * Sends standard output and standard error of the process to a log file, at its end.
+ * Sends standard output and standard error of the process to a log file, at its end; what is logged goes to the
+ * system's log, too.
  * @throws Qcow2fsError `host-io`
  */
 export function openLog(file: string): void {
@@ -39,6 +43,7 @@ export function openLog(file: string): void {
   }
   redirect(fd, STDOUT);
   redirect(fd, STDERR);
+  openSyslog();
   fs.closeSync(fd);
 }
 

@@ -18,8 +18,8 @@ export function startThreadEarly(): void {
 }
 
 /** The threads of a mount to come: none where libfuse serves, in the main thread. */
-export function startThreads({ transport, threads }: DaemonConfig): ThreadPool {
-  return new ThreadPool(transport === 'kernel' ? threads : 0);
+export function startThreads({ transport, threads, log }: DaemonConfig): ThreadPool {
+  return new ThreadPool(transport === 'kernel' ? threads : 0, log !== undefined);
 }
 
 export class ThreadPool {
@@ -27,11 +27,13 @@ export class ThreadPool {
   readonly #first: ServingThread | undefined;
   #others: readonly ServingThread[] = [];
   readonly #count: number;
+  readonly #syslog: boolean;
   #attach: WorkerOrder | undefined;
   #onOverrun: () => void = () => {};
 
-  constructor(count: number) {
+  constructor(count: number, syslog: boolean) {
     this.#count = count;
+    this.#syslog = syslog;
     if (count > 0) this.#first = early ?? new ServingThread();
     else early?.terminate();
     early = undefined;
@@ -42,7 +44,7 @@ export class ThreadPool {
    * @param failures of a `FailureLog`
    */
   async attach(layers: Layers, fsOptions: DiskFsOptions, failures: SharedArrayBuffer): Promise<void> {
-    this.#attach = { type: 'attach', layers, fsOptions, failures };
+    this.#attach = { type: 'attach', layers, fsOptions, failures, syslog: this.#syslog };
     await this.#first?.attach(this.#attach);
   }
 

@@ -9,6 +9,7 @@ import { DiskFs, type DiskFsOptions } from '../fuse/disk-fs.js';
 import { Dispatcher } from '../fuse/dispatch.js';
 import { Lookout } from '../fuse/lookout.js';
 import { serve } from '../fuse/serve.js';
+import { openSyslog } from '../host/syslog.js';
 import { attachDisk, type Layers } from '../qcow2/chain.js';
 import { FailureLog } from './log.js';
 
@@ -20,6 +21,8 @@ export type WorkerOrder =
       readonly fsOptions: DiskFsOptions;
       /** Of a `FailureLog`. */
       readonly failures: SharedArrayBuffer;
+      /** The system's log gets what is logged, too. */
+      readonly syslog: boolean;
     }
   | {
       readonly type: 'serve';
@@ -43,6 +46,7 @@ let dispatcher: Dispatcher | undefined;
 async function obey(order: WorkerOrder): Promise<void> {
   switch (order.type) {
     case 'attach': {
+      if (order.syslog) openSyslog();
       disk = await attachDisk(order.layers);
       dispatcher = new Dispatcher(new DiskFs(disk, order.fsOptions), new FailureLog(order.failures).add, () =>
         port.postMessage({ type: 'overrun' } satisfies WorkerReport),
