@@ -2,45 +2,10 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
 import { mountOn, sha256, tool, useCleanUp } from '../mount/support.js';
-import { addExtension, EXTENSION, removeExtension } from '../support/damage.js';
-import { createImage, createRaw, imagePath, MiB, qemuImg } from '../support/images.js';
+import { createImage, createRaw, imagePath } from '../support/images.js';
 import { useScratch } from '../support/scratch.js';
+import { base, outside, overlay, overlayWithFormat, SIZE, withDataFile } from './naming.js';
 import { describeRefusals, type Refusal } from './refusals.js';
-
-const SIZE = MiB;
-
-/** An image that names a backing file, whether or not there is one. */
-function overlay(
-  dir: string,
-  backing: string,
-  format: string | null = 'qcow2',
-  name = 'image.qcow2',
-): string {
-  fs.mkdirSync(path.dirname(path.join(dir, name)), { recursive: true });
-  const declared = ['-F', format ?? 'raw'];
-  qemuImg(dir, ['create', '-q', '-u', '-f', 'qcow2', '-b', backing, ...declared, name, String(SIZE)]);
-  const image = path.join(dir, name);
-  if (format === null) removeExtension(image, EXTENSION.backingFormat);
-  return image;
-}
-
-/** qemu-img will not write such a name or format: it is written over one of the same length. */
-function overlayWithFormat(dir: string, backing: string, format: string): string {
-  const image = overlay(dir, backing, null);
-  addExtension(image, EXTENSION.backingFormat, Buffer.from(format));
-  return image;
-}
-
-function base(dir: string, name: string): string {
-  return imagePath(createImage(dir, { name, size: SIZE }));
-}
-
-/** Beside, not below, the directory of the image. */
-function outside(dir: string): string {
-  const other = `${dir}-outside`;
-  fs.mkdirSync(other);
-  return other;
-}
 
 const longChain =
   (depth: number) =>
@@ -219,12 +184,7 @@ const forbidden: readonly Refusal[] = [
   },
   {
     title: 'a system file as data file',
-    make: (dir) => {
-      const image = imagePath(createImage(dir, { size: SIZE, options: ['data_file=data.raw'] }));
-      removeExtension(image, EXTENSION.dataFile);
-      addExtension(image, EXTENSION.dataFile, Buffer.from('/etc/passwd'));
-      return image;
-    },
+    make: (dir) => withDataFile(dir, '/etc/passwd'),
     kind: 'named-file',
     words: ['data file', '/etc/passwd', '--allow-dir /etc'],
   },

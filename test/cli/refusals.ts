@@ -27,7 +27,12 @@ export interface Refusal {
   readonly kind: ErrorKind;
   /** What the one line must say. */
   readonly words: readonly string[];
+  /** How the mount is tried: read-only unless said otherwise. */
+  readonly access?: readonly string[];
 }
+
+/** Content that no refusal may show: no byte of a file that is refused appears anywhere. */
+export const CANARY = '7f1d-canary-of-a-file-outside';
 
 const TIMEOUT_MS = 60_000;
 const MOUNTPOINT = 'mnt';
@@ -52,7 +57,7 @@ export function describeRefusals(title: string, refusals: readonly Refusal[]): v
           try {
             const attempt = prepare(next, scratch.subdir());
             attempts.set(next, attempt);
-            outcomes.set(next, await tryMount(attempt));
+            outcomes.set(next, await tryMount(attempt, next.access ?? ['-r']));
           } catch (error) {
             problems.set(next, error);
           }
@@ -64,6 +69,7 @@ export function describeRefusals(title: string, refusals: readonly Refusal[]): v
       it(`refuses ${refusal.title}`, () => {
         if (problems.has(refusal)) throw problems.get(refusal);
         const { mountpoint } = attempts.get(refusal)!;
+        expect(readIfThere(logOf(mountpoint)), 'the log').to.not.contain(CANARY);
         expectRefused(outcomes.get(refusal)!, refusal.kind, refusal.words);
         expect(mountsAt(mountpoint), 'mounts').to.deep.equal([]);
         expect(daemonsOf(mountpoint), 'daemons').to.deep.equal([]);
@@ -80,9 +86,20 @@ function prepare({ make }: Refusal, dir: string): Required<Attempt> {
   return { mountpoint, args: [], ...(typeof made === 'string' ? { image: made } : made) };
 }
 
-function tryMount({ image, mountpoint, args }: Required<Attempt>): Promise<Outcome> {
-  const log = `${mountpoint}.log`;
-  const child = spawn(process.execPath, [BIN, 'mount', '-r', '--log', log, ...args, image, mountpoint], {
+function logOf(mountpoint: string): string {
+  return `${mountpoint}.log`;
+}
+
+function readIfThere(file: string): string {
+  return fs.existsSync(file) ? fs.readFileSync(file, 'utf8') : '';
+}
+
+function tryMount(
+  { image, mountpoint, args }: Required<Attempt>,
+  access: readonly string[],
+): Promise<Outcome> {
+  const words = ['mount', ...access, '--log', logOf(mountpoint), ...args, image, mountpoint];
+  const child = spawn(process.execPath, [BIN, ...words], {
     stdio: ['ignore', 'pipe', 'pipe'],
     timeout: TIMEOUT_MS,
   });
@@ -106,6 +123,7 @@ export function expectRefused(
 ): void {
   expect(stderr).to.match(/^qcow2fs: [^\n]+\n$/);
   for (const word of words) expect(stderr).to.contain(word);
+  expect(stderr + stdout).to.not.contain(CANARY);
   // biome-ignore lint/suspicious/noControlCharactersInRegex: this is what must not reach a terminal
   expect(stderr.trimEnd()).to.not.match(/[\x00-\x1f\x7f-\x9f]/);
   expect(stderr).to.not.match(/node:|\.[jt]s:\d|\bat \S+ \(|undefined|\[object/);
