@@ -1,0 +1,106 @@
+/**
+ * What an image may name: what lies in its directory counts, whichever way it came there, and what does not lie there
+ * counts only below a directory that the user allowed. How names lead out is tried in test/cli/escapes.test.ts.
+ */
+
+import fs from 'node:fs';
+import path from 'node:path';
+import { expect } from 'chai';
+import { makePlace } from '../cli/escapes.js';
+import { overlay, SIZE } from '../cli/naming.js';
+import { expectRefused } from '../cli/refusals.js';
+import { createRaw } from '../support/images.js';
+import { expectQcow2fs } from '../support/qcow2fs.js';
+import { useScratch } from '../support/scratch.js';
+import { attachLoop, mountOn, sha256, tool, tryMount, useCleanUp } from './support.js';
+
+describe('a file that an image names', () => {
+  const scratch = useScratch();
+  const defer = useCleanUp();
+
+  /** The disk of an image shows the bytes of `raw`. */
+  function expectShown(image: string, raw: string, args: readonly string[] = []): void {
+    const { disk, mountpoint } = mountOn(defer, image, scratch.subdir(), args);
+    expect(sha256(disk)).to.equal(sha256(raw));
+    expectQcow2fs(['umount', mountpoint]);
+  }
+
+  function expectNotShown(image: string, words: readonly string[], args: readonly string[] = []): void {
+    expectRefused(tryMount(defer, ['-r', ...args, image], scratch.subdir()), 'named-file', words);
+  }
+
+  it('may lie beside the one that names it, above it, as long as that is below the image', () => {
+    const dir = scratch.subdir();
+    const raw = createRaw(dir, 'other.raw', SIZE, 1);
+    overlay(dir, '../other.raw', 'raw', 'sub/base.qcow2');
+    expectShown(overlay(dir, 'sub/base.qcow2'), raw);
+  });
+
+  it('is inside when it has a second name there (a hard link): who made that could have copied it', () => {
+    const dir = scratch.subdir();
+    const { secret } = makePlace(dir);
+    fs.linkSync(secret, path.join(dir, 'hard.raw'));
+    expectShown(overlay(dir, 'hard.raw', 'raw'), secret);
+  });
+
+  it('is inside when it is mounted there (mount --bind): root has put it there', () => {
+    const dir = scratch.subdir();
+    const { out, secret } = makePlace(dir);
+    for (const [source, name] of [
+      [out, 'directory'],
+      [secret, 'file.raw'],
+    ] as const) {
+      const target = path.join(dir, name);
+      if (source === out) fs.mkdirSync(target);
+      else fs.writeFileSync(target, '');
+      tool('mount', '--bind', source, target);
+      defer(() => tool('umount', '-l', target));
+      expectShown(overlay(dir, source === out ? 'directory/secret.raw' : name, 'raw'), secret);
+    }
+  });
+
+  it('is looked for beside the name of the image on the command line, which may be a link', () => {
+    const [dir, real] = [scratch.subdir(), scratch.subdir()];
+    const raw = createRaw(dir, 'base.raw', SIZE, 1);
+    fs.symlinkSync(overlay(real, 'base.raw', 'raw'), path.join(dir, 'link.qcow2'));
+    expectShown(path.join(dir, 'link.qcow2'), raw);
+    // Through its directory it is another image with other neighbours.
+    expectNotShown(path.join(real, 'image.qcow2'), ['base.raw', 'no such file']);
+  });
+
+  it('is inside when a link leads to the directory of the image', () => {
+    const dir = scratch.subdir();
+    const raw = createRaw(dir, 'base.raw', SIZE, 1);
+    const image = overlay(dir, path.join(dir, 'base.raw'), 'raw');
+    const link = path.join(scratch.subdir(), 'link');
+    fs.symlinkSync(dir, link);
+    expectShown(path.join(link, path.basename(image)), raw);
+  });
+
+  it('is outside, wherever it is, when the image lies in /', () => {
+    const raw = createRaw(scratch.subdir(), 'base.raw', SIZE, 1);
+    const image = `/qcow2fs-test-${process.pid}.qcow2`;
+    defer(() => fs.rmSync(image, { force: true }));
+    fs.copyFileSync(overlay(scratch.subdir(), raw, 'raw'), image);
+    expectNotShown(image, [raw, 'outside every allowed directory', `--allow-dir ${path.dirname(raw)}`]);
+    expectShown(image, raw, ['--allow-dir', path.dirname(raw)]);
+  });
+
+  it('is outside, wherever it is, when the image is a block device', () => {
+    const raw = createRaw(scratch.subdir(), 'base.raw', SIZE, 1);
+    const file = overlay(scratch.subdir(), raw, 'raw');
+    // A device has whole sectors.
+    fs.truncateSync(file, SIZE);
+    const image = attachLoop(defer, file, '--read-only');
+    expectNotShown(image, [raw, 'outside every allowed directory', `--allow-dir ${path.dirname(raw)}`]);
+    expectShown(image, raw, ['--allow-dir', path.dirname(raw)]);
+  });
+
+  it('can be a block device in a directory that is allowed', () => {
+    const raw = createRaw(scratch.subdir(), 'base.raw', SIZE, 1);
+    const loop = attachLoop(defer, raw, '--read-only');
+    const image = overlay(scratch.subdir(), loop, 'raw');
+    expectNotShown(image, [loop, '--allow-dir /dev']);
+    expectShown(image, raw, ['--allow-dir', '/dev']);
+  });
+});
