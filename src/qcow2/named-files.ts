@@ -2,6 +2,7 @@
  * The one gate for files that an image names. An image is hostile until proven otherwise and may name /etc/shadow as
  * its raw backing file, so what it names is opened only below the directory of the image on the command line, or
  * below a directory that the user allowed. What counts is the file that was really opened, symbolic links resolved.
+ * A block device holds what lies elsewhere, so its directory must be allowed even when it is the image's own.
  */
 import fs from 'node:fs';
 import path from 'node:path';
@@ -12,7 +13,8 @@ import { type FileAccess, type OpenFile, openFile, refuseOddFile } from '../host
 const O_PATH = 0o10000000;
 
 export class NamedFiles {
-  readonly #roots: readonly string[];
+  readonly #own: readonly string[];
+  readonly #allowed: readonly string[];
 
   /**
    * @param ownDirectory that of the image on the command line. An image on a block device has none, and / is none:
@@ -21,13 +23,8 @@ export class NamedFiles {
    */
   constructor(ownDirectory: string | undefined, allowedDirectories: readonly string[]) {
     const own = ownDirectory === undefined || ownDirectory === '/' ? [] : [ownDirectory];
-    this.#roots = [...own, ...allowedDirectories].map((directory) => {
-      try {
-        return fs.realpathSync(directory);
-      } catch (error) {
-        throw new Qcow2fsError('usage', `--allow-dir ${directory}: ${hostReason(error)}`);
-      }
-    });
+    this.#own = own.map(resolved);
+    this.#allowed = allowedDirectories.map(resolved);
   }
 
   /**
@@ -58,9 +55,10 @@ export class NamedFiles {
     const place = fs.openSync(wanted, O_PATH);
     try {
       const link = `/proc/self/fd/${place}`;
-      this.#check(fs.readlinkSync(link));
+      const stat = fs.fstatSync(place);
+      this.#check(fs.readlinkSync(link), stat);
       // Opening a device or a FIFO may do something, so look before.
-      refuseOddFile(fs.fstatSync(place), wanted, 'named-file');
+      refuseOddFile(stat, wanted, 'named-file');
       return { ...openFile(link, access, 'named-file'), path: wanted };
     } catch (error) {
       if (error instanceof Qcow2fsError)
@@ -72,16 +70,32 @@ export class NamedFiles {
   }
 
   #openByName(wanted: string, access: FileAccess): OpenFile {
-    this.#check(fs.realpathSync(wanted));
+    this.#check(fs.realpathSync(wanted), fs.statSync(wanted));
     return openFile(wanted, access, 'named-file');
   }
 
-  #check(real: string): void {
+  #check(real: string, stat: fs.Stats): void {
     if (!real.startsWith('/')) throw new Qcow2fsError('named-file', `${real} is no file`);
-    if (this.#roots.some((root) => real.startsWith(root === '/' ? '/' : `${root}/`))) return;
+    if (this.#allowed.some((root) => isBelow(real, root))) return;
+    const isOwn = this.#own.some((root) => isBelow(real, root));
+    if (isOwn && !stat.isBlockDevice()) return;
+    const roots = [...this.#own, ...this.#allowed].join(', ') || 'every allowed directory';
+    const what = isOwn ? 'is a block device' : `lies outside ${roots}`;
     throw new Qcow2fsError(
       'named-file',
-      `${real} lies outside ${this.#roots.join(', ') || 'every allowed directory'}; if you trust the image, add --allow-dir ${path.dirname(real)}`,
+      `${real} ${what}; if you trust the image, add --allow-dir ${path.dirname(real)}`,
     );
   }
+}
+
+function resolved(directory: string): string {
+  try {
+    return fs.realpathSync(directory);
+  } catch (error) {
+    throw new Qcow2fsError('usage', `--allow-dir ${directory}: ${hostReason(error)}`);
+  }
+}
+
+function isBelow(real: string, root: string): boolean {
+  return real.startsWith(root === '/' ? '/' : `${root}/`);
 }

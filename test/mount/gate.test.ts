@@ -103,4 +103,14 @@ describe('a file that an image names', () => {
     expectNotShown(image, [loop, '--allow-dir /dev']);
     expectShown(image, raw, ['--allow-dir', '/dev']);
   });
+
+  it('cannot be a block device in the directory of the image: what it holds lies elsewhere', () => {
+    const dir = scratch.subdir();
+    const loop = attachLoop(defer, makePlace(dir).secret, '--read-only');
+    const [major, minor] = tool('stat', '-c', '%Hr %Lr', loop).trim().split(' ');
+    tool('mknod', path.join(dir, 'disk'), 'b', major!, minor!);
+    const image = overlay(dir, 'disk', 'raw');
+    expectNotShown(image, [`${dir}/disk is a block device`, `add --allow-dir ${dir}`]);
+    expectShown(image, loop, ['--allow-dir', dir]);
+  });
 });
