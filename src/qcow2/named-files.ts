@@ -8,6 +8,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { hostReason, Qcow2fsError } from '../errors.js';
 import { type FileAccess, type OpenFile, openFile, refuseOddFile } from '../host/file-storage.js';
+import { isMountedHere } from '../host/mounts.js';
 
 /** Linux: opens a place in the file system without touching what is there. */
 const O_PATH = 0o10000000;
@@ -57,6 +58,9 @@ export class NamedFiles {
       const link = `/proc/self/fd/${place}`;
       const stat = fs.fstatSync(place);
       this.#check(fs.readlinkSync(link), stat);
+      if (!isMountedHere(place)) {
+        throw new Qcow2fsError('named-file', `${wanted} leads into the file systems of another process`);
+      }
       // Opening a device or a FIFO may do something, so look before.
       refuseOddFile(stat, wanted, 'named-file');
       return { ...openFile(link, access, 'named-file'), path: wanted };

@@ -3,6 +3,8 @@
  * counts only below a directory that the user allowed. How names lead out is tried in test/cli/escapes.test.ts.
  */
 
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
@@ -112,5 +114,20 @@ describe('a file that an image names', () => {
     const image = overlay(dir, 'disk', 'raw');
     expectNotShown(image, [`${dir}/disk is a block device`, `add --allow-dir ${dir}`]);
     expectShown(image, loop, ['--allow-dir', dir]);
+  });
+
+  it('is outside when it has the right path, but in the file systems of another process', async () => {
+    const dir = scratch.subdir();
+    const hidden = path.join(dir, 'sub');
+    fs.mkdirSync(hidden);
+    const secret = makePlace(dir).secret;
+    const script = 'mount -t tmpfs none "$1" && cp "$2" "$1/secret.raw" && echo ready && exec cat';
+    const other = spawn('unshare', ['-m', 'sh', '-c', script, 'sh', hidden, secret]);
+    defer(() => other.kill('SIGKILL'));
+    expect(String((await once(other.stdout, 'data'))[0])).to.equal('ready\n');
+    // The kernel calls that file DIR/sub/secret.raw, too.
+    const name = `/proc/${other.pid}/root${hidden}/secret.raw`;
+    expectNotShown(overlay(dir, name, 'raw'), [name, 'another process']);
+    expectNotShown(overlay(dir, name, 'raw'), [name, 'another process'], ['--allow-dir', '/']);
   });
 });
