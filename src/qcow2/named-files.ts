@@ -65,8 +65,9 @@ export class NamedFiles {
       refuseOddFile(stat, wanted, 'named-file');
       return { ...openFile(link, access, 'named-file'), path: wanted };
     } catch (error) {
+      // A function, since a name may look like a pattern of `replace`.
       if (error instanceof Qcow2fsError)
-        error.message = error.message.replace(`/proc/self/fd/${place}`, wanted);
+        error.message = error.message.replace(`/proc/self/fd/${place}`, () => wanted);
       throw error;
     } finally {
       fs.closeSync(place);

@@ -1,3 +1,4 @@
+import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import { expect } from 'chai';
 import { NamedFiles } from '../../../src/qcow2/named-files.js';
@@ -75,6 +76,21 @@ describe('a file that an image names', () => {
   it('is refused when it is a directory or missing', () => {
     expectError('named-file', [`${inside}/sub`, 'directory'], () => opened('sub'));
     expectError('named-file', [`${inside}/missing`, 'ENOENT'], () => opened('missing'));
+  });
+
+  it('is refused by the name that the image has for it, whatever that is made of', () => {
+    const name = "busy $& $' file";
+    fs.copyFileSync('/bin/sleep', `${inside}/${name}`);
+    fs.chmodSync(`${inside}/${name}`, 0o755);
+    // The kernel lets nobody write a program that runs.
+    const child = spawn(`${inside}/${name}`, ['60']);
+    try {
+      expectError('named-file', [`${inside}/${name}: cannot open for writing: ETXTBSY`], () => {
+        files.open(name, 'data file', image, 'read-write');
+      });
+    } finally {
+      child.kill('SIGKILL');
+    }
   });
 
   it('is opened below a directory that the user allowed', () => {
