@@ -34,8 +34,7 @@ export class NamedFiles {
    * @throws Qcow2fsError `named-file`
    */
   open(name: string, role: string, namedBy: string, access: FileAccess = 'read-only'): OpenFile {
-    // A trailing slash asks for a directory, and must not be lost.
-    const wanted = path.resolve(path.dirname(namedBy), name) + (name.endsWith('/') ? '/' : '');
+    const wanted = placeOf(name, path.dirname(namedBy));
     try {
       return process.platform === 'linux'
         ? this.#openResolved(wanted, access)
@@ -91,6 +90,15 @@ export class NamedFiles {
       `${real} ${what}; if you trust the image, add --allow-dir ${path.dirname(real)}`,
     );
   }
+}
+
+/**
+ * Only the host knows where `..` leads behind a link, and that a slash at the end asks for a directory: nothing is taken
+ * away but what changes no meaning.
+ */
+function placeOf(name: string, directory: string): string {
+  const absolute = path.isAbsolute(name) ? name : `${path.resolve(directory)}/${name}`;
+  return absolute.replace(/\/(\.?\/)+/g, '/');
 }
 
 function resolved(directory: string): string {

@@ -84,6 +84,13 @@ export const PATHS: readonly Escape[] = [
     },
   },
   {
+    how: '.. behind a link to a directory outside',
+    name: ({ dir, out }) => {
+      fs.mkdirSync(`${out}/deep`);
+      return `${link(dir, 'way', `${out}/deep`)}/../${SECRET}`;
+    },
+  },
+  {
     how: 'a link that leads to itself',
     name: ({ dir }) => link(dir, 'loop', 'loop'),
     words: ['/loop: cannot open', 'too many symbolic links'],

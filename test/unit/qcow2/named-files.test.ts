@@ -93,6 +93,14 @@ describe('a file that an image names', () => {
     }
   });
 
+  it('is what the host says that .. behind a link is', () => {
+    fs.mkdirSync(`${inside}/deep/er`, { recursive: true });
+    fs.writeFileSync(`${inside}/deep/base.raw`, 'deep');
+    fs.symlinkSync('deep/er', `${inside}/short`);
+    fs.writeFileSync(`${inside}/base.raw`, 'flat');
+    expect(opened('short/../base.raw')).to.equal('deep');
+  });
+
   it('is opened below a directory that the user allowed', () => {
     const allowing = new NamedFiles(inside, [`${inside}/way`]);
     expect(opened('escape', allowing)).to.equal('secret');
