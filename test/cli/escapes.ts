@@ -3,6 +3,7 @@
  * no file. The file outside holds a canary: `describeRefusals` looks for it.
  */
 
+import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { tool } from '../mount/support.js';
@@ -147,10 +148,10 @@ function node(dir: string, name: string, ...kind: string[]): string {
   return name;
 }
 
-/** It stays in the directory when its server is gone. */
+/** It stays in the directory when its server is killed. */
 function socket(dir: string): string {
-  const script = 'import socket,sys; socket.socket(socket.AF_UNIX).bind("socket")';
-  tool('sh', '-c', 'cd "$1" && python3 -c "$2"', 'sh', dir, script);
+  const script = `require('node:net').createServer().listen('socket', () => process.kill(process.pid, 'SIGKILL'))`;
+  spawnSync(process.execPath, ['-e', script], { cwd: dir });
   return 'socket';
 }
 
