@@ -56,7 +56,8 @@ function step(): void {
 
 function work(): void {
   for (let count = 0; count < BATCH; count++) step();
-  process.send!(BATCH);
+  // Without a listener nobody is left to be told of an error either.
+  process.send!(BATCH, () => {});
   if (isOver) process.disconnect();
   else setTimeout(work, PAUSE);
 }

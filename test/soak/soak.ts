@@ -136,8 +136,12 @@ async function soak(minutes: number): Promise<{ text: string; passed: boolean }>
     ends.push(startLoad(`${mountpoint}/disk.raw`, index + 1, one.role, count));
   }
   const begin = performance.now();
-  const goesOn = (): boolean => !isInterrupted() && performance.now() - begin < minutes * 60_000;
+  let isBroken = false;
+  const goesOn = (): boolean => !isBroken && !isInterrupted() && performance.now() - begin < minutes * 60_000;
   const coming = comeAndGo(scratch.dir, others, goesOn);
+  coming.catch(() => {
+    isBroken = true;
+  });
   while (goesOn()) {
     for (const { samples, pid } of all) samples.push(takeSample(pid, (performance.now() - begin) / 1000));
     await sleep(EVERY_MS);
