@@ -36,7 +36,7 @@ export async function startLibfuseSession(
     finish = resolve;
   });
   const poll = setInterval(() => {
-    if (descriptor !== undefined && fuseDescriptors().includes(descriptor)) return;
+    if (descriptor !== undefined && isFuse(descriptor)) return;
     clearInterval(poll);
     finish();
   }, POLL_INTERVAL);
@@ -46,11 +46,14 @@ export async function startLibfuseSession(
 
 /** The open descriptors of this process that are /dev/fuse. */
 function fuseDescriptors(): string[] {
-  return fs.readdirSync('/proc/self/fd').filter((fd) => {
-    try {
-      return fs.readlinkSync(`/proc/self/fd/${fd}`) === '/dev/fuse';
-    } catch {
-      return false; // The descriptor that listed them.
-    }
-  });
+  return fs.readdirSync('/proc/self/fd').filter(isFuse);
+}
+
+/** Takes no descriptor, of which there may be none left. */
+function isFuse(fd: string): boolean {
+  try {
+    return fs.readlinkSync(`/proc/self/fd/${fd}`) === '/dev/fuse';
+  } catch {
+    return false; // The descriptor that listed them, or one that was closed.
+  }
 }
