@@ -3,7 +3,7 @@
 import { EXTENSION, patchBytes, patchNumber, readBytes, readExtensions, readNumber } from './damage.js';
 
 // Offset and width in bytes, from cryptsetup's on-disk-format.pdf, "LUKS phdr layout".
-const LUKS_FIELDS = {
+export const LUKS_FIELDS = {
   magic: [0, 6],
   version: [6, 2],
   cipherName: [8, 32],
@@ -17,11 +17,11 @@ const LUKS_FIELDS = {
   uuid: [168, 40],
 } as const;
 
-const SLOTS_OFFSET = 208;
-const SLOT_SIZE = 48;
+export const SLOTS_OFFSET = 208;
+export const SLOT_SIZE = 48;
 
 // "key slot layout"; `active` is 0x00ac71f3, inactive 0x0000dead.
-const SLOT_FIELDS = {
+export const SLOT_FIELDS = {
   active: [0, 4],
   iterations: [4, 4],
   salt: [8, 32],

@@ -6,7 +6,7 @@
 import { closeSync, fstatSync, openSync, readSync, truncateSync, writeSync } from 'node:fs';
 
 // Offset and width in bytes, from docs/interop/qcow2.rst, "Header".
-const HEADER_FIELDS = {
+export const HEADER_FIELDS = {
   magic: [0, 4],
   version: [4, 4],
   backingFileOffset: [8, 8],

@@ -23,8 +23,8 @@ process.once('exit', () => {
   for (const dir of scratchDirs) remove(dir);
 });
 
-export function makeScratch(): Scratch {
-  const dir = realpathSync(mkdtempSync(join(tmpdir(), 'qcow2fs-test-')));
+export function makeScratch(parent = tmpdir()): Scratch {
+  const dir = realpathSync(mkdtempSync(join(parent, 'qcow2fs-test-')));
   scratchDirs.push(dir);
   let count = 0;
   return {
