@@ -8,6 +8,7 @@ import type { Disk } from '../../src/disk.js';
 import { Qcow2fsError } from '../../src/errors.js';
 import { openDisk } from '../../src/qcow2/chain.js';
 import {
+  EXTENSION,
   fileLength,
   hostOffset,
   patchField,
@@ -15,11 +16,22 @@ import {
   patchL2,
   patchNumber,
   readBytes,
+  readExtensions,
   readField,
   readL1,
   readL2,
+  snapshotEntryOffset,
 } from '../support/damage.js';
-import { createImage, type Image, imagePath, KiB, MiB, qemuIo } from '../support/images.js';
+import {
+  addBitmap,
+  createImage,
+  type Image,
+  imagePath,
+  KiB,
+  MiB,
+  qemuIo,
+  takeSnapshot,
+} from '../support/images.js';
 import { useScratch } from '../support/scratch.js';
 
 const COPIED = 1n << 63n;
@@ -138,6 +150,38 @@ describe('tables that share a cluster', () => {
         readField(path, 'l1TableOffset'),
       ),
     ));
+});
+
+describe('tables that claim more than there can be', () => {
+  const scratch = useScratch();
+  const claims: Record<string, (path: string, image: Image) => void> = {
+    'the bitmap directory': (path, image) => {
+      addBitmap(image, 'bitmap');
+      const { offset } = readExtensions(path).find(({ type }) => type === EXTENSION.bitmaps)!;
+      patchNumber(path, offset + 8, 8, 2n ** 52n);
+    },
+    'the L1 table of snapshot 1': (path, image) => {
+      takeSnapshot(image, 'one', '1');
+      patchNumber(path, snapshotEntryOffset(path, 0) + 8, 4, 2 ** 32 - 1);
+    },
+  };
+
+  for (const [table, claim] of Object.entries(claims)) {
+    it(`are refused for writing at once: ${table}`, async () => {
+      const image = createImage(scratch.subdir(), { size: 64 * MiB, clusterSize: 512 });
+      const path = imagePath(image);
+      claim(path, image);
+      const started = performance.now();
+      let failure: unknown;
+      await openDisk(path, { writable: true }).catch((error) => {
+        failure = error;
+      });
+      expect((failure as Qcow2fsError).kind).to.equal('corrupt');
+      expect((failure as Qcow2fsError).message).to.match(new RegExp(`${table} at .* more than there can be`));
+      expect(performance.now() - started).to.be.below(5000);
+      (await openDisk(path)).close();
+    });
+  }
 });
 
 describe('reference counts that call metadata free', () => {

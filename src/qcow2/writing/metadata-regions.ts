@@ -34,16 +34,17 @@ export function mapMetadata(image: Image, l1Capacity: number): SharedMetadataMap
     Math.max(l1Capacity, header.l1Size) + blocks.byteLength / ENTRY_BYTES + headroom,
   );
   const map = new MetadataMap(shared, clusterSize);
+  let room = map.room;
 
   const add = (name: string, offset: number, length: number): void => {
     // What lies where no structure can is found when it is used.
     if (length === 0 || offset % clusterSize !== 0 || !Number.isSafeInteger(offset + length)) return;
+    room -= Math.ceil(length / clusterSize);
+    // The header may say anything of their size, and each cluster takes time.
+    if (room < 0) throw refusal(storage, name, offset, `takes ${length} bytes, more than there can be`);
     const present = offset === 0 ? 0 : map.add(offset, length);
     if (present === undefined) return;
-    throw new Qcow2fsError(
-      'corrupt',
-      `${storage.path}: ${name} at ${hex(offset)} overlaps other metadata at ${hex(present)}; repair the image: qemu-img check -r all, or mount it read-only: -r`,
-    );
+    throw refusal(storage, name, offset, `overlaps other metadata at ${hex(present)}`);
   };
   add('the active L1 table', header.l1TableOffset, header.l1Size * ENTRY_BYTES);
   add('the refcount table', header.refcountTableOffset, blocks.byteLength);
@@ -54,6 +55,11 @@ export function mapMetadata(image: Image, l1Capacity: number): SharedMetadataMap
     if (offset !== 0) add(`L2 table ${index}`, offset, clusterSize);
   });
   return shared;
+}
+
+function refusal({ path }: Storage, name: string, offset: number, what: string): Qcow2fsError {
+  const advice = 'repair the image: qemu-img check -r all, or mount it read-only: -r';
+  return new Qcow2fsError('corrupt', `${path}: ${name} at ${hex(offset)} ${what}; ${advice}`);
 }
 
 type Add = (name: string, offset: number, length: number) => void;
