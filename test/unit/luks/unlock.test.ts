@@ -127,6 +127,19 @@ describe('unlocking a LUKS volume', () => {
     expectError('corrupt', ['digest', '0 PBKDF2'], () => open(volume, 'first'));
   });
 
+  it('tries no slot beyond the iterations that are allowed, and says which and how to allow more', () => {
+    const header = parseLuksHeader(pristine);
+    const read = (offset: number, length: number) => pristine.subarray(offset, offset + length);
+    const attempt = (secret: string, allowed: number) => () =>
+      unlock(header, read, Buffer.from(secret), allowed);
+    // A slot takes 1000 iterations, and 1000 more tell whether the key is right.
+    expect(Buffer.from(attempt('first', 2000)()).equals(masterKey)).to.equal(true);
+    const words = ['key slot 3', '4000 PBKDF2 iterations, and 3999 are allowed', '--max-iterations N'];
+    expectError('secret', ['wrong secret', 'not tried', ...words], attempt('third\n', 3999));
+    expect(Buffer.from(attempt('third\n', 4000)()).equals(masterKey)).to.equal(true);
+    expectError('secret', ['key slot 1', '1999 are allowed'], attempt('first', 1999));
+  });
+
   it('refuses an unknown hash, cipher or key size before it reads anything', () => {
     const cases: readonly [string, (bytes: Buffer) => void][] = [
       ['"whirlpool"', (bytes) => bytes.write('whirlpool\0', AT.hashSpec)],
