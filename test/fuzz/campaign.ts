@@ -12,7 +12,7 @@ export interface CampaignOptions {
   readonly randomSeed: number;
   readonly targets: readonly Target[];
   /** For each target. */
-  readonly executions: number;
+  readonly executions: Readonly<Record<Target, number>>;
   /** For all. */
   readonly seconds: number;
   /** Made when there is something to keep. */
@@ -31,8 +31,9 @@ export interface CampaignReport {
   readonly findings: readonly string[];
 }
 
-/** Seconds of one batch: a fresh process from time to time. */
+/** Seconds of one batch, and its share of all when they are few: a fresh process from time to time. */
 const BATCH_SECONDS: Readonly<Record<Target, number>> = { image: 60, request: 15 };
+const BATCH_SHARE: Readonly<Record<Target, number>> = { image: 0.4, request: 0.2 };
 /** A file system in memory, where there is one. */
 const MEMORY = '/dev/shm';
 const POLL_MS = 250;
@@ -53,7 +54,7 @@ export async function runCampaign(options: CampaignOptions): Promise<CampaignRep
     buildSeeds(workshop.seeds);
     const end = performance.now() + options.seconds * 1000;
     const isOpen = (target: Target): boolean =>
-      executions[target] < options.executions && performance.now() < end;
+      executions[target] < options.executions[target] && performance.now() < end;
     for (let batch = 0; options.targets.some(isOpen); batch++) {
       for (const target of options.targets.filter(isOpen)) {
         const job: Job = {
@@ -61,8 +62,12 @@ export async function runCampaign(options: CampaignOptions): Promise<CampaignRep
           findings: options.findings,
           target,
           randomSeed: options.randomSeed * 1000 + batch,
-          executions: options.executions - executions[target],
-          seconds: Math.min(BATCH_SECONDS[target], (end - performance.now()) / 1000),
+          executions: options.executions[target] - executions[target],
+          seconds: Math.min(
+            BATCH_SECONDS[target],
+            BATCH_SHARE[target] * options.seconds,
+            (end - performance.now()) / 1000,
+          ),
         };
         last = (await runBatch(job, workshop)) ?? last;
         executions[target] += workshop.announced().executions;

@@ -1,16 +1,15 @@
 /** The control: images that nobody damaged read as QEMU reads them, before and after a few writes. */
-import fs from 'node:fs';
 import { join } from 'node:path';
 import type { Disk } from '../../src/disk.js';
 import { openDisk } from '../../src/qcow2/chain.js';
 import { Finding } from './finding.js';
-import { IMAGE, type Seed } from './seeds.js';
+import { IMAGE, restoreSeed, type Seed } from './seeds.js';
 import { unsynced } from './target-image.js';
 
 /** @throws Finding `content` */
 export async function checkSound(seed: Seed): Promise<void> {
   if (seed.expected === undefined) return;
-  for (const [name, bytes] of Object.entries(seed.contents)) fs.writeFileSync(join(seed.dir, name), bytes);
+  restoreSeed(seed);
   const image = join(seed.dir, IMAGE);
   const options = { secret: seed.secret };
   const expected = Buffer.from(seed.expected);
@@ -28,7 +27,7 @@ export async function checkSound(seed: Seed): Promise<void> {
   const again = await openDisk(image, options, unsynced);
   compare(again, expected, seed.name);
   again.close();
-  for (const [name, bytes] of Object.entries(seed.companions)) fs.writeFileSync(join(seed.dir, name), bytes);
+  restoreSeed(seed);
 }
 
 function compare(disk: Disk, expected: Buffer, seed: string): void {

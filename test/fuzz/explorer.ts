@@ -19,7 +19,7 @@ const TIDY_ABOVE = 350 * MiB;
 /** Runs that make a finding smaller. */
 const MAX_REDUCTIONS = 60;
 /** A disk for requests, by what is interesting about it. */
-const REQUEST_SEEDS = ['v3-4k', 'v3-512', 'chain', 'extended-l2', 'zlib'];
+const REQUEST_SEEDS = ['v3-64k', 'v2', 'extended-l2', 'zstd', 'data-file', 'chain'];
 
 export async function runInput(input: Input, seeds: ReadonlyMap<string, Seed>): Promise<void> {
   const seed = seeds.get(input.seed)!;
@@ -56,8 +56,8 @@ export class Explorer {
     while (this.#executions < this.#job.executions && performance.now() < end) {
       await this.#execute(this.#next(), false);
     }
-    await this.#control();
     this.#workshop.announce({ executions: this.#executions, input: undefined });
+    await this.#control();
     this.#workshop.keepCoverage(this.#coverage.record());
   }
 

@@ -1,31 +1,33 @@
 /** A short campaign, the same in every run: what fuzz.ts looks for by hand and for long. */
+import fs from 'node:fs';
 import { expect } from 'chai';
 import { useScratch } from '../support/scratch.js';
 import { runCampaign } from './campaign.js';
-import type { Target } from './input.js';
+import { TARGETS, type Target } from './input.js';
 
 /** Fewer on a slow machine, where the time ends it. */
-const EXECUTIONS: Readonly<Record<Target, number>> = { image: 300, request: 1500 };
-const ENOUGH: Readonly<Record<Target, number>> = { image: 100, request: 300 };
-const SECONDS = 60;
+const EXECUTIONS: Readonly<Record<Target, number>> = { image: 300, request: 600 };
+const ENOUGH: Readonly<Record<Target, number>> = { image: 60, request: 60 };
+const SECONDS = 120;
 
-describe('damaged images and requests', () => {
+describe('damaged images, and requests that no kernel sends', () => {
   const scratch = useScratch();
 
-  for (const target of ['image', 'request'] as const) {
-    it(`${target}: nothing crashes, hangs, leaks or takes what it must not`, async () => {
-      const report = await runCampaign({
-        randomSeed: 1,
-        targets: [target],
-        executions: EXECUTIONS[target],
-        seconds: SECONDS,
-        findings: scratch.path(target),
-        log: () => {},
-      });
-      expect(report.findings).to.deep.equal([]);
-      expect(report.executions[target]).to.be.at.least(ENOUGH[target]);
-      expect(report.covered).to.be.above(500);
-      expect(report.corpus[target]).to.be.above(20);
+  it('make nothing crash, hang, leak or reach what it must not', async () => {
+    const report = await runCampaign({
+      randomSeed: 1,
+      targets: TARGETS,
+      executions: EXECUTIONS,
+      seconds: SECONDS,
+      findings: scratch.path('findings'),
+      log: () => {},
     });
-  }
+    const findings = report.findings.map((path) => fs.readFileSync(path, 'utf8'));
+    expect(findings).to.deep.equal([]);
+    for (const target of TARGETS) {
+      expect(report.executions[target]).to.be.at.least(ENOUGH[target]);
+      expect(report.corpus[target]).to.be.above(20);
+    }
+    expect(report.covered).to.be.above(1000);
+  });
 });

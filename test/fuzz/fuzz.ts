@@ -32,10 +32,11 @@ async function main(): Promise<number> {
   });
   if (values.replay !== undefined) return replay(values.replay);
   const targets = TARGETS.filter((target: Target) => (values.target ?? target) === target);
+  const executions = Number(values.executions ?? Number.MAX_SAFE_INTEGER);
   const report = await runCampaign({
     randomSeed: Number(values.seed),
     targets,
-    executions: values.executions === undefined ? Number.MAX_SAFE_INTEGER : Number(values.executions),
+    executions: { image: executions, request: executions },
     seconds: Number(values.seconds),
     findings: resolve(values.findings),
     log: print,

@@ -13,7 +13,7 @@ import {
 import type { Random } from '../unit/support/random.js';
 import { ACCESSES, type RequestInput } from './input.js';
 
-const MAX_REQUESTS = 24;
+const MAX_REQUESTS = 40;
 const OPCODES = Object.values(Opcode);
 const NAMES = ['disk', '.', '..', '', 'x'.repeat(300), 'disk\0more', 'a/b', '\u0000'];
 /** The body that an opcode has; the rest have a name or nothing. */

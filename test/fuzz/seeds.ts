@@ -143,6 +143,12 @@ export function buildSeeds(dir: string): void {
   }
 }
 
+/** Makes the files what they were. */
+export function restoreSeed({ dir, contents, companions }: Seed): void {
+  for (const [name, bytes] of Object.entries({ ...companions, ...contents }))
+    fs.writeFileSync(join(dir, name), bytes);
+}
+
 export function loadSeeds(dir: string): readonly Seed[] {
   return Object.keys(BUILDS).map((name) => {
     const place = join(dir, name);

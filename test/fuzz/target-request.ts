@@ -1,5 +1,4 @@
 /** A few requests to one disk: every reply must be one that a kernel accepts, and say nothing that nobody wrote. */
-import fs from 'node:fs';
 import { join } from 'node:path';
 import { allocateBlocks, DiskFs } from '../../src/fuse/disk-fs.js';
 import { Dispatcher, REPLY_BYTES, REQUEST_BYTES } from '../../src/fuse/dispatch.js';
@@ -7,7 +6,7 @@ import { inHeader, Opcode, outHeader, readIn } from '../../src/fuse/protocol.js'
 import { openDisk } from '../../src/qcow2/chain.js';
 import { attempt, Finding, judgeFailure } from './finding.js';
 import type { RequestInput } from './input.js';
-import { IMAGE, type Seed } from './seeds.js';
+import { IMAGE, restoreSeed, type Seed } from './seeds.js';
 import { unsynced } from './target-image.js';
 
 const MAX_SECONDS = 4;
@@ -27,7 +26,7 @@ const BEHIND = Buffer.from(reply.subarray(REPLY_BYTES));
 
 /** @throws Finding */
 export async function runRequests(input: RequestInput, seed: Seed): Promise<void> {
-  for (const [name, bytes] of Object.entries(seed.contents)) fs.writeFileSync(join(seed.dir, name), bytes);
+  restoreSeed(seed);
   const disk = await openDisk(
     join(seed.dir, IMAGE),
     { secret: seed.secret, writable: input.access !== 'read-only', resizable: input.access === 'growable' },
