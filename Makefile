@@ -8,7 +8,7 @@ TESTS   ?= 'dist/test/**/*.test.js'
 libdir := $(DESTDIR)$(PREFIX)/lib/qcow2fs
 bindir := $(DESTDIR)$(PREFIX)/bin
 
-.PHONY: all build demo test bench lint format install uninstall clean
+.PHONY: all build demo test fuzz bench lint format install uninstall clean
 
 all: build
 
@@ -26,6 +26,10 @@ test: build
 	sh test/support/requirements.sh
 	$(NPM) run --silent lint
 	node_modules/.bin/mocha $(TESTS)
+
+# make fuzz FUZZ='--seconds 3600 --seed 5 --target image'; findings go to fuzz-findings/
+fuzz: build
+	node dist/test/fuzz/fuzz.js $(FUZZ)
 
 bench: build
 	node dist/test/bench/bench.js --out contrib/docs $(BENCH)

@@ -4,7 +4,7 @@ import { checkSound } from './control.js';
 import type { Coverage } from './coverage.js';
 import { Finding } from './finding.js';
 import { mutateImage } from './image-mutator.js';
-import { type Input, partsOf, withoutPart } from './input.js';
+import { type Input, partsOf, withoutParts } from './input.js';
 import { mutateRequests } from './request-mutator.js';
 import { loadSeeds, type Seed } from './seeds.js';
 import { runImage } from './target-image.js';
@@ -17,7 +17,7 @@ const MAX_MEMORY = 400 * MiB;
 /** Above this, what earlier executions left is given back first. */
 const TIDY_ABOVE = 350 * MiB;
 /** Runs that make a finding smaller. */
-const MAX_REDUCTIONS = 60;
+const MAX_REDUCTIONS = 80;
 /** A disk for requests, by what is interesting about it. */
 const REQUEST_SEEDS = ['v3-64k', 'v2', 'extended-l2', 'zstd', 'data-file', 'chain'];
 
@@ -141,21 +141,26 @@ export class Explorer {
     return new Finding('memory', input.seed, `${Math.round((peak - before) / MiB)} MiB more`);
   }
 
-  /** Leaves out what it does not need, and keeps the rest. */
   async #report(finding: Finding, input: Input): Promise<void> {
     if (this.#workshop.isKnown(finding)) return;
-    let smallest = input;
     const isQuick = !['slow', 'memory'].includes(finding.kind);
-    for (
-      let index = 0, runs = 0;
-      isQuick && index < partsOf(smallest).length && runs < MAX_REDUCTIONS;
-      runs++
-    ) {
-      const smaller = withoutPart(smallest, index);
-      this.#workshop.announce({ executions: this.#executions, input: smaller });
-      if ((await this.#try(smaller))?.key === finding.key) smallest = smaller;
-      else index++;
-    }
+    const smallest = isQuick ? await this.#reduce(finding, input) : input;
     this.#workshop.keepFinding(finding, smallest, this.#seeds.get(input.seed)!);
+  }
+
+  /** Leaves out what the finding does not need: first halves, in the end single parts. */
+  async #reduce(finding: Finding, input: Input): Promise<Input> {
+    let smallest = input;
+    let runs = 0;
+    for (let count = partsOf(input).length; count > 0; count = Math.floor(count / 2)) {
+      for (let index = 0; index < partsOf(smallest).length; ) {
+        if (runs++ === MAX_REDUCTIONS) return smallest;
+        const smaller = withoutParts(smallest, index, count);
+        this.#workshop.announce({ executions: this.#executions, input: smaller });
+        if ((await this.#try(smaller))?.key === finding.key) smallest = smaller;
+        else index += count;
+      }
+    }
+    return smallest;
   }
 }

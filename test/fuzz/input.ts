@@ -48,9 +48,9 @@ export function partsOf(input: Input): readonly unknown[] {
   return input.target === 'image' ? input.edits : input.requests;
 }
 
-export function withoutPart(input: Input, index: number): Input {
-  if (input.target === 'image') return { ...input, edits: input.edits.toSpliced(index, 1) };
-  return { ...input, requests: input.requests.toSpliced(index, 1) };
+export function withoutParts(input: Input, index: number, count: number): Input {
+  if (input.target === 'image') return { ...input, edits: input.edits.toSpliced(index, count) };
+  return { ...input, requests: input.requests.toSpliced(index, count) };
 }
 
 /** A file: its bytes, and zeros up to its size. */

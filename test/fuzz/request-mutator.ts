@@ -13,7 +13,8 @@ import {
 import type { Random } from '../unit/support/random.js';
 import { ACCESSES, type RequestInput } from './input.js';
 
-const MAX_REQUESTS = 40;
+/** To open a disk takes longer than all of them. */
+const MAX_REQUESTS = 160;
 const OPCODES = Object.values(Opcode);
 const NAMES = ['disk', '.', '..', '', 'x'.repeat(300), 'disk\0more', 'a/b', '\u0000'];
 /** The body that an opcode has; the rest have a name or nothing. */
@@ -41,7 +42,7 @@ export function mutateRequests(
   const requests = [...input.requests];
   if (requests.length > 0 && random.below(6) === 0) requests.splice(random.below(requests.length), 1);
   if (other !== undefined && random.below(8) === 0) requests.push(...other.requests);
-  const changes = 1 + random.below(4);
+  const changes = 1 + random.below(24);
   for (let change = 0; change < changes; change++) {
     const at = random.below(requests.length + 1);
     const old = requests[at];
