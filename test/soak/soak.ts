@@ -71,7 +71,13 @@ async function mountAt(mountpoint: string, { image, options }: Soaked): Promise<
   fs.mkdirSync(mountpoint);
   await run(BIN, ['mount', '--log', `${mountpoint}.log`, ...options, imagePath(image), mountpoint]);
   return atExit(async () => {
-    await run(BIN, ['umount', mountpoint], { undoing: true });
+    try {
+      await run(BIN, ['umount', mountpoint], { undoing: true });
+    } catch (error) {
+      // Nothing stays behind, not even what shows that something is wrong.
+      await run('umount', ['-l', mountpoint], { undoing: true });
+      throw error;
+    }
   });
 }
 
