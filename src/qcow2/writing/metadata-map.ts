@@ -36,11 +36,6 @@ export class MetadataMap {
     this.#shift = 32 - Math.log2(this.#slots.length);
   }
 
-  /** Clusters that it keeps with ease: what was expected, or more. */
-  get room(): number {
-    return this.#slots.length / 2;
-  }
-
   /**
    * Metadata lies in these host bytes from now on.
    * @returns the host offset of the first of their clusters that held metadata before, or undefined

@@ -15,6 +15,11 @@ const ENTRY_BYTES = 8;
 const HEADROOM = 2 ** 16;
 const HEADROOM_SMALL_CLUSTERS = 2 ** 20;
 const SMALL_CLUSTER = 4096;
+/**
+ * Clusters that snapshots, bitmaps and the LUKS header may claim: each takes time and memory, and the header may say
+ * anything. A thousand snapshots of 16 TiB claim four thousand of 64 KiB.
+ */
+const MAX_FIXED_CLUSTERS = 2 ** 24;
 
 /**
  * @param l1Capacity entries that the L1 table may grow to
@@ -29,19 +34,20 @@ export function mapMetadata(image: Image, l1Capacity: number): SharedMetadataMap
     header.refcountTableOffset,
     (header.refcountTableClusters * clusterSize) / ENTRY_BYTES,
   );
+  let fixed = 0;
+  addFixed(image, (name, offset, length) => {
+    fixed += Math.ceil(length / clusterSize);
+    if (fixed <= MAX_FIXED_CLUSTERS) return;
+    throw refusal(storage, name, offset, `takes ${length} bytes, more than there can be`);
+  });
   const headroom = clusterSize <= SMALL_CLUSTER ? HEADROOM_SMALL_CLUSTERS : HEADROOM;
   const shared = allocateMetadataMap(
-    Math.max(l1Capacity, header.l1Size) + blocks.byteLength / ENTRY_BYTES + headroom,
+    Math.max(l1Capacity, header.l1Size) + blocks.byteLength / ENTRY_BYTES + fixed + headroom,
   );
   const map = new MetadataMap(shared, clusterSize);
-  let room = map.room;
-
   const add = (name: string, offset: number, length: number): void => {
     // What lies where no structure can is found when it is used.
     if (length === 0 || offset % clusterSize !== 0 || !Number.isSafeInteger(offset + length)) return;
-    room -= Math.ceil(length / clusterSize);
-    // The header may say anything of their size, and each cluster takes time.
-    if (room < 0) throw refusal(storage, name, offset, `takes ${length} bytes, more than there can be`);
     const present = offset === 0 ? 0 : map.add(offset, length);
     if (present === undefined) return;
     throw refusal(storage, name, offset, `overlaps other metadata at ${hex(present)}`);
