@@ -171,14 +171,12 @@ describe('tables that claim more than there can be', () => {
       const image = createImage(scratch.subdir(), { size: 64 * MiB, clusterSize: 512 });
       const path = imagePath(image);
       claim(path, image);
-      const started = performance.now();
       let failure: unknown;
       await openDisk(path, { writable: true }).catch((error) => {
         failure = error;
       });
       expect((failure as Qcow2fsError).kind).to.equal('corrupt');
       expect((failure as Qcow2fsError).message).to.match(new RegExp(`${table} at .* more than there can be`));
-      expect(performance.now() - started).to.be.below(5000);
       (await openDisk(path)).close();
     });
   }
