@@ -16,6 +16,8 @@ import { ACCESSES, type RequestInput } from './input.js';
 /** To open a disk takes longer than all of them. */
 const MAX_REQUESTS = 160;
 const OPCODES = Object.values(Opcode);
+/** The directory and the disk, and two that do not exist. */
+const NODES = [1, 1, 1, 2, 2, 2, 0, 3];
 const NAMES = ['disk', '.', '..', '', 'x'.repeat(300), 'disk\0more', 'a/b', '\u0000'];
 /** The body that an opcode has; the rest have a name or nothing. */
 const BODIES: Readonly<
@@ -32,6 +34,8 @@ const BODIES: Readonly<
   [Opcode.FALLOCATE]: fallocateIn,
   [Opcode.LSEEK]: lseekIn,
 };
+
+const WITH_BODY = Object.keys(BODIES).map(Number);
 
 export function mutateRequests(
   random: Random,
@@ -56,14 +60,15 @@ export function mutateRequests(
 }
 
 function makeRequest(random: Random, diskSize: number): string {
-  const opcode = random.below(20) === 0 ? random.u32() : random.pick(OPCODES);
+  const opcode =
+    random.below(20) === 0 ? random.u32() : random.pick(random.below(2) === 0 ? OPCODES : WITH_BODY);
   const body = makeBody(random, opcode, diskSize);
   const request = Buffer.alloc(inHeader.size + body.length);
   body.copy(request, inHeader.size);
   request.writeUInt32LE(request.length, inHeader.offsets.len);
   request.writeUInt32LE(opcode, inHeader.offsets.opcode);
   request.writeBigUInt64LE(random.u64(), inHeader.offsets.unique);
-  const node = random.below(8) === 0 ? wideNumber(random, diskSize) : BigInt(random.below(4));
+  const node = random.below(8) === 0 ? wideNumber(random, diskSize) : BigInt(random.pick(NODES));
   request.writeBigUInt64LE(node, inHeader.offsets.nodeid);
   return request.toString('hex');
 }
@@ -113,7 +118,8 @@ function wideNumber(random: Random, diskSize: number): bigint {
     case 2:
       return BigInt(diskSize + random.pick([-513, -512, -1, 0, 1, 512, 4096, 1024 * 1024]));
     case 3:
-      return 0n;
+    case 4:
+      return BigInt(random.below(4));
     default:
       return BigInt(random.below(diskSize));
   }
