@@ -62,6 +62,8 @@ export function lockImage(file: LockedFile, mode: LockMode): void {
     conflicts = opposite.filter((byte) => othersLock(file.fd, byte, 1));
   } catch (error) {
     release(file.fd, own);
+    // No answer of the system: without locks nobody goes on because of that.
+    if (error instanceof Qcow2fsError) throw error;
     const code = errnoName(error);
     // An exclusive lock on our bytes: no QEMU, but somebody who wants to be alone.
     if (code === 'EAGAIN' || code === 'EACCES')
