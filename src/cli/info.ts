@@ -1,9 +1,9 @@
 /** `qcow2fs info`: what an image is. Needs no key and opens no file that the image names. */
-import path from 'node:path';
 import type { Command } from 'commander';
 import { printable } from '../printable.js';
 import type { ImageInfo } from '../qcow2/info.js';
 import { humanBytes, print, table } from './output.js';
+import { absolutePath } from './paths.js';
 
 export function addInfoCommand(program: Command): void {
   program
@@ -20,7 +20,7 @@ export function addInfoCommand(program: Command): void {
 
 async function info(image: string, { json }: { json?: boolean }): Promise<void> {
   const { readInfo } = await import('../qcow2/info.js');
-  const found = readInfo(path.resolve(image));
+  const found = readInfo(absolutePath(image));
   print(json ? JSON.stringify(found, null, 2) : describe(found));
 }
 

@@ -1,10 +1,8 @@
 /** `qcow2fs mount`: presents an image as one raw file. */
-import fs from 'node:fs';
-import path from 'node:path';
 import type { Command } from 'commander';
 import type { DaemonConfig } from '../daemon/config.js';
 import { hasLauncher, launch } from '../daemon/launch.js';
-import { errnoName, hostReason, Qcow2fsError } from '../errors.js';
+import { Qcow2fsError } from '../errors.js';
 import { keepMemoryPrivate } from '../host/secrecy.js';
 import { CommandEnd, EXIT_FAILURE } from './exit-status.js';
 import {
@@ -18,6 +16,7 @@ import {
   parseTransport,
   TEMPORARY_OVERLAY,
 } from './mount-options.js';
+import { absolutePath, resolveMountpoint } from './paths.js';
 import { readSecrets } from './secret.js';
 
 const DEFAULT_NAME = 'disk.raw';
@@ -94,7 +93,7 @@ async function serve(config: DaemonConfig, onReady: (disk: string) => void): Pro
 
 async function serveInBackground(config: DaemonConfig, logFile: string | undefined): Promise<void> {
   const { Background, defaultLogFile } = await import('../daemon/background.js');
-  const log = path.resolve(logFile ?? defaultLogFile());
+  const log = absolutePath(logFile ?? defaultLogFile());
   const background = new Background(log);
   let released: Promise<void> | undefined;
   let isOver = false;
@@ -124,40 +123,20 @@ function toConfig(image: string, mountpoint: string, options: MountFlags): Daemo
   const secretFiles = options.secretFile ?? [];
   if (secretFiles.length > 0) keepMemoryPrivate();
   return {
-    image: path.resolve(image),
+    image: absolutePath(image),
     mountpoint: resolveMountpoint(mountpoint),
     name: parseFileName(options.name ?? DEFAULT_NAME),
     ...readSecrets(secretFiles, format),
     maxIterations: options.maxIterations === undefined ? undefined : parseIterations(options.maxIterations),
     snapshot: options.snapshot,
-    allowDirectories: (options.allowDir ?? []).map((directory) => path.resolve(directory)),
+    allowDirectories: (options.allowDir ?? []).map(absolutePath),
     writable: access !== 'reading',
     resizable: options.resizable ?? false,
-    overlay: overlay === undefined || overlay === TEMPORARY_OVERLAY ? overlay : path.resolve(overlay),
+    overlay: overlay === undefined || overlay === TEMPORARY_OVERLAY ? overlay : absolutePath(overlay),
     forceShare: options.forceShare ?? false,
     allowOther: options.allowOther ?? false,
     threads: parseThreads(options.threads ?? DEFAULT_THREADS),
     transport: parseTransport(options.transport ?? (process.platform === 'linux' ? 'kernel' : 'libfuse')),
     log: undefined,
   };
-}
-
-/**
- * Absolute and without symbolic links, as the mount table shows it. The last component is left alone: it may be a
- * mount whose daemon died.
- */
-export function resolveMountpoint(mountpoint: string): string {
-  const absolute = path.resolve(mountpoint);
-  try {
-    return fs.realpathSync(absolute);
-  } catch (error) {
-    if (errnoName(error) === 'ENOTCONN') return resolveParent(absolute);
-    const hint =
-      errnoName(error) === 'ENOENT' ? 'does not exist; make it first: mkdir or touch' : hostReason(error);
-    throw new Qcow2fsError('mountpoint', `${absolute}: the mountpoint ${hint}`);
-  }
-}
-
-function resolveParent(absolute: string): string {
-  return path.join(fs.realpathSync(path.dirname(absolute)), path.basename(absolute));
 }

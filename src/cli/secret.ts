@@ -4,6 +4,7 @@ import path from 'node:path';
 import { hostReason, Qcow2fsError } from '../errors.js';
 import type { ImageSecret } from '../qcow2/secrets.js';
 import { warn } from './output.js';
+import { absolutePath } from './paths.js';
 
 export const SECRET_FORMATS = ['raw', 'base64'] as const;
 export type SecretFormat = (typeof SECRET_FORMATS)[number];
@@ -46,7 +47,7 @@ function parseWord(word: string): { image: string | undefined; file: string } {
   if (equals < 1 || fs.existsSync(word)) return { image: undefined, file: resolveCredential(word) };
   const image = word.slice(0, equals);
   // A daemon's working directory is /.
-  const absolute = image.includes('/') ? path.resolve(image) : image;
+  const absolute = image.includes('/') ? absolutePath(image) : image;
   return { image: absolute, file: resolveCredential(word.slice(equals + 1)) };
 }
 

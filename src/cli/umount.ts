@@ -4,7 +4,7 @@ import type { Command } from 'commander';
 import { isAlive, type MountState, readState, removeState } from '../daemon/state.js';
 import { Qcow2fsError } from '../errors.js';
 import { mountedAt, unmountKernel } from '../fuse/mount-linux.js';
-import { resolveMountpoint } from './mount.js';
+import { resolveMountpoint } from './paths.js';
 
 const POLL_INTERVAL = 5;
 /** Milliseconds that a daemon may take to release the image. */

@@ -20,9 +20,8 @@ describe('the words of -o', () => {
       readOnly: true,
       allowOther: true,
       foreground: true,
-      secretFile: '/k',
+      secretFile: ['/k'],
       threads: '3',
-      allowDir: [],
     });
     expect(parse('secret_format=base64,snapshot=a=b')).to.include({
       secretFormat: 'base64',
@@ -34,6 +33,15 @@ describe('the words of -o', () => {
     const flags = { allowDir: ['/a'], option: ['allow_dir=/b,allow-dir=/c'] };
     expect(applyOptionLists(flags).allowDir).to.deep.equal(['/a', '/b', '/c']);
     expect(flags.allowDir).to.deep.equal(['/a']);
+  });
+
+  it('collect the secrets, with those of the command line, up to the first equals sign', () => {
+    const option = ['secret-file=/b,secret_file=base.qcow2=/c'];
+    expect(applyOptionLists({ secretFile: ['/a'], option }).secretFile).to.deep.equal([
+      '/a',
+      '/b',
+      'base.qcow2=/c',
+    ]);
   });
 
   it('are not the names that every object inherits', () => {
@@ -49,7 +57,7 @@ describe('the words of -o', () => {
   it('of mount(8) and fstab are passed over', () => {
     const words =
       'defaults,rw,nosuid,nodev,relatime,noauto,nofail,_netdev,x-systemd.automount,comment=x,,user';
-    expect(parse(words)).to.deep.equal({ allowDir: [] });
+    expect(parse(words)).to.deep.equal({});
   });
 
   it('that nobody knows are refused by name', () => {

@@ -1,0 +1,36 @@
+/** Paths of the command line as absolute ones: a daemon's working directory is /. */
+import fs from 'node:fs';
+import path from 'node:path';
+import { errnoName, hostReason, Qcow2fsError } from '../errors.js';
+
+/** Where `..` leads behind a symbolic link only the host knows, so it is asked; else the path stays as it was given. */
+export function absolutePath(file: string): string {
+  const tidy = path.resolve(file);
+  if (!file.split('/').includes('..')) return tidy;
+  try {
+    return path.join(fs.realpathSync.native(path.dirname(file)), path.basename(file));
+  } catch {
+    return tidy;
+  }
+}
+
+/**
+ * Absolute and without symbolic links, as the mount table shows it. The last component is left alone: it may be a
+ * mount whose daemon died.
+ * @throws Qcow2fsError `mountpoint` when there is none
+ */
+export function resolveMountpoint(mountpoint: string): string {
+  const absolute = absolutePath(mountpoint);
+  try {
+    return fs.realpathSync(absolute);
+  } catch (error) {
+    if (errnoName(error) === 'ENOTCONN') return resolveParent(absolute);
+    const hint =
+      errnoName(error) === 'ENOENT' ? 'does not exist; make it first: mkdir or touch' : hostReason(error);
+    throw new Qcow2fsError('mountpoint', `${absolute}: the mountpoint ${hint}`);
+  }
+}
+
+function resolveParent(absolute: string): string {
+  return path.join(fs.realpathSync(path.dirname(absolute)), path.basename(absolute));
+}
