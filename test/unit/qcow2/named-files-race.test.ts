@@ -29,10 +29,15 @@ const SWAPPER = `
 `;
 
 describe('a link that another process changes all the time', () => {
-  const scratch = useScratch();
   let swapper: ChildProcess | undefined;
-
-  after(() => swapper?.kill('SIGKILL'));
+  // Before its directory goes: hooks run in the order in which they are registered.
+  after(async () => {
+    if (swapper === undefined) return;
+    const ended = once(swapper, 'exit');
+    swapper.kill('SIGKILL');
+    await ended;
+  });
+  const scratch = useScratch();
 
   it('never leads outside of the directory, whenever it is changed', async () => {
     const [inside, outside] = [scratch.subdir(), scratch.subdir()];
