@@ -6,6 +6,7 @@ import path from 'node:path';
 import type { Disk } from '../disk.js';
 import { toErrorRecord } from '../errors.js';
 import type { DiskFsOptions } from '../fuse/disk-fs.js';
+import { onNotice } from '../notice.js';
 import { attachDisk, type Layers, openLayers } from '../qcow2/chain.js';
 import { removeOverlay } from '../qcow2/writing/overlay.js';
 import type { DaemonConfig } from './config.js';
@@ -47,6 +48,7 @@ export async function runDaemon(
     disk = await attachDisk(layers);
     stop ??= new StopOnSignal(config.image);
     const failures = FailureLog.allocate();
+    onNotice(new FailureLog(failures).note);
     const count = disk.readOnly ? new BlockCount(disk) : undefined;
     const fsOptions = fsOptionsOf(config, layers, mountpoint.singleFile, count?.blocks);
     session = await startSession(config, layers, disk, fsOptions, threads, failures);

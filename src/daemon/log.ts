@@ -64,6 +64,10 @@ export class FailureLog {
 
   readonly add = (error: unknown): void => {
     const { message }: ErrorRecord = toErrorRecord(error);
+    this.note(message);
+  };
+
+  readonly note = (message: string): void => {
     if (this.#isNew(hash(message))) log(message);
   };
 

@@ -10,6 +10,7 @@ import { Dispatcher } from '../fuse/dispatch.js';
 import { Lookout } from '../fuse/lookout.js';
 import { serve } from '../fuse/serve.js';
 import { openSyslog } from '../host/syslog.js';
+import { onNotice } from '../notice.js';
 import { attachDisk, type Layers } from '../qcow2/chain.js';
 import { FailureLog } from './log.js';
 
@@ -48,7 +49,9 @@ async function obey(order: WorkerOrder): Promise<void> {
     case 'attach': {
       if (order.syslog) openSyslog();
       disk = await attachDisk(order.layers);
-      dispatcher = new Dispatcher(new DiskFs(disk, order.fsOptions), new FailureLog(order.failures).add, () =>
+      const failures = new FailureLog(order.failures);
+      onNotice(failures.note);
+      dispatcher = new Dispatcher(new DiskFs(disk, order.fsOptions), failures.add, () =>
         port.postMessage({ type: 'overrun' } satisfies WorkerReport),
       );
       port.postMessage({ type: 'attached' } satisfies WorkerReport);

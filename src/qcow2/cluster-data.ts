@@ -2,9 +2,10 @@
  * Moves guest bytes between buffers and the clusters that hold them, through the cipher where the image has one. Knows
  * nothing of mappings: the caller says where the bytes lie.
  */
+import { notice } from '../notice.js';
 import type { Storage } from '../storage.js';
 import { Encryption, type EncryptionSpec } from './encryption.js';
-import { guest, type HostOffset, host, SECTOR_SIZE } from './format/units.js';
+import { guest, type HostOffset, hex, host, SECTOR_SIZE } from './format/units.js';
 import type { ImageState } from './image-state.js';
 
 export class ClusterData {
@@ -12,10 +13,17 @@ export class ClusterData {
   readonly storage: Storage;
   readonly #encryption: Encryption | undefined;
   readonly #state: ImageState;
+  readonly #clusterSize: number;
 
   /** @param state is told of every write, for the next flush */
-  constructor(storage: Storage, encryption: EncryptionSpec | undefined, state: ImageState) {
+  constructor(
+    storage: Storage,
+    encryption: EncryptionSpec | undefined,
+    state: ImageState,
+    clusterSize: number,
+  ) {
     this.storage = storage;
+    this.#clusterSize = clusterSize;
     this.#encryption = encryption && new Encryption(encryption);
     this.#state = state;
   }
@@ -94,7 +102,17 @@ export class ClusterData {
   /** What lies beyond the end of the file reads as zeros, as QEMU reads it. */
   #readAll(target: Buffer, at: number, length: number, position: number): void {
     const read = this.storage.read(target, at, length, position);
-    if (read < length) target.fill(0, at + read, at + length);
+    if (read === length) return;
+    target.fill(0, at + read, at + length);
+    this.#noteMissing(position + length - 1);
+  }
+
+  /** The last cluster of a file need not be whole, but one that is not there at all was cut off. */
+  #noteMissing(last: number): void {
+    const size = this.storage.size();
+    if (last - (last % this.#clusterSize) < size) return;
+    const what = `ends at ${hex(size)}, before clusters that it should hold, which read as zeros`;
+    notice(`${this.storage.path}: ${what}; was it cut off?`);
   }
 }
 

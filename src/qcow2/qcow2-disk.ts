@@ -69,7 +69,7 @@ export class Qcow2Disk implements Disk {
     this.#geometry = geometry;
     this.#image = image;
     this.#metadata = new MetadataCache(parameters.metadata, geometry, image);
-    this.#data = new ClusterData(dataFile ?? image, encryption, this.#metadata.state);
+    this.#data = new ClusterData(dataFile ?? image, encryption, this.#metadata.state, geometry.clusterSize);
     this.#backing = backing;
     this.#mapping = new Mapping(geometry);
     this.#compressed = new CompressedClusters(image, compression);

@@ -159,7 +159,7 @@ describe('a daemon in trouble', () => {
     });
   }
 
-  it('shows zeros, as QEMU does, where the image was cut off below it', async () => {
+  it('shows zeros, as QEMU does, where the image was cut off below it, and a line in the log', async () => {
     const { image, expected } = makeImage();
     const mount = mountOn(defer, imagePath(image), scratch.subdir());
     const end = 3 * MiB;
@@ -170,6 +170,8 @@ describe('a daemon in trouble', () => {
     expect(reference.equals(expected)).to.equal(false);
     expect(readDirectly(mount.disk, 0, SIZE).equals(reference)).to.equal(true);
     await unmount(mount);
+    const lines = logLines(mount.log).filter((line) => line.includes('was it cut off?'));
+    expect(lines).to.have.length(1);
   });
 });
 
