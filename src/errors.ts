@@ -46,14 +46,23 @@ export interface ErrorRecord {
   readonly message: string;
 }
 
+/** What an image brings into a message, such as the ID of a snapshot, may have 64 KiB. */
+const MAX_MESSAGE = 8192;
+
 export class Qcow2fsError extends Error {
   override readonly name = 'Qcow2fsError';
   readonly kind: ErrorKind;
 
   constructor(kind: ErrorKind, message: string, options?: ErrorOptions) {
-    super(printable(message), options);
+    super(shortened(printable(message)), options);
     this.kind = kind;
   }
+}
+
+/** The beginning says where and what, the end what to do next. */
+function shortened(message: string): string {
+  if (message.length <= MAX_MESSAGE) return message;
+  return `${message.slice(0, MAX_MESSAGE / 2)} ... ${message.slice(-MAX_MESSAGE / 2)}`;
 }
 
 /** A host error as one line, without the call and path that Node appends: `ENOENT: no such file or directory`. */

@@ -16,10 +16,10 @@ const HEADROOM = 2 ** 16;
 const HEADROOM_SMALL_CLUSTERS = 2 ** 20;
 const SMALL_CLUSTER = 4096;
 /**
- * Clusters that snapshots, bitmaps and the LUKS header may claim: each takes time and memory, and the header may say
+ * Clusters that snapshots, bitmaps and the LUKS header may claim: each takes a microsecond, and the header may say
  * anything. A thousand snapshots of 16 TiB claim four thousand of 64 KiB.
  */
-const MAX_FIXED_CLUSTERS = 2 ** 24;
+const MAX_FIXED_CLUSTERS = 2 ** 21;
 
 /**
  * @param l1Capacity entries that the L1 table may grow to
