@@ -42,8 +42,8 @@ export function addMountCommand(program: Command): void {
     )
     .option(
       '--secret-file <file>',
-      'the key of encrypted images: every byte of FILE, a trailing newline included; IMAGE=FILE: of one\n' +
-        'image of the chain (repeatable); credential:NAME instead of FILE: a credential of systemd',
+      'the key of encrypted images: every byte of FILE, a trailing newline included. IMAGE=FILE: the key ' +
+        'of one image of the chain (repeatable). credential:NAME: what systemd loaded for the unit',
       collect,
     )
     .option('--secret-format <format>', 'how FILE holds the key: raw or base64', 'raw')
@@ -70,6 +70,8 @@ Examples:
   qcow2fs mount -r disk.qcow2 /mnt/x                            the same, and nothing can change
   qcow2fs mount --overlay changes.qcow2 disk.qcow2 /mnt/x       what is written goes elsewhere
   qcow2fs mount -r --secret-file key.txt luks.qcow2 /mnt/x      a LUKS image
+  qcow2fs mount -r --secret-file base.qcow2=base.key --secret-file key.txt luks.qcow2 /mnt/x
+                                                                one whose backing file has another key
   qcow2fs mount -r --snapshot before-upgrade vm.qcow2 /mnt/x    a snapshot`,
     )
     .action(mount);
