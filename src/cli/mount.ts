@@ -47,7 +47,10 @@ export function addMountCommand(program: Command): void {
       collect,
     )
     .option('--secret-format <format>', 'how FILE holds the key: raw or base64', 'raw')
-    .option('--max-iterations <n>', 'PBKDF2 iterations that unlocking an image may take (default: 100000000)')
+    .option(
+      '--max-iterations <n>',
+      'PBKDF2 iterations that unlocking all images may take (default: 100000000)',
+    )
     .option('--snapshot <name>', 'present the internal snapshot of this ID or name')
     .option(
       '--overlay <file>',

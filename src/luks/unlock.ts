@@ -12,8 +12,8 @@ const STRIPES = 4000;
 const SECTOR_BYTES = 512;
 /** The most that PBKDF2 takes here (node:crypto). */
 const MAX_ITERATIONS = 2 ** 31 - 1;
-/** PBKDF2 iterations that one attempt to unlock may take, unless the user says otherwise: about a minute. */
-export const DEFAULT_MAX_ITERATIONS = 100_000_000;
+/** PBKDF2 iterations that opening a chain may take, unless the user says otherwise: minutes. */
+const DEFAULT_MAX_ITERATIONS = 100_000_000;
 const NEWLINE = 0x0a;
 
 /**
@@ -21,6 +21,24 @@ const NEWLINE = 0x0a;
  * @throws Qcow2fsError when they lie outside the header; the next key slot is tried then
  */
 export type ReadKeyMaterial = (offset: number, length: number) => Buffer;
+
+/** What all images of a chain may spend together: each of them can ask for much. */
+export class IterationBudget {
+  readonly limit: number;
+  #left: number;
+
+  constructor(limit = DEFAULT_MAX_ITERATIONS) {
+    this.limit = limit;
+    this.#left = limit;
+  }
+
+  /** @returns false when there is not so much left; nothing is spent then */
+  spend(iterations: number): boolean {
+    if (iterations > this.#left) return false;
+    this.#left -= iterations;
+    return true;
+  }
+}
 
 interface Volume {
   readonly header: LuksHeader;
@@ -40,7 +58,6 @@ interface UsableSlot {
  * The master key. Slots are tried in their order, damaged ones are passed over, and so are those that would take the
  * key derivation beyond a limit: a header can ask for four billion iterations eight times.
  *
- * @param maxIterations PBKDF2 iterations of all attempts together
  * @throws Qcow2fsError 'secret' when the secret opens no slot; 'unsupported' or 'format' as `cipherParameters`;
  *   'corrupt' when no slot could be tried
  */
@@ -48,45 +65,34 @@ export function unlock(
   header: LuksHeader,
   readKeyMaterial: ReadKeyMaterial,
   secret: Uint8Array,
-  maxIterations = DEFAULT_MAX_ITERATIONS,
+  budget = new IterationBudget(),
 ): Uint8Array {
   const volume = { header, parameters: cipherParameters(header), hash: hashNamed(header.hashSpec) };
   checkIterations(header.masterKeyDigestIterations, 'LUKS header: the master key digest');
 
   const { slots, problems } = usableSlots(header, readKeyMaterial);
-  const affordable = withinBudget(slots, header.masterKeyDigestIterations, maxIterations, problems);
+  const tried = new Set<UsableSlot>();
   for (const candidate of candidates(secret)) {
-    for (const slot of affordable) {
+    for (const slot of slots) {
+      const cost = slot.iterations + header.masterKeyDigestIterations;
+      if (!budget.spend(cost)) {
+        problems.push(tooCostly(slot.index, cost, budget.limit));
+        continue;
+      }
+      tried.add(slot);
       const masterKey = openSlot(volume, slot, candidate);
       if (masterKey !== undefined) return masterKey;
     }
   }
-  throw whyLocked(affordable.length, problems, secret);
+  throw whyLocked(tried.size, problems, secret);
 }
 
-/** The first slots that can all be tried; of the others a problem is told. */
-function withinBudget(
-  slots: readonly UsableSlot[],
-  digestIterations: number,
-  maxIterations: number,
-  problems: Qcow2fsError[],
-): UsableSlot[] {
-  let spent = 0;
-  return slots.filter(({ index, iterations }) => {
-    const cost = iterations + digestIterations;
-    if (spent + cost <= maxIterations) {
-      spent += cost;
-      return true;
-    }
-    const what = `trying it would take ${spent + cost} PBKDF2 iterations, and ${maxIterations} are allowed`;
-    problems.push(
-      new Qcow2fsError(
-        'secret',
-        `LUKS key slot ${index}: ${what}; if you trust the image: --max-iterations N`,
-      ),
-    );
-    return false;
-  });
+function tooCostly(slot: number, cost: number, limit: number): Qcow2fsError {
+  const what = `it takes ${cost} PBKDF2 iterations more, and ${limit} are allowed`;
+  return new Qcow2fsError(
+    'secret',
+    `LUKS key slot ${slot}: ${what}; if you trust the image: --max-iterations N`,
+  );
 }
 
 /** QEMU takes a secret up to its first NUL byte, cryptsetup all of it. */

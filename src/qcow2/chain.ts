@@ -9,6 +9,7 @@ import type { Disk } from '../disk.js';
 import { Qcow2fsError } from '../errors.js';
 import { FileStorage, type OpenFile, openFile } from '../host/file-storage.js';
 import { type LockMode, lockImage } from '../host/image-locks.js';
+import { IterationBudget } from '../luks/unlock.js';
 import { RawDisk } from '../raw-disk.js';
 import type { Storage } from '../storage.js';
 import { createTrace } from '../trace.js';
@@ -37,7 +38,7 @@ export interface OpenOptions {
   /** Opens every encrypted image of the chain that has no secret of its own. */
   readonly secret?: Uint8Array | undefined;
   readonly imageSecrets?: readonly ImageSecret[];
-  /** PBKDF2 iterations that unlocking one image may take. */
+  /** PBKDF2 iterations that unlocking all images may take together. */
   readonly maxIterations?: number | undefined;
   /** ID or name of an internal snapshot to present instead of the active disk. */
   readonly snapshot?: string | undefined;
@@ -132,6 +133,7 @@ class ChainOpener {
   readonly #layers: PendingLayer[] = [];
   readonly #storageOf: StorageOf;
   readonly #secrets: Secrets;
+  readonly #iterations: IterationBudget;
   #topEncryption: EncryptionSpec | undefined;
   /** The overlay that was made, until all went well. */
   #newOverlay: string | undefined;
@@ -144,6 +146,7 @@ class ChainOpener {
     this.#open.push(file);
     const directory = file.blockDevice ? undefined : dirname(resolve(file.path));
     this.#secrets = new Secrets(options.secret, options.imageSecrets ?? []);
+    this.#iterations = new IterationBudget(options.maxIterations);
     this.#named = new NamedFiles(directory, options.allowDirectories ?? []);
   }
 
@@ -259,7 +262,7 @@ class ChainOpener {
   /** Undefined for an image that is not encrypted. */
   #unlock(image: Image, file: OpenFile): EncryptionSpec | undefined {
     if (image.header.cryptMethod === 'none') return undefined;
-    return unlockImage(image, this.#secrets.of(file), this.#layers.length > 0, this.#options.maxIterations);
+    return unlockImage(image, this.#secrets.of(file), this.#layers.length > 0, this.#iterations);
   }
 
   #writing(): ParameterOptions['access'] {

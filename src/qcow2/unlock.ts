@@ -6,7 +6,7 @@ import { sharedKey } from '../host/secrecy.js';
 import { sectorCipherSpec } from '../luks/cipher.js';
 import { LUKS_HEADER_BYTES, type LuksHeader, parseLuksHeader } from '../luks/header.js';
 import { legacyAesSpec } from '../luks/legacy-aes.js';
-import { unlock } from '../luks/unlock.js';
+import { type IterationBudget, unlock } from '../luks/unlock.js';
 import type { EncryptionSpec } from './encryption.js';
 import { hex } from './format/units.js';
 import { type Image, readUpTo } from './image.js';
@@ -25,14 +25,14 @@ export function readLuksHeader(image: Image): LuksHeader {
 /**
  * @param image one that is encrypted
  * @param isBacking it stands below another one
- * @param maxIterations of PBKDF2, for all attempts together
+ * @param budget of the whole chain
  * @throws Qcow2fsError `secret` when it is missing or opens no key slot
  */
 export function unlockImage(
   image: Image,
   secret: Uint8Array | undefined,
   isBacking: boolean,
-  maxIterations?: number,
+  budget: IterationBudget,
 ): EncryptionSpec {
   const { cryptMethod } = image.header;
   const { path } = image.storage;
@@ -49,7 +49,7 @@ export function unlockImage(
   const header = readLuksHeader(image);
   try {
     const read = (offset: number, length: number): Buffer => readKeyMaterial(image, offset, length);
-    const masterKey = unlock(header, read, secret, maxIterations);
+    const masterKey = unlock(header, read, secret, budget);
     return specOf('host', sectorCipherSpec(header, masterKey));
   } catch (error) {
     const hint = isBacking && isWrongSecret(error) ? `; its own: --secret-file ${basename(path)}=FILE` : '';

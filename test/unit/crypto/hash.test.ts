@@ -11,6 +11,12 @@ describe('hash names', () => {
     expect(Object.keys(DIGEST_BYTES)).to.have.length(8);
   });
 
+  it('give the digest of GB/T 32905-2016, A.1, for sm3', () => {
+    expect(createHash(hashNamed('sm3')).update('abc').digest('hex')).to.equal(
+      '66c7f0f462eeedd9d1f2d46bdc10e4e24167c4875cf2f7a2297da02b8f4ba8e0',
+    );
+  });
+
   it('are compared byte for byte', () => {
     for (const name of ['SHA256', 'sha-256', 'sha256 ', '', 'whirlpool', 'toString', '__proto__']) {
       expect(() => hashNamed(name), name)

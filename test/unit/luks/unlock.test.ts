@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { expect } from 'chai';
 import { Qcow2fsError } from '../../../src/errors.js';
 import { parseLuksHeader } from '../../../src/luks/header.js';
-import { unlock } from '../../../src/luks/unlock.js';
+import { IterationBudget, unlock } from '../../../src/luks/unlock.js';
 import { expectError } from '../support/errors.js';
 import { AT, luksVolume } from './luks-volume.js';
 
@@ -131,13 +131,18 @@ describe('unlocking a LUKS volume', () => {
     const header = parseLuksHeader(pristine);
     const read = (offset: number, length: number) => pristine.subarray(offset, offset + length);
     const attempt = (secret: string, allowed: number) => () =>
-      unlock(header, read, Buffer.from(secret), allowed);
+      unlock(header, read, Buffer.from(secret), new IterationBudget(allowed));
     // A slot takes 1000 iterations, and 1000 more tell whether the key is right.
     expect(Buffer.from(attempt('first', 2000)()).equals(masterKey)).to.equal(true);
-    const words = ['key slot 3', '4000 PBKDF2 iterations, and 3999 are allowed', '--max-iterations N'];
+    const words = ['key slot 3', '2000 PBKDF2 iterations more, and 3999 are allowed', '--max-iterations N'];
     expectError('secret', ['wrong secret', 'not tried', ...words], attempt('third\n', 3999));
     expect(Buffer.from(attempt('third\n', 4000)()).equals(masterKey)).to.equal(true);
     expectError('secret', ['key slot 1', '1999 are allowed'], attempt('first', 1999));
+    // All images of a chain share what there is.
+    const budget = new IterationBudget(3999);
+    unlock(header, read, Buffer.from('first'), budget);
+    const again = () => unlock(header, read, Buffer.from('first'), budget);
+    expectError('secret', ['key slot 1', '3999 are allowed'], again);
   });
 
   it('refuses an unknown hash, cipher or key size before it reads anything', () => {
