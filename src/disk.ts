@@ -15,9 +15,15 @@ export interface Extent {
   readonly data: boolean;
   /** The layer that holds the run: 0 is the image itself, 1 its backing file, and so on. */
   readonly depth: number;
+  /** The layer tells what the run is, if only that it is zeros; false where the last layer that could says nothing. */
+  readonly present: boolean;
   /** True for compressed clusters. */
   readonly compressed: boolean;
-  /** Where the run is stored in its layer's file, where it is stored as it is. */
+  /** Something else refers to the same clusters, an internal snapshot most often. */
+  readonly shared: boolean;
+  /** Why reading the run fails, where the metadata alone tell. */
+  readonly problem: string | undefined;
+  /** Where the run has its place in its layer's file, in clear; zeros may have one, too. */
   readonly hostOffset: number | undefined;
 }
 

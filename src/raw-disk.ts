@@ -52,8 +52,17 @@ export class RawDisk extends ReadOnlyDisk {
     // The file may end within a sector: the whole sector counts as what its beginning is.
     const reached = Math.ceil((end - this.#start) / SECTOR_SIZE) * SECTOR_SIZE;
     const length = Math.min(reached > offset ? reached - offset : maxLength, maxLength);
-    const hostOffset = data ? position : undefined;
-    return { offset, length, data, depth: 0, compressed: false, hostOffset };
+    return {
+      offset,
+      length,
+      data,
+      depth: 0,
+      present: true,
+      compressed: false,
+      shared: false,
+      problem: undefined,
+      hostOffset: position,
+    };
   }
 
   close(): void {

@@ -4,6 +4,9 @@ import type { ErrorKind } from '../errors.js';
 export const EXIT_SUCCESS = 0;
 export const EXIT_FAILURE = 1;
 export const EXIT_USAGE = 2;
+export const EXIT_DAMAGED = 4;
+export const EXIT_LEAKS = 13;
+export const EXIT_DIFFERS = 14;
 
 /** Ends a command of which everything is said already. */
 export class CommandEnd extends Error {
@@ -15,12 +18,30 @@ export class CommandEnd extends Error {
   }
 }
 
+/** What people are told, by status. No command ends with 11: a disk that is read-only refuses writes, not mounts. */
+export const EXIT_MEANINGS: Readonly<Record<number, string>> = {
+  0: 'success',
+  1: 'an internal error',
+  2: 'a command line that makes no sense',
+  3: 'a file of the host cannot be opened, read or written',
+  4: 'not a qcow2 image, or a damaged one',
+  5: 'the image uses something that this version does not know',
+  6: 'a file that the image names is missing, not allowed, recursive or of an undeclared format',
+  7: 'the secret is missing, wrong or not wanted',
+  8: 'no such snapshot',
+  9: 'the mountpoint is missing, busy, not empty or already mounted',
+  10: 'the host has no usable FUSE',
+  12: 'another process uses the image',
+  13: '`check`: clusters have leaked, and nothing is worse',
+  14: '`hash --verify`: the disk is not what it was',
+};
+
 export const EXIT_STATUS: Readonly<Record<ErrorKind, number>> = {
   internal: EXIT_FAILURE,
   usage: EXIT_USAGE,
   'host-io': 3,
-  format: 4,
-  corrupt: 4,
+  format: EXIT_DAMAGED,
+  corrupt: EXIT_DAMAGED,
   unsupported: 5,
   'named-file': 6,
   secret: 7,

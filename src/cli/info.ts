@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import { printable } from '../printable.js';
 import type { ImageInfo } from '../qcow2/info.js';
-import { humanBytes, print, table } from './output.js';
+import { humanBytes, print, printJson, table } from './output.js';
 import { absolutePath } from './paths.js';
 
 export function addInfoCommand(program: Command): void {
@@ -21,7 +21,8 @@ export function addInfoCommand(program: Command): void {
 async function info(image: string, { json }: { json?: boolean }): Promise<void> {
   const { readInfo } = await import('../qcow2/info.js');
   const found = readInfo(absolutePath(image));
-  print(json ? JSON.stringify(found, null, 2) : describe(found));
+  if (json) printJson('info', found);
+  else print(describe(found));
 }
 
 function describe(info: ImageInfo): string {

@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { isAlive, readState } from '../daemon/state.js';
 import { type MountEntry, mountTable } from '../fuse/mount-linux.js';
 import { printable } from '../printable.js';
-import { humanBytes, print, table } from './output.js';
+import { humanBytes, print, printJson, table } from './output.js';
 
 /** One mount as `--json` gives it; null where this user may not know. */
 interface ListedMount {
@@ -27,13 +27,13 @@ export function addListCommand(program: Command): void {
     .command('list')
     .summary('show what is mounted')
     .description('Shows the disks that are mounted on this machine.')
-    .option('--json', 'as a JSON array')
+    .option('--json', 'as a JSON object')
     .action(list);
 }
 
 function list({ json }: { json?: boolean }): void {
   const mounts = mountTable().map(describe);
-  if (json) print(JSON.stringify(mounts, null, 2));
+  if (json) printJson('list', { mounts });
   else if (mounts.length === 0) print('no qcow2fs disk is mounted');
   else print(toTable(mounts));
 }

@@ -3,29 +3,24 @@ import type { Command } from 'commander';
 import type { DaemonConfig } from '../daemon/config.js';
 import { hasLauncher, launch } from '../daemon/launch.js';
 import { Qcow2fsError } from '../errors.js';
-import { keepMemoryPrivate } from '../host/secrecy.js';
 import { CommandEnd, EXIT_FAILURE } from './exit-status.js';
+import { addAllowOption, addKeyOptions, allowedDirectories, collect, keysOf } from './image-options.js';
 import {
   applyOptionLists,
   type MountFlags,
   parseAccess,
   parseFileName,
-  parseIterations,
-  parseSecretFormat,
   parseThreads,
   parseTransport,
   TEMPORARY_OVERLAY,
 } from './mount-options.js';
 import { absolutePath, resolveMountpoint } from './paths.js';
-import { readSecrets } from './secret.js';
 
 const DEFAULT_NAME = 'disk.raw';
 const DEFAULT_THREADS = '2';
 
-const collect = (value: string, previous: string[] = []): string[] => [...previous, value];
-
 export function addMountCommand(program: Command): void {
-  program
+  const command = program
     .command('mount')
     .summary('present an image as one raw file')
     .description(
@@ -39,26 +34,16 @@ export function addMountCommand(program: Command): void {
       '-o, --option <list>',
       'options as mount(8) takes them: ro,allow_other,secret-file=FILE,...',
       collect,
-    )
-    .option(
-      '--secret-file <file>',
-      'the key of encrypted images: every byte of FILE, a trailing newline included. IMAGE=FILE: the key ' +
-        'of one image of the chain (repeatable). credential:NAME: what systemd loaded for the unit',
-      collect,
-    )
-    .option('--secret-format <format>', 'how FILE holds the key: raw or base64', 'raw')
-    .option(
-      '--max-iterations <n>',
-      'PBKDF2 iterations that unlocking all images may take (default: 100000000)',
-    )
+    );
+  addKeyOptions(command)
     .option('--snapshot <name>', 'present the internal snapshot of this ID or name')
     .option(
       '--overlay <file>',
       'send all writes to FILE, a new image above IMAGE; temp: gone after unmounting',
     )
     .option('--resizable', 'let the disk grow: truncate(1) and writes past its end')
-    .option('--force-share', 'with -r: look at an image that a virtual machine is writing')
-    .option('--allow-dir <dir>', 'let the image name backing and data files below DIR (repeatable)', collect)
+    .option('--force-share', 'with -r: look at an image that a virtual machine is writing');
+  addAllowOption(command)
     .option('--allow-other', 'let other users open the disk, as its permissions allow')
     .option('--name <name>', `the name of the file in a directory mountpoint (default: ${DEFAULT_NAME})`)
     .option('--threads <n>', `threads that serve requests (default: ${DEFAULT_THREADS})`)
@@ -124,17 +109,13 @@ async function serveInBackground(config: DaemonConfig, logFile: string | undefin
 function toConfig(image: string, mountpoint: string, options: MountFlags): DaemonConfig {
   const access = parseAccess(options);
   const { overlay } = options;
-  const format = parseSecretFormat(options.secretFormat ?? 'raw');
-  const secretFiles = options.secretFile ?? [];
-  if (secretFiles.length > 0) keepMemoryPrivate();
   return {
     image: absolutePath(image),
     mountpoint: resolveMountpoint(mountpoint),
     name: parseFileName(options.name ?? DEFAULT_NAME),
-    ...readSecrets(secretFiles, format),
-    maxIterations: options.maxIterations === undefined ? undefined : parseIterations(options.maxIterations),
+    ...keysOf(options),
     snapshot: options.snapshot,
-    allowDirectories: (options.allowDir ?? []).map(absolutePath),
+    allowDirectories: allowedDirectories(options),
     writable: access !== 'reading',
     resizable: options.resizable ?? false,
     overlay: overlay === undefined || overlay === TEMPORARY_OVERLAY ? overlay : absolutePath(overlay),

@@ -4,6 +4,18 @@ export function print(text: string): void {
   process.stdout.write(`${text}\n`);
 }
 
+/**
+ * A result for programs.
+ * @param schema what describes it: contrib/schema/SCHEMA-VERSION.json
+ */
+export function printJson(schema: JsonSchema, value: object): void {
+  print(JSON.stringify({ schema: `qcow2fs/${schema}/${JSON_VERSIONS[schema]}`, ...value }, null, 2));
+}
+
+/** Raised when a field goes or changes its meaning; new fields may come at any time. */
+const JSON_VERSIONS = { info: 1, list: 1, check: 1, map: 1, hash: 1 } as const;
+export type JsonSchema = keyof typeof JSON_VERSIONS;
+
 export function warn(message: string): void {
   process.stderr.write(`qcow2fs: ${message}\n`);
 }

@@ -2,7 +2,7 @@
 import fs from 'node:fs';
 import { createRequire } from 'node:module';
 import { Command, CommanderError } from 'commander';
-import { Qcow2fsError, toErrorRecord } from '../errors.js';
+import { errnoName, hostReason, Qcow2fsError, toErrorRecord } from '../errors.js';
 import { CommandEnd, EXIT_STATUS, EXIT_SUCCESS, EXIT_USAGE } from './exit-status.js';
 import { addInfoCommand } from './info.js';
 import { addListCommand } from './list.js';
@@ -11,6 +11,9 @@ import { warn } from './output.js';
 import { addUmountCommand } from './umount.js';
 
 const PACKAGE = createRequire(import.meta.url)('../../../package.json') as { readonly version: string };
+
+/** As a shell shows a program that SIGPIPE ended. */
+const EXIT_BROKEN_PIPE = 141;
 
 function buildProgram(): Command {
   const program = new Command('qcow2fs')
@@ -46,9 +49,16 @@ function withCommand(args: readonly string[], program: Command): readonly string
   return looksLikePath ? ['mount', ...args] : args;
 }
 
+/** Whoever read the output has seen enough: nothing to complain about. */
+function endWithoutReader(error: unknown): void {
+  if (errnoName(error) !== 'EPIPE') warn(`standard output: ${hostReason(error)}`);
+  process.exit(errnoName(error) === 'EPIPE' ? EXIT_BROKEN_PIPE : EXIT_STATUS['host-io']);
+}
+
 /** @returns the exit status */
 export async function run(args: readonly string[]): Promise<number> {
   const program = buildProgram();
+  process.stdout.on('error', endWithoutReader);
   try {
     await program.parseAsync([...withCommand(args, program)], { from: 'user' });
     return EXIT_SUCCESS;

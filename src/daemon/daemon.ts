@@ -8,6 +8,7 @@ import { toErrorRecord } from '../errors.js';
 import type { DiskFsOptions } from '../fuse/disk-fs.js';
 import { onNotice } from '../notice.js';
 import { attachDisk, type Layers, openLayers } from '../qcow2/chain.js';
+import { wipeKey } from '../qcow2/encryption.js';
 import { removeOverlay } from '../qcow2/writing/overlay.js';
 import type { DaemonConfig } from './config.js';
 import { BlockCount } from './counting.js';
@@ -86,7 +87,7 @@ function openAndWipe(config: DaemonConfig): Layers {
 
 /** When no thread needs them any more. */
 function wipeKeys(layers: Layers): void {
-  for (const layer of layers) if (layer.kind === 'qcow2') layer.parameters.encryption?.cipher.key.fill(0);
+  for (const layer of layers) if (layer.kind === 'qcow2') wipeKey(layer.parameters.encryption);
 }
 
 /** As a file system does it: a crash of the machine costs seconds, not everything since the mount. */

@@ -13,7 +13,7 @@ import { IterationBudget } from '../luks/unlock.js';
 import { RawDisk } from '../raw-disk.js';
 import type { Storage } from '../storage.js';
 import { createTrace } from '../trace.js';
-import type { EncryptionSpec } from './encryption.js';
+import type { EncryptionState } from './encryption.js';
 import { hasFeature, Incompatible } from './format/header.js';
 import { MAX_CHAIN_DEPTH, MAX_CHAIN_L1_BYTES } from './format/limits.js';
 import { identifyFormat, MAGIC_BYTES } from './format/magic.js';
@@ -40,6 +40,8 @@ export interface OpenOptions {
   readonly imageSecrets?: readonly ImageSecret[];
   /** PBKDF2 iterations that unlocking all images may take together. */
   readonly maxIterations?: number | undefined;
+  /** Opens encrypted images without a key: their mapping can be told, and nothing of them be read. */
+  readonly locked?: boolean;
   /** ID or name of an internal snapshot to present instead of the active disk. */
   readonly snapshot?: string | undefined;
   /** Directories below which images may name files, besides the image's own. */
@@ -134,7 +136,7 @@ class ChainOpener {
   readonly #storageOf: StorageOf;
   readonly #secrets: Secrets;
   readonly #iterations: IterationBudget;
-  #topEncryption: EncryptionSpec | undefined;
+  #topEncryption: EncryptionState | undefined;
   /** The overlay that was made, until all went well. */
   #newOverlay: string | undefined;
   #l1Bytes = 0;
@@ -260,8 +262,9 @@ class ChainOpener {
   }
 
   /** Undefined for an image that is not encrypted. */
-  #unlock(image: Image, file: OpenFile): EncryptionSpec | undefined {
+  #unlock(image: Image, file: OpenFile): EncryptionState | undefined {
     if (image.header.cryptMethod === 'none') return undefined;
+    if (this.#options.locked) return 'locked';
     return unlockImage(image, this.#secrets.of(file), this.#layers.length > 0, this.#iterations);
   }
 

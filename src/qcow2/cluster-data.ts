@@ -2,34 +2,36 @@
  * Moves guest bytes between buffers and the clusters that hold them, through the cipher where the image has one. Knows
  * nothing of mappings: the caller says where the bytes lie.
  */
+import { Qcow2fsError } from '../errors.js';
 import { notice } from '../notice.js';
 import type { Storage } from '../storage.js';
-import { Encryption, type EncryptionSpec } from './encryption.js';
+import { Encryption, type EncryptionState } from './encryption.js';
 import { guest, type HostOffset, hex, host, SECTOR_SIZE } from './format/units.js';
 import type { ImageState } from './image-state.js';
 
 export class ClusterData {
   /** The image, or its external data file. */
   readonly storage: Storage;
+  readonly isEncrypted: boolean;
   readonly #encryption: Encryption | undefined;
+  readonly #isLocked: boolean;
   readonly #state: ImageState;
   readonly #clusterSize: number;
 
   /** @param state is told of every write, for the next flush */
   constructor(
     storage: Storage,
-    encryption: EncryptionSpec | undefined,
+    encryption: EncryptionState | undefined,
     state: ImageState,
     clusterSize: number,
   ) {
     this.storage = storage;
     this.#clusterSize = clusterSize;
-    this.#encryption = encryption && new Encryption(encryption);
+    this.isEncrypted = encryption !== undefined;
+    this.#isLocked = encryption === 'locked';
+    this.#encryption =
+      encryption === undefined || encryption === 'locked' ? undefined : new Encryption(encryption);
     this.#state = state;
-  }
-
-  get isEncrypted(): boolean {
-    return this.#encryption !== undefined;
   }
 
   /** True where a write must read first: a part of an encrypted sector. */
@@ -44,6 +46,7 @@ export class ClusterData {
   read(target: Buffer, at: number, length: number, offset: number, position: HostOffset): void {
     const encryption = this.#encryption;
     if (encryption === undefined) {
+      if (this.#isLocked) throw new Qcow2fsError('secret', `${this.storage.path}: the image is encrypted`);
       this.#readAll(target, at, length, position);
       return;
     }

@@ -12,6 +12,14 @@ export interface EncryptionSpec {
   readonly cipher: SectorCipherSpec;
 }
 
+/** The cipher of an image that is encrypted; `locked` where nobody gave its key, so that only its mapping can be told. */
+export type EncryptionState = EncryptionSpec | 'locked';
+
+/** When no thread needs it any more. */
+export function wipeKey(encryption: EncryptionState | undefined): void {
+  if (encryption !== undefined && encryption !== 'locked') encryption.cipher.key.fill(0);
+}
+
 export class Encryption {
   readonly #cipher: SectorCipher;
   readonly #byGuest: boolean;

@@ -36,6 +36,8 @@ export class Run {
   /** Guest bytes, at least 1. */
   length = 0;
   hostOffset: HostOffset = host(0);
+  /** There is a cluster for the run, at `hostOffset`, whether its bytes count or not. */
+  stored = false;
   /** The bytes at `hostOffset` belong to this disk alone: they may be written in place. */
   owned = false;
   compressedBytes = 0;
@@ -50,6 +52,7 @@ export class Mapping {
   /** What `#classify` found. */
   #kind: RunKind = RunKind.unallocated;
   #host = 0;
+  #stored = false;
   #owned = false;
   #problem = '';
 
@@ -64,15 +67,17 @@ export class Mapping {
 
   /**
    * Describes the run that starts at guest offset `offset` and has at most `maxLength` bytes.
+   * @param placed a run whose bytes do not count has one place, too, or none
    * @returns false when the L2 slice is not cached: fill it under the exclusive lock and ask again
    */
-  find(metadata: Metadata, offset: number, maxLength: number, run: Run): boolean {
+  find(metadata: Metadata, offset: number, maxLength: number, run: Run, placed = false): boolean {
     const { tableCoverage, clusterSize, sliceCoverage, unitSize } = this.#geometry;
     const l1Index = Math.floor(offset / tableCoverage);
     const tableLeft = tableCoverage - (offset % tableCoverage);
     const table = this.#tableOffset(metadata, l1Index);
     if (table === 0) {
       run.kind = RunKind.unallocated;
+      run.stored = false;
       run.owned = false;
       run.length = tableLeft;
       for (let next = l1Index + 1; run.length < maxLength; next++) {
@@ -84,6 +89,7 @@ export class Mapping {
     }
     if (table % clusterSize !== 0 || table > MAX_HOST_OFFSET) {
       run.kind = RunKind.corrupt;
+      run.stored = false;
       run.length = Math.min(tableLeft, maxLength);
       const what = table > MAX_HOST_OFFSET ? 'beyond what a file can have' : 'not aligned to clusters';
       run.problem = `L1 entry ${l1Index}: L2 table offset ${hex(table)} is ${what}`;
@@ -100,6 +106,7 @@ export class Mapping {
     const owned = this.#owned;
     run.owned = owned && ownsTable;
     run.kind = this.#kind;
+    run.stored = this.#stored;
     run.problem = this.#problem;
     run.hostOffset = host(this.#host + (offset - at));
     let length = unitSize - (offset - at);
@@ -111,8 +118,9 @@ export class Mapping {
       at += unitSize;
       this.#classify(metadata, slot, at);
       if (this.#kind !== run.kind) break;
-      if (run.kind === RunKind.data) {
-        if (this.#host !== run.hostOffset + length || this.#owned !== owned) break;
+      if (run.kind === RunKind.data || placed) {
+        if (this.#stored !== run.stored || this.#owned !== owned) break;
+        if (run.stored && this.#host !== run.hostOffset + length) break;
       }
       length += unitSize;
     }
@@ -152,6 +160,7 @@ export class Mapping {
     const low = metadata.slots[word + 1]!;
     this.#problem = '';
     this.#owned = false;
+    this.#stored = false;
     if (isCompressed(high)) {
       const start = compressedOffset(high, low, this.#compressed);
       if (externalData) this.#corrupt(at, 'a compressed cluster in an image with an external data file');
@@ -175,6 +184,7 @@ export class Mapping {
       this.#kind = allocated ? RunKind.data : RunKind.unallocated;
     }
     if (this.#kind === RunKind.corrupt || !allocated) return;
+    this.#stored = true;
     this.#host = offset + within;
     if (offset > MAX_HOST_OFFSET) {
       this.#corrupt(at, `cluster offset ${hex(offset)} is beyond what a file can have`);

@@ -1,7 +1,7 @@
 /** From an image that was read to what its disks need: plain data that all threads share. */
 import { RwLock } from '../host/rw-lock.js';
 import { allocateCompression } from './compressed.js';
-import type { EncryptionSpec } from './encryption.js';
+import type { EncryptionState } from './encryption.js';
 import { allocateEntryTable } from './entry-table.js';
 import { readBitmaps } from './format/bitmaps.js';
 import { Autoclear, hasFeature, Incompatible } from './format/header.js';
@@ -21,7 +21,7 @@ import { allocateRefcounts } from './writing/refcounts.js';
 const ENTRY_BYTES = 8;
 
 export interface ParameterOptions {
-  readonly encryption?: EncryptionSpec | undefined;
+  readonly encryption?: EncryptionState | undefined;
   /** Bytes that the cache of L2 slices may take. */
   readonly cacheBytes: number;
   /** `growing`: its size may change, too. */

@@ -4,7 +4,7 @@ import { Qcow2fsError } from '../errors.js';
 import type { Storage } from '../storage.js';
 import { ClusterData } from './cluster-data.js';
 import { CompressedClusters, type SharedCompression } from './compressed.js';
-import type { EncryptionSpec } from './encryption.js';
+import type { EncryptionState } from './encryption.js';
 import { SECTOR_SIZE } from './format/units.js';
 import type { Geometry } from './geometry.js';
 import { Mapping, Run, RunKind } from './mapping.js';
@@ -28,7 +28,7 @@ export interface Allocation {
 export interface Qcow2Parameters {
   readonly geometry: Geometry;
   readonly compression: SharedCompression;
-  readonly encryption: EncryptionSpec | undefined;
+  readonly encryption: EncryptionState | undefined;
   readonly metadata: SharedMetadata;
   /** Undefined for a disk that is read-only. */
   readonly writing: WriteParameters | undefined;
@@ -165,7 +165,7 @@ export class Qcow2Disk implements Disk {
       const runLength = run.length;
       const complete =
         run.kind === RunKind.unallocated
-          ? this.#scanBacking(at, runLength, visit, budget)
+          ? this.#scanBacking(run, at, visit, budget)
           : visit(this.#describe(run, at));
       if (!complete) return false;
       at += runLength;
@@ -302,7 +302,7 @@ export class Qcow2Disk implements Disk {
     const run = this.#run;
     for (;;) {
       const metadata = this.#metadata.enterShared();
-      const found = this.#mapping.find(metadata, offset, maxLength, run);
+      const found = this.#mapping.find(metadata, offset, maxLength, run, true);
       this.#metadata.leaveShared();
       if (found) return run;
       try {
@@ -311,6 +311,7 @@ export class Qcow2Disk implements Disk {
         if (!(error instanceof Qcow2fsError) || error.kind === 'internal') throw error;
         const { sliceCoverage } = this.#geometry;
         run.kind = RunKind.corrupt;
+        run.stored = false;
         run.problem = error.message;
         run.length = Math.min(maxLength, sliceCoverage - (offset % sliceCoverage));
         return run;
@@ -320,19 +321,30 @@ export class Qcow2Disk implements Disk {
 
   /** What is corrupt counts as data: reading there fails, so it must not pass for a hole. */
   #describe(run: Run, offset: number): Extent {
-    const stored = run.kind === RunKind.data && !this.#data.isEncrypted;
+    const { kind } = run;
     return {
       offset,
       length: run.length,
-      data: run.kind !== RunKind.zero,
+      data: kind !== RunKind.zero,
       depth: 0,
-      compressed: run.kind === RunKind.compressed,
-      hostOffset: stored ? run.hostOffset : undefined,
+      present: true,
+      compressed: kind === RunKind.compressed,
+      shared: kind === RunKind.data && !run.owned,
+      problem: kind === RunKind.corrupt ? run.problem : undefined,
+      hostOffset: this.#placeOf(run),
     };
   }
 
-  #scanBacking(offset: number, length: number, visit: ExtentVisitor, budget: ScanBudget): boolean {
+  /** Of an encrypted run nobody wants to know, for its bytes are not there. */
+  #placeOf(run: Run): number | undefined {
+    return run.stored && !this.#data.isEncrypted ? run.hostOffset : undefined;
+  }
+
+  /** @param run unallocated */
+  #scanBacking(run: Run, offset: number, visit: ExtentVisitor, budget: ScanBudget): boolean {
     const backing = this.#backing;
+    const { length } = run;
+    const place = this.#placeOf(run);
     const covered = backing ? Math.max(0, Math.min(length, backing.size - offset)) : 0;
     const deeper = (extent: Extent): boolean => visit({ ...extent, depth: extent.depth + 1 });
     if (covered > 0 && !backing?.scan(offset, covered, deeper, budget)) return false;
@@ -342,8 +354,11 @@ export class Qcow2Disk implements Disk {
       length: length - covered,
       data: false,
       depth: 0,
+      present: false,
       compressed: false,
-      hostOffset: undefined,
+      shared: false,
+      problem: undefined,
+      hostOffset: place === undefined ? undefined : place + covered,
     });
   }
 

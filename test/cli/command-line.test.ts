@@ -172,7 +172,7 @@ describe('the short form', () => {
       'allow_other',
     ];
     expectMounted(qcow2fs([luks, mountpoint, '-o', words.join(',')]), 'a,b.img');
-    const listed = JSON.parse(expectQcow2fs(['list', '--json'])) as Record<string, unknown>[];
+    const listed = JSON.parse(expectQcow2fs(['list', '--json'])).mounts as Record<string, unknown>[];
     expect(listed.find((entry) => entry['mountpoint'] === mountpoint)).to.include({
       disk: path.join(mountpoint, 'a,b.img'),
       threads: 3,

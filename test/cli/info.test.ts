@@ -212,7 +212,16 @@ describe('qcow2fs info', () => {
     takeSnapshot(image, 'first', '1');
     const found = info(imagePath(image));
     expect(Object.keys(found)).to.have.members([
-      ...['image', 'version', 'virtualSize', 'fileSize', 'diskUsage', 'clusterSize', 'compressionType'],
+      ...[
+        'schema',
+        'image',
+        'version',
+        'virtualSize',
+        'fileSize',
+        'diskUsage',
+        'clusterSize',
+        'compressionType',
+      ],
       ...['refcountBits', 'header', 'features', 'encryption', 'backingFile', 'backingFormat', 'dataFile'],
       ...['snapshots', 'bitmaps', 'allocation'],
     ]);

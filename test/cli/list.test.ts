@@ -13,7 +13,7 @@ describe('qcow2fs list', () => {
   const defer = useCleanUp();
   const makeImage = (name = 'image.qcow2'): string =>
     imagePath(createImage(scratch.subdir(), { name, size: 3 * MiB }));
-  const list = (): Record<string, unknown>[] => JSON.parse(expectQcow2fs(['list', '--json']));
+  const list = (): Record<string, unknown>[] => JSON.parse(expectQcow2fs(['list', '--json'])).mounts;
   const at = (place: string): Record<string, unknown> | undefined =>
     list().find(({ mountpoint }) => mountpoint === place);
 

@@ -194,7 +194,7 @@ describe('the end of a mount', () => {
         const daemon = daemonOf(mountpoint);
         process.kill(daemon, 'SIGKILL');
         await waitUntil(`daemon ${daemon} has ended`, () => !isRunning(daemon));
-        const listed = JSON.parse(expectQcow2fs(['list', '--json'])) as Record<string, unknown>[];
+        const listed = JSON.parse(expectQcow2fs(['list', '--json'])).mounts as Record<string, unknown>[];
         const entry = listed.find((candidate) => candidate['mountpoint'] === mountpoint);
         expect(entry).to.include({ state: 'dead', pid: daemon, image });
 

@@ -60,7 +60,7 @@ describe('a daemon that runs out of memory', () => {
       await waitUntil('the daemon has ended', () => !isRunning(daemon));
       expect(fs.readFileSync(log, 'utf8')).to.match(words);
 
-      const listed = JSON.parse(expectQcow2fs(['list', '--json'])) as Record<string, unknown>[];
+      const listed = JSON.parse(expectQcow2fs(['list', '--json'])).mounts as Record<string, unknown>[];
       const entry = listed.find((candidate) => candidate['mountpoint'] === mountpoint);
       if (entry !== undefined) {
         expect(entry).to.include({ state: 'dead', pid: daemon });

@@ -26,7 +26,7 @@ describe('a mountpoint', () => {
   });
 
   function listed(mountpoint: string): Record<string, unknown> | undefined {
-    const all = JSON.parse(expectQcow2fs(['list', '--json'])) as Record<string, unknown>[];
+    const all = JSON.parse(expectQcow2fs(['list', '--json'])).mounts as Record<string, unknown>[];
     return all.find((entry) => entry['mountpoint'] === mountpoint);
   }
 

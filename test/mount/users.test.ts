@@ -90,14 +90,17 @@ describe('an ordinary user', () => {
     const log = path.join(home, '.local/state/qcow2fs/qcow2fs.log');
     expect(fs.readFileSync(log, 'utf8')).to.contain(`mounted on ${mountpoint}/disk.raw`);
     expect(fs.statSync(log).mode & 0o777).to.equal(0o600);
-    const listed = JSON.parse(succeed(asUser(['list', '--json']))) as Record<string, unknown>[];
+    const listed = JSON.parse(succeed(asUser(['list', '--json']))).mounts as Record<string, unknown>[];
     const entry = listed.find((candidate) => candidate['mountpoint'] === mountpoint);
     expect(entry).to.include({ userId: NOBODY.uid, pid: daemonOf(mountpoint), state: 'mounted', log });
   });
 
   it('shows its mount, but not its daemon, in the list of another user', () => {
     succeed(asUser(['mount', '-r', image, mountpoint]));
-    const listed = JSON.parse(succeed(asUser(['list', '--json'], STRANGER))) as Record<string, unknown>[];
+    const listed = JSON.parse(succeed(asUser(['list', '--json'], STRANGER))).mounts as Record<
+      string,
+      unknown
+    >[];
     const entry = listed.find((candidate) => candidate['mountpoint'] === mountpoint);
     expect(entry).to.include({ userId: NOBODY.uid, pid: null, state: 'unknown', size: null });
   });

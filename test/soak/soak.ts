@@ -82,7 +82,10 @@ async function mountAt(mountpoint: string, { image, options }: Soaked): Promise<
 }
 
 async function daemonOf(mountpoint: string): Promise<number> {
-  const listed = JSON.parse(await run(BIN, ['list', '--json'])) as { mountpoint: string; pid: number }[];
+  const listed = JSON.parse(await run(BIN, ['list', '--json'])).mounts as {
+    mountpoint: string;
+    pid: number;
+  }[];
   return listed.find((entry) => entry.mountpoint === mountpoint)!.pid;
 }
 

@@ -41,7 +41,10 @@ export class FakeDisk extends ReadOnlyDisk {
         length: to - from,
         data,
         depth: 0,
+        present: true,
         compressed: false,
+        shared: false,
+        problem: undefined,
         hostOffset: undefined,
       };
       if (!visit(extent)) return false;

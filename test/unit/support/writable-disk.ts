@@ -51,7 +51,17 @@ export class WritableDisk implements Disk {
   }
 
   scan(offset: number, length: number, visit: ExtentVisitor): boolean {
-    return visit({ offset, length, data: true, depth: 0, compressed: false, hostOffset: undefined });
+    return visit({
+      offset,
+      length,
+      data: true,
+      depth: 0,
+      present: true,
+      compressed: false,
+      shared: false,
+      problem: undefined,
+      hostOffset: undefined,
+    });
   }
 
   storedBytes(): number {
