@@ -2,7 +2,7 @@
 PREFIX  ?= /usr/local
 DESTDIR ?=
 NPM     := npm
-# make test TESTS='dist/test/unit/fuse/*.test.js'
+# make test TESTS='dist/test/unit/fuse/*.test.js'; see test/support/run-suite.ts
 TESTS   ?= 'dist/test/**/*.test.js'
 
 libdir := $(DESTDIR)$(PREFIX)/lib/qcow2fs
@@ -25,7 +25,7 @@ demo: build
 test: build
 	sh test/support/requirements.sh
 	$(NPM) run --silent lint
-	node_modules/.bin/mocha $(TESTS)
+	node dist/test/support/run-suite.js $(TESTS)
 
 # make fuzz FUZZ='--seconds 3600 --seed 5 --target image'; findings go to fuzz-findings/
 fuzz: build
