@@ -20,6 +20,7 @@ import {
   tryTool,
   useCleanUp,
   waitUntil,
+  withFile,
 } from './support.js';
 
 const TRANSPORTS = ['kernel', 'libfuse'] as const;
@@ -81,9 +82,21 @@ describe('the end of a mount', () => {
 
   /** Files that still say that this process serves a mount. */
   function stateFilesOf(pid: number): string[] {
+    const { O_RDONLY, O_NONBLOCK } = fs.constants;
     const run = '/run/qcow2fs';
     const names = fs.existsSync(run) ? fs.readdirSync(run) : [];
-    return names.filter((name) => fs.readFileSync(path.join(run, name), 'utf8').includes(`"pid":${pid},`));
+    return names.filter((name) => {
+      try {
+        // Others mount, too: theirs may be gone by now, or be no regular files.
+        const text = withFile(path.join(run, name), O_RDONLY | O_NONBLOCK, (fd) =>
+          fs.readFileSync(fd, 'utf8'),
+        );
+        return text.includes(`"pid":${pid},`);
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
+        throw error;
+      }
+    });
   }
 
   const ways: readonly { name: string; end: (mountpoint: string, daemon: number) => void }[] = [
