@@ -34,7 +34,7 @@ export interface Refusal {
 /** Content that no refusal may show: no byte of a file that is refused appears anywhere. */
 export const CANARY = '7f1d-canary-of-a-file-outside';
 
-const TIMEOUT_MS = 60_000;
+const TIMEOUT_MS = 120_000;
 const MOUNTPOINT = 'mnt';
 
 /** Everything is tried at once, as far as there are processors; each case is then judged on its own. */
@@ -50,7 +50,7 @@ export function describeRefusals(title: string, refusals: readonly Refusal[]): v
     const problems = new Map<Refusal, unknown>();
 
     before(async function () {
-      this.timeout(5 * TIMEOUT_MS);
+      this.timeout(3 * TIMEOUT_MS);
       const waiting = [...refusals];
       const work = async (): Promise<void> => {
         for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {

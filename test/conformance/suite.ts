@@ -18,7 +18,7 @@ const MIB = 1024 * 1024;
 const SMALL_READS = 200;
 
 /** A disk in many pieces is counted while it is mounted, and the kernel remembers for a second what it was told. */
-const COUNTING_MS = 30_000;
+const COUNTING_MS = 60_000;
 const POLL_MS = 50;
 
 const clock = new Int32Array(new SharedArrayBuffer(4));

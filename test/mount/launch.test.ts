@@ -75,7 +75,7 @@ for (const { name, command } of PROGRAMS) {
       const { status, stdout, stderr } = spawnSync('sh', words, {
         cwd: mountpoint,
         encoding: 'utf8',
-        timeout: 60_000,
+        timeout: 120_000,
       });
       expect({ status, stdout, stderr }).to.deep.equal({ status: 0, stdout: 'done\n', stderr: '' });
       const daemon = daemonOf(mountpoint);
@@ -153,7 +153,7 @@ for (const { name, command } of PROGRAMS) {
       const script = `exec 7>&1; "$@" 9>'${lock}'; echo done`;
       const { stdout } = spawnSync('sh', ['-c', script, 'sh', file, ...args], {
         encoding: 'utf8',
-        timeout: 60_000,
+        timeout: 120_000,
       });
       expect(stdout).to.equal('done\n');
       const directory = `/proc/${daemonOf(mountpoint)}/fd`;
@@ -220,7 +220,7 @@ describe('bin/qcow2fs', () => {
     const env = { ...process.env, PATH: `${dir}:${process.env['PATH']}` };
     const args = ['mount', '-r', '--log', `${mountpoint}.log`, ...KEY, IMAGE, mountpoint];
     // The script holds standard output and error as long as it lives.
-    const { status } = spawnSync(BIN, args, { env, stdio: 'ignore', timeout: 60_000 });
+    const { status } = spawnSync(BIN, args, { env, stdio: 'ignore', timeout: 120_000 });
     expect(status).to.equal(0);
     expect(daemonsOf(mountpoint)).to.have.length(1);
     expectQcow2fs(['umount', mountpoint]);

@@ -11,7 +11,7 @@ import { BIN, expectQcow2fs, isDaemon, type Outcome, qcow2fs, ROOT, type RunAs }
 import { run } from '../support/run.js';
 
 const POLL_MS = 10;
-const DEADLINE_MS = 30_000;
+const DEADLINE_MS = 60_000;
 const SBIN = `${process.env['PATH']}:/usr/sbin:/sbin`;
 const CHUNK = 1024 * 1024;
 
@@ -37,7 +37,7 @@ export function useCleanUp(): Defer {
   return (action) => actions.push(action);
 }
 
-/** Waits until something is so; fails after half a minute. */
+/** Waits until something is so; fails after a minute. */
 export async function waitUntil(what: string, condition: () => boolean): Promise<void> {
   const deadline = Date.now() + DEADLINE_MS;
   while (!condition()) {
@@ -358,7 +358,7 @@ export function useOrdinaryUser(home: string): (args: readonly string[], options
     const env = { PATH: process.env['PATH'], HOME: home };
     const result = spawnSync(command[0]!, [...command.slice(1), ...args], {
       encoding: 'utf8',
-      timeout: 60_000,
+      timeout: 120_000,
       cwd: '/',
       env,
       ...NOBODY,

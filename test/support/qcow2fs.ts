@@ -24,11 +24,11 @@ export interface RunAs {
   readonly gid?: number;
 }
 
-/** Runs `qcow2fs ARGS`, whatever its outcome. A hang fails after a minute. */
+/** Runs `qcow2fs ARGS`, whatever its outcome. A hang fails after two minutes. */
 export function qcow2fs(args: readonly string[], options: RunAs = {}): Outcome {
   const result = spawnSync(BIN, args, {
     encoding: 'utf8',
-    timeout: 60_000,
+    timeout: 120_000,
     ...options,
   });
   if (result.error) throw result.error;

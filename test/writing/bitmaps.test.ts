@@ -69,7 +69,7 @@ async function dirtyGranules(image: Image, name: string, granularity: number): P
 
 /** qemu-nbd binds its socket when it can serve. */
 async function untilServed(server: ChildProcess, socket: string): Promise<void> {
-  const deadline = Date.now() + 20_000;
+  const deadline = Date.now() + 60_000;
   while (!fs.existsSync(socket)) {
     if (server.exitCode !== null || Date.now() > deadline) throw new Error('qemu-nbd does not serve');
     await new Promise(setImmediate);

@@ -11,7 +11,7 @@ import { expectError } from '../support/errors.js';
 
 type Koffi = typeof import('koffi');
 
-const DEADLINE_MS = 20_000;
+const DEADLINE_MS = 60_000;
 const WRITER = [100, 101, 103, 201, 203];
 const READER = [100, 201, 203];
 
