@@ -3,6 +3,7 @@ import fs from 'node:fs';
 import { createRequire } from 'node:module';
 import { Command, CommanderError } from 'commander';
 import { errnoName, hostReason, Qcow2fsError, toErrorRecord } from '../errors.js';
+import { addCheckCommand } from './check.js';
 import { CommandEnd, EXIT_STATUS, EXIT_SUCCESS, EXIT_USAGE } from './exit-status.js';
 import { addInfoCommand } from './info.js';
 import { addListCommand } from './list.js';
@@ -23,7 +24,8 @@ function buildProgram(): Command {
     .helpCommand(false)
     .showSuggestionAfterError()
     .configureOutput({ outputError: (text) => warn(oneLine(text)) });
-  for (const add of [addMountCommand, addUmountCommand, addListCommand, addInfoCommand]) add(program);
+  for (const add of [addMountCommand, addUmountCommand, addListCommand, addInfoCommand, addCheckCommand])
+    add(program);
   program.exitOverride();
   for (const command of program.commands) {
     command.exitOverride().configureOutput({ outputError: (text) => warn(oneLine(text)) });

@@ -27,16 +27,28 @@ export interface DiskTable {
 }
 
 /**
+ * @param onBadSnapshots is told when the snapshot table makes no sense, which then counts as empty; without it that is
+ * an error as any other
  * @throws Qcow2fsError `format`, `unsupported`, or `host-io`
  */
-export function readImage(storage: Storage): Image {
+export function readImage(
+  storage: Storage,
+  onBadSnapshots?: (error: Qcow2fsError, header: Header) => void,
+): Image {
   const { path } = storage;
   const header = parseHeader(readUpTo(storage, 0, HEADER_BYTES), path);
   const extensions = parseExtensions(header, readUpTo(storage, 0, header.clusterSize), path);
   refuseUnknownFeatures(header, extensions, path);
   checkEncryptionPointer(header, extensions, path);
-  const snapshots = readSnapshots(header, (offset, length) => readUpTo(storage, offset, length), path);
-  return { storage, header, extensions, snapshots };
+  try {
+    const snapshots = readSnapshots(header, (offset, length) => readUpTo(storage, offset, length), path);
+    return { storage, header, extensions, snapshots };
+  } catch (error) {
+    const isBad = error instanceof Qcow2fsError && error.kind === 'format';
+    if (!isBad || onBadSnapshots === undefined) throw error;
+    onBadSnapshots(error, header);
+    return { storage, header, extensions, snapshots: [] };
+  }
 }
 
 /** `length` bytes at `offset`, or fewer at the end of the file. */

@@ -29,6 +29,8 @@ export interface Snapshot {
   readonly l1Size: number;
   /** Bytes of the disk when the snapshot was taken, whole sectors. */
   readonly diskSize: number;
+  /** The entry says so; else it is the disk size of today. */
+  readonly tellsDiskSize: boolean;
   /** Bytes; stored beyond the disk, so never part of it. */
   readonly vmStateSize: number;
   /** Milliseconds since 1970. */
@@ -123,6 +125,7 @@ function decode(
     l1TableOffset: entry.l1TableOffset,
     l1Size: entry.l1Size,
     diskSize: diskSize - (diskSize % SECTOR_SIZE),
+    tellsDiskSize: extraDataSize >= EXTRA_DISK_SIZE_END,
     vmStateSize,
     date: entry.dateSeconds * 1000 + Math.floor(entry.dateNanoseconds / 1e6),
     vmClock: entry.vmClockNanoseconds,

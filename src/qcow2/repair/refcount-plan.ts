@@ -1,13 +1,11 @@
 /**
- * Where the refcount blocks of an image shall lie so that each referenced cluster has a refcount: those that are
- * there stay, missing ones get clusters that nothing refers to, and so does a table that must grow.
+ * Where the refcount blocks of an image shall lie so that each referenced cluster has a refcount: sound ones stay where
+ * they are, all others get clusters that nothing refers to, and so does a table that must grow or that is not sound.
  */
 import { Qcow2fsError } from '../../errors.js';
+import type { References } from '../check/references.js';
 import { MAX_REFCOUNT_TABLE_BYTES } from '../format/limits.js';
-import { TWO_32 } from '../format/units.js';
 import type { Image } from '../image.js';
-import type { ReferenceCounts } from './reference-counts.js';
-import { forEachEntry } from './table-reader.js';
 
 export interface RefcountPlan {
   /** Clusters whose refcounts one block holds. */
@@ -20,22 +18,21 @@ export interface RefcountPlan {
   readonly tableClusters: number;
   /** The table takes new clusters, yet to be written. */
   readonly moved: boolean;
+  /** Entries of the table change. */
+  readonly changed: boolean;
 }
 
 /**
- * @param counts learns of the clusters that the plan takes and gives up
+ * @param references whose counts learn of the clusters that the plan takes and gives up
  * @throws Qcow2fsError `unsupported` when the refcounts need a table larger than is allowed
  */
-export function planRefcounts(image: Image, counts: ReferenceCounts): RefcountPlan {
+export function planRefcounts(image: Image, { counts, refcounts }: References): RefcountPlan {
   const { header, storage } = image;
   const { clusterSize, refcountTableOffset, refcountTableClusters } = header;
   const clustersPerBlock = (clusterSize * 8) / header.refcountBits;
   const entriesPerCluster = clusterSize / 8;
-  const blocks = new Map<number, number>();
+  const blocks = new Map(refcounts.blocks);
   const added = new Set<number>();
-  forEachEntry(storage, refcountTableOffset, refcountTableClusters * entriesPerCluster, (index, high, low) =>
-    blocks.set(index, high * TWO_32 + low),
-  );
 
   let next = counts.end;
   let lastIndex = -1;
@@ -54,8 +51,16 @@ export function planRefcounts(image: Image, counts: ReferenceCounts): RefcountPl
   for (const index of [...counts.referencedRuns(clustersPerBlock)].sort((a, b) => a - b)) ensure(index);
 
   const plan = { clustersPerBlock, blocks, added };
-  if (lastIndex < refcountTableClusters * entriesPerCluster) {
-    return { ...plan, tableOffset: refcountTableOffset, tableClusters: refcountTableClusters, moved: false };
+  const { isTableSound, broken } = refcounts;
+  if (isTableSound && lastIndex < refcountTableClusters * entriesPerCluster) {
+    const changed = added.size > 0 || broken > 0;
+    return {
+      ...plan,
+      tableOffset: refcountTableOffset,
+      tableClusters: refcountTableClusters,
+      moved: false,
+      changed,
+    };
   }
 
   let tableClusters = refcountTableClusters;
@@ -69,12 +74,14 @@ export function planRefcounts(image: Image, counts: ReferenceCounts): RefcountPl
     );
   }
   const first = refcountTableOffset / clusterSize;
-  for (let cluster = first; cluster < first + refcountTableClusters; cluster++) counts.release(cluster);
+  for (let cluster = first; isTableSound && cluster < first + refcountTableClusters; cluster++) {
+    counts.release(cluster);
+  }
   const table = next;
   next += tableClusters;
   for (let cluster = table; cluster < table + tableClusters; cluster++) {
     counts.add(cluster, 1, 'refcount table');
     ensure(Math.floor(cluster / clustersPerBlock));
   }
-  return { ...plan, tableOffset: table * clusterSize, tableClusters, moved: true };
+  return { ...plan, tableOffset: table * clusterSize, tableClusters, moved: true, changed: true };
 }

@@ -1,12 +1,13 @@
 /** Brings the refcounts in the file to what was counted. */
 import { Qcow2fsError } from '../../errors.js';
+import { ReferenceCounts } from '../check/reference-counts.js';
+import { readPadded } from '../check/table-reader.js';
 import { maxRefcount, writeRefcount } from '../format/refcounts.js';
 import { TWO_32 } from '../format/units.js';
 import type { Image } from '../image.js';
 import { writeRefcountTableLocation } from '../writing/header-fields.js';
+import { writeChanges } from './changed-sectors.js';
 import type { RefcountPlan } from './refcount-plan.js';
-import { ReferenceCounts } from './reference-counts.js';
-import { readPadded, writeChanges } from './table-reader.js';
 
 /** @throws Qcow2fsError `unsupported` when a cluster has more references than a refcount can tell */
 export function refuseOverflow(image: Image, counts: ReferenceCounts): void {
@@ -37,7 +38,7 @@ export function writeRefcounts(image: Image, counts: ReferenceCounts, plan: Refc
   if (plan.moved) {
     writeRefcountTableLocation(storage, plan.tableOffset, plan.tableClusters);
     storage.sync();
-  } else if (plan.added.size > 0) {
+  } else if (plan.changed) {
     const table = encodeTable(image, plan);
     const before = Buffer.alloc(table.length);
     readPadded(storage, before, plan.tableOffset);

@@ -1,11 +1,12 @@
 import { cpSync, readFileSync, writeFileSync } from 'node:fs';
 import { expect } from 'chai';
+import { Findings } from '../../../../src/qcow2/check/finding.js';
+import { ReferenceCounts } from '../../../../src/qcow2/check/reference-counts.js';
+import { countReferences } from '../../../../src/qcow2/check/references.js';
+import { forEachEntry, readPadded } from '../../../../src/qcow2/check/table-reader.js';
 import { readImage } from '../../../../src/qcow2/image.js';
-import { ReferenceCounts } from '../../../../src/qcow2/repair/reference-counts.js';
-import type { Problem } from '../../../../src/qcow2/repair/reference-scan.js';
-import { countReferences } from '../../../../src/qcow2/repair/references.js';
+import { writeChanges } from '../../../../src/qcow2/repair/changed-sectors.js';
 import { repairDirtyImage } from '../../../../src/qcow2/repair/repair.js';
-import { forEachEntry, readPadded, writeChanges } from '../../../../src/qcow2/repair/table-reader.js';
 import {
   EXTENSION,
   fileLength,
@@ -45,7 +46,7 @@ import {
 } from './dirty-images.js';
 
 const COPIED = 1n << 63n;
-const ADVICE = 'repair it first: qemu-img check -r all IMAGE';
+const ADVICE = 'see what is wrong: qcow2fs check, or mount it read-only: -r';
 
 /** An image on disk, with what it held before anything was repaired. */
 class Subject {
@@ -172,12 +173,14 @@ const STRUCTURAL_DAMAGE: Readonly<Record<string, StructuralDamage>> = {
   'a data cluster on the refcount table': {
     kind: small,
     ...dataAt((path) => field(path, 'refcountTableOffset')),
-    what: 'overlaps the refcount table',
+    where: 'header at 0x0',
+    what: 'overlaps the data cluster',
   },
   'a data cluster on a refcount block': {
     kind: small,
     ...dataAt((path) => BigInt(refcountBlocks(path)[1]!.offset)),
-    what: 'overlaps the refcount block',
+    where: 'refcount table at 0x',
+    what: 'overlaps the data cluster',
   },
   'a data cluster on an L2 table': {
     kind: small,
@@ -310,13 +313,13 @@ const STRUCTURAL_DAMAGE: Readonly<Record<string, StructuralDamage>> = {
   'bitmap data outside the file': {
     kind: withBitmaps,
     damage: (path) => patchNumber(path, bitmapTable(path), 8, FAR),
-    where: 'bitmap table at 0x',
+    where: 'table of bitmap ',
     what: 'the bitmap data at 0x7f0000000000 lies outside the file',
   },
   'bitmap data on the L1 table': {
     kind: withBitmaps,
     damage: (path) => patchNumber(path, bitmapTable(path), 8, field(path, 'l1TableOffset')),
-    where: 'bitmap table at 0x',
+    where: 'table of bitmap ',
     what: 'overlaps the L1 table',
   },
   'a bitmap table outside the file': {
@@ -544,11 +547,10 @@ describe('the repair of a dirty image', () => {
       content.writeBigUInt64BE(BigInt(8 * cluster), 2 * cluster + 8 * index);
     }
     for (let at = 0; at < cluster; at += 8) content.writeBigUInt64BE(BigInt(9 * cluster), 8 * cluster + at);
-    const problems: Problem[] = [];
-    const counts = countReferences(readImage(new CrashStorage('/image', content)), (problem) =>
-      problems.push(problem),
-    );
-    expect(problems).to.deep.equal([]);
+    const findings = new Findings();
+    const image = readImage(new CrashStorage('/image', content));
+    const { counts } = countReferences(image, findings.reportFor('/image'));
+    expect(findings.kept).to.deep.equal([]);
     expect(counts.count(8)).to.equal(entries);
     expect(counts.count(9)).to.be.above(ReferenceCounts.maxCount);
   });
@@ -557,12 +559,18 @@ describe('the repair of a dirty image', () => {
     const subject = fresh(small);
     patchL2(subject.path, 0, COPIED | 0x7f00_0000_0000n);
     patchL2(subject.path, 512, COPIED | 0x7f00_0000_0000n);
-    const problems: Problem[] = [];
-    countReferences(readImage(new CrashStorage(subject.path)), (problem) => problems.push(problem));
-    const l2 = `0x${(l2EntryOffset(subject.path, 0)).toString(16)}`;
-    expect(problems.map(({ where }) => where)).to.deep.equal([
-      `L2 table at ${l2}, entry 0`,
-      `L2 table at ${l2}, entry 1`,
+    const findings = new Findings();
+    countReferences(readImage(new CrashStorage(subject.path)), findings.reportFor(subject.path));
+    expect(findings.totals).to.deep.equal({ corruption: 2, leak: 0, warning: 0 });
+    const l2 = l2EntryOffset(subject.path, 0);
+    const expected = { kind: 'outside-file', structure: 'L2 table', offset: l2 };
+    expect(findings.kept.map(({ kind, structure, offset }) => ({ kind, structure, offset }))).to.deep.equal([
+      expected,
+      expected,
+    ]);
+    expect(findings.kept.map(({ entry, guestOffset }) => [entry, guestOffset])).to.deep.equal([
+      [0, 0],
+      [1, 512],
     ]);
   });
 });
@@ -582,7 +590,8 @@ describe('reference counts', () => {
     expect(counts.add(1, 1, 'data cluster')).to.equal('L2 table');
     expect(counts.add(2, 1, 'refcount block')).to.equal(undefined);
     expect(counts.add(2, 1, 'refcount block')).to.equal('refcount block');
-    expect([1, 2, 3].map((cluster) => counts.count(cluster))).to.deep.equal([3, 1, 0]);
+    expect([1, 2, 3].map((cluster) => counts.count(cluster))).to.deep.equal([4, 2, 0]);
+    expect([1, 2, 1].map((cluster) => counts.takeTable(cluster))).to.deep.equal([3, 0, 0]);
     expect(counts.end).to.equal(3);
   });
 });

@@ -4,7 +4,7 @@
  */
 import { Qcow2fsError } from '../../errors.js';
 
-/** What a host cluster is used as. Clusters of the last two kinds may have many references, all others one. */
+/** What a host cluster is used as. Those of the last two kinds may be used many times, all others once. */
 export const STRUCTURES = [
   'nothing',
   'header',
@@ -31,6 +31,8 @@ interface Page {
   readonly counts: Uint32Array;
   /** Indexes into STRUCTURES. */
   readonly structures: Uint8Array;
+  /** Of these references, those as L2 tables; made with the first one. */
+  tables: Uint32Array | undefined;
 }
 
 export class ReferenceCounts {
@@ -75,20 +77,40 @@ export class ReferenceCounts {
 
   /**
    * Counts `references` more of the cluster as `structure`.
-   * @returns the structure that the cluster already is and that bears no other use; nothing is counted then
+   * @returns the structure that the cluster is already, if that bears no other use
    * @throws Qcow2fsError `unsupported` when the references are spread over more clusters than can be counted
    */
   add(cluster: number, references: number, structure: Structure): Structure | undefined {
-    const { counts, structures } = this.#pageOf(cluster);
+    const page = this.#pageOf(cluster);
+    const { counts, structures } = page;
     const at = cluster % PAGE_CLUSTERS;
     const present = STRUCTURES[structures[at]!]!;
-    if (present !== 'nothing' && (present !== structure || !SHAREABLE.has(present))) return present;
     if (present === 'nothing') structures[at] = STRUCTURES.indexOf(structure);
+    const clashes = present !== 'nothing' && (present !== structure || !SHAREABLE.has(present));
+    if (structure === 'L2 table' && !clashes) {
+      page.tables ??= new Uint32Array(PAGE_CLUSTERS);
+      page.tables[at] = Math.min(ReferenceCounts.maxCount, page.tables[at]! + references);
+    }
     const count = Math.min(ReferenceCounts.maxCount + 1, counts[at]! + references);
     counts[at] = count;
     if (count > this.#largest) this.#largest = count;
     if (cluster >= this.#end) this.#end = cluster + 1;
-    return undefined;
+    return clashes ? present : undefined;
+  }
+
+  /** References to an L2 table as such, the first time that it is asked; 0 later, and for other clusters. */
+  takeTable(cluster: number): number {
+    const { tables } = this.#pageOf(cluster);
+    if (tables === undefined) return 0;
+    const at = cluster % PAGE_CLUSTERS;
+    const references = tables[at]!;
+    tables[at] = 0;
+    return references;
+  }
+
+  /** Corrects the count of a cluster that is counted. */
+  set(cluster: number, count: number): void {
+    this.#pageOf(cluster).counts[cluster % PAGE_CLUSTERS] = count;
   }
 
   /** Forgets what the cluster was. */
@@ -139,7 +161,11 @@ export class ReferenceCounts {
           `${this.#path}: the references of so large an image cannot be counted here; use qemu-img check`,
         );
       }
-      page = { counts: new Uint32Array(PAGE_CLUSTERS), structures: new Uint8Array(PAGE_CLUSTERS) };
+      page = {
+        counts: new Uint32Array(PAGE_CLUSTERS),
+        structures: new Uint8Array(PAGE_CLUSTERS),
+        tables: undefined,
+      };
       this.#pages.set(index, page);
     }
     this.#lastIndex = index;

@@ -1,0 +1,97 @@
+/** What `check` tells people: findings of a kind together, the first ones of each, and what to do. */
+import { printable } from '../printable.js';
+import type { CheckReport, Found } from '../qcow2/check/check-file.js';
+import { FINDING_KINDS, type Finding } from '../qcow2/check/finding.js';
+import { humanBytes } from './output.js';
+import type { Colour, Paint } from './style.js';
+
+/** Findings of a kind that are shown. */
+const MAX_SHOWN = 10;
+const COLOURS: Readonly<Record<Finding['severity'], Colour>> = {
+  corruption: 'red',
+  leak: 'yellow',
+  warning: 'cyan',
+};
+
+/** @param name the image as the user calls it */
+export function describeCheck(report: CheckReport, name: string, paint: Paint): string {
+  return [
+    ...describeFindings(report, name, paint),
+    ...describeRepair(report, paint),
+    ...report.checked.map((checked) => describeImage(checked)),
+    `${printable(name)}: ${verdict(report, paint)}`,
+  ].join('\n');
+}
+
+function describeFindings(found: Found, name: string, paint: Paint): string[] {
+  const kinds = Object.keys(FINDING_KINDS).filter((kind) => found.findings.some((one) => one.kind === kind));
+  const lines = kinds.flatMap((kind) => {
+    const alike = found.findings.filter((one) => one.kind === kind);
+    const { severity, remedy, advice } = alike[0]!;
+    const count = alike.reduce((sum, one) => sum + one.count, 0);
+    const more = alike.length - MAX_SHOWN;
+    const mend =
+      remedy === 'none' ? advice : `to mend it: qcow2fs check --repair ${remedy} ${printable(name)}`;
+    return [
+      `${paint(COLOURS[severity], severity)}: ${kind}${count > 1 ? ` (${count})` : ''}`,
+      ...alike.slice(0, MAX_SHOWN).map((one) => `  ${placeOf(one)}${printable(one.what)}`),
+      ...(more > 0 ? [`  and ${more} more; --json lists them`] : []),
+      ...(mend === null ? [] : [`  ${paint('dim', mend)}`]),
+      '',
+    ];
+  });
+  if (found.omitted > 0) lines.push(`${found.omitted} more findings are not listed`, '');
+  return lines;
+}
+
+function placeOf({ structure, offset, entry, guestOffset }: Finding): string {
+  // Its text tells the clusters.
+  if (structure === 'refcounts') return '';
+  const index = entry === null ? '' : `, entry ${entry}`;
+  const guest = guestOffset === null ? '' : ` (disk offset ${hex(guestOffset)})`;
+  return `${printable(structure)} at ${hex(offset)}${index}${guest}: `;
+}
+
+function describeRepair({ repair, totals }: CheckReport, paint: Paint): string[] {
+  if (repair === null) return [];
+  if (repair.refusal !== null) return [`${paint('red', 'not repaired')}: ${repair.refusal}`];
+  const { corruption, leak } = repair.before.totals;
+  const mended = [
+    counted(corruption - totals.corruption, 'corruption'),
+    counted(leak - totals.leak, 'leaked cluster'),
+  ].filter((part) => part !== '');
+  return [mended.length === 0 ? 'nothing to repair' : `${paint('green', 'repaired')}: ${mended.join(', ')}`];
+}
+
+function counted(count: number, what: string): string {
+  if (count <= 0) return '';
+  return `${count} ${what}${count === 1 ? '' : 's'}`;
+}
+
+function describeImage({ image, clusters, end, snapshots }: CheckReport['checked'][number]): string {
+  const { allocated, total, compressed, fragmented } = clusters;
+  const percent = (part: number, whole: number): string =>
+    whole === 0 ? '0 %' : `${Math.round((100 * part) / whole)} %`;
+  const parts = [
+    `${allocated} of ${total} clusters allocated (${percent(allocated, total)})`,
+    `${compressed} compressed`,
+    `${percent(fragmented, allocated)} fragmented`,
+    ...(snapshots === 0 ? [] : [counted(snapshots, 'snapshot')]),
+    `in use up to ${humanBytes(end)}`,
+  ];
+  return `${printable(image)}: ${parts.join(', ')}`;
+}
+
+function verdict({ totals }: CheckReport, paint: Paint): string {
+  const parts = [
+    counted(totals.corruption, 'corruption'),
+    counted(totals.leak, 'leaked cluster'),
+    counted(totals.warning, 'warning'),
+  ].filter((part) => part !== '');
+  if (totals.corruption > 0) return paint('red', parts.join(', '));
+  return parts.length === 0 ? paint('green', 'sound') : `sound, but ${parts.join(', ')}`;
+}
+
+function hex(value: number): string {
+  return `0x${value.toString(16)}`;
+}

@@ -1,0 +1,111 @@
+/** `qcow2fs check`: is an image sound, and what can be mended? */
+import { Worker } from 'node:worker_threads';
+import type { Command } from 'commander';
+import { fromErrorRecord, Qcow2fsError } from '../errors.js';
+import { Progress } from '../progress.js';
+import { CHECK_PHASES } from '../qcow2/check/check.js';
+import type { CheckReport, CheckRequest } from '../qcow2/check/check-file.js';
+import { REPAIR_LEVELS, type RepairLevel } from '../qcow2/repair/repair.js';
+import { describeCheck } from './check-report.js';
+import type { CheckOrder, CheckOutcome } from './check-worker.js';
+import { CommandEnd, EXIT_DAMAGED, EXIT_LEAKS, EXIT_STATUS } from './exit-status.js';
+import { addReadOptions, allowedDirectories, type ReadFlags } from './image-options.js';
+import { print, printJson } from './output.js';
+import { absolutePath } from './paths.js';
+import { endBySignal, withProgress } from './progress-bar.js';
+import { painter } from './style.js';
+
+interface CheckFlags extends ReadFlags {
+  repair?: string;
+  readData?: boolean;
+  chain?: boolean;
+  json?: boolean;
+}
+
+export function addCheckCommand(program: Command): void {
+  const command = program
+    .command('check')
+    .summary('tell whether an image is sound, and repair it')
+    .description(
+      'Tells whether IMAGE is sound: refcounts, flags and tables of the disk and of all snapshots, bitmaps, the LUKS\n' +
+        'header, and whether the files that it stands on are there. Changes nothing, and needs no key, unless --repair\n' +
+        'is given. Exit status: 0 sound, 4 damaged, 13 clusters have leaked and nothing is worse, 6 the image is sound\n' +
+        'but a file that it stands on cannot be opened.',
+    )
+    .argument('IMAGE', 'a qcow2 image: a file or a block device')
+    .option(
+      '--repair <what>',
+      'leaks: give back space that is lost. all: that, and mend what is corrupt, where that takes no guess',
+    )
+    .option('--read-data', 'read all data, too, and inflate what is compressed')
+    .option('--chain', 'check the backing files, too (they are never repaired)')
+    .option('--json', 'as a JSON object');
+  addReadOptions(command)
+    .addHelpText(
+      'after',
+      `
+Examples:
+  qcow2fs check disk.qcow2                     is it sound?
+  qcow2fs check --read-data disk.qcow2         can all of it be read, too?
+  qcow2fs check --chain overlay.qcow2          are its backing files?
+  qcow2fs check --repair leaks disk.qcow2      give back clusters that nothing uses
+  qcow2fs check --repair all disk.qcow2        mend all that can be mended; keep a copy if the disk matters
+  qcow2fs check --json disk.qcow2 | jq '.findings[] | .kind'`,
+    )
+    .action(check);
+}
+
+async function check(image: string, flags: CheckFlags): Promise<void> {
+  const request: CheckRequest = {
+    path: absolutePath(image),
+    repair: parseLevel(flags),
+    readData: flags.readData ?? false,
+    wholeChain: flags.chain ?? false,
+    forceShare: flags.forceShare ?? false,
+    allowDirectories: allowedDirectories(flags),
+  };
+  const report = await inThread(request);
+  if (flags.json) printJson('check', report);
+  else print(describeCheck(report, image, painter(process.stdout)));
+  const status = statusOf(report);
+  if (status !== 0) throw new CommandEnd(status);
+}
+
+function parseLevel({ repair, forceShare }: CheckFlags): RepairLevel | undefined {
+  if (repair === undefined) return undefined;
+  const level = REPAIR_LEVELS.find((known) => known === repair);
+  if (level === undefined) {
+    throw new Qcow2fsError('usage', `--repair ${repair}: ${REPAIR_LEVELS.join(' or ')} is needed`);
+  }
+  if (forceShare) {
+    throw new Qcow2fsError('usage', '--repair needs the image for itself: leave out --force-share');
+  }
+  return level;
+}
+
+function statusOf({ totals, findings }: CheckReport): number {
+  if (totals.corruption > 0) {
+    const onlyChain = findings.every(({ kind, severity }) => kind === 'chain' || severity !== 'corruption');
+    return onlyChain ? EXIT_STATUS['named-file'] : EXIT_DAMAGED;
+  }
+  return totals.leak > 0 ? EXIT_LEAKS : 0;
+}
+
+/** A check may be ended at any time; a repair ends where the image is no worse than before. */
+async function inThread(request: CheckRequest): Promise<CheckReport> {
+  const progress = new Progress();
+  const order: CheckOrder = { request, progress: progress.memory };
+  const worker = new Worker(new URL('./check-worker.js', import.meta.url), { workerData: order });
+  const outcome = new Promise<CheckOutcome>((resolve, reject) => {
+    worker.once('message', resolve);
+    worker.once('error', (error) => reject(new Qcow2fsError('internal', `a thread died: ${error.message}`)));
+    worker.once('exit', () => reject(new Qcow2fsError('internal', 'a thread ended without a result')));
+  });
+  const labels = { phases: Object.values(CHECK_PHASES), unit: 'steps' } as const;
+  const interrupt = request.repair === undefined ? undefined : () => progress.cancel();
+  const end = await withProgress(progress, labels, outcome, interrupt);
+  if (end.type === 'done') return end.report;
+  if (end.type === 'failed') throw fromErrorRecord(end.error);
+  endBySignal('SIGINT');
+  return new Promise(() => {});
+}

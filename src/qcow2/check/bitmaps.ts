@@ -1,0 +1,91 @@
+/** Dirty bitmaps (specification: "Bitmaps extension"): counts what they take, where they are valid. */
+import { Qcow2fsError } from '../../errors.js';
+import { type Bitmap, readBitmaps } from '../format/bitmaps.js';
+import { entryOffset } from '../format/entries.js';
+import { Autoclear } from '../format/header.js';
+import { hex } from '../format/units.js';
+import type { Image } from '../image.js';
+import type { Place } from './finding.js';
+import type { ReferenceScan } from './reference-scan.js';
+
+/** Of a bitmap table entry: bits 1 to 8 and 56 to 63. */
+const RESERVED_HIGH = 0xff00_0000;
+const RESERVED_LOW = 0x1fe;
+/** Without an offset: all bits of the cluster are set. */
+const ALL_ONES = 1;
+const KNOWN_FLAGS = 0b111;
+const MIN_GRANULARITY = 2 ** 9;
+const MAX_GRANULARITY = 2 ** 31;
+
+/** @returns false when it is not known what the bitmaps refer to */
+export function countBitmaps(scan: ReferenceScan, image: Image, owner: Place): boolean {
+  const { header, extensions, storage } = image;
+  const { bitmaps } = extensions;
+  if (bitmaps === undefined || bitmaps.count === 0) return true;
+  const directory: Place = { name: 'bitmap directory', offset: bitmaps.directoryOffset };
+  // Else whoever wrote the image did not know of them: they may be anywhere.
+  if ((header.autoclearFeatures & Autoclear.bitmaps) === 0n) {
+    scan.report('bitmaps-stale', directory, 'a program that knows no bitmaps wrote the image: none is valid');
+    return true;
+  }
+  if (!scan.refer('bitmap directory', bitmaps.directoryOffset, bitmaps.directorySize, owner)) return false;
+  let found: Bitmap[];
+  try {
+    found = readBitmaps(bitmaps, scan.read, storage.path);
+  } catch (error) {
+    if (!(error instanceof Qcow2fsError) || error.kind !== 'format') throw error;
+    scan.report('bitmap-directory', directory, error.message.slice(storage.path.length + 2));
+    return false;
+  }
+  let isComplete = true;
+  for (const [index, bitmap] of found.entries()) {
+    checkBitmap(scan, image, directory, bitmap, index);
+    if (!countBitmap(scan, image, directory, bitmap, index)) isComplete = false;
+  }
+  return isComplete;
+}
+
+function checkBitmap(
+  scan: ReferenceScan,
+  image: Image,
+  directory: Place,
+  bitmap: Bitmap,
+  index: number,
+): void {
+  const { name, granularity, tableSize, flags, inUse } = bitmap;
+  const at = { entry: index };
+  const bad = (what: string): void => scan.report('bitmap', directory, `bitmap ${name}: ${what}`, at);
+  if (granularity < MIN_GRANULARITY || granularity > MAX_GRANULARITY) {
+    bad(`a granularity of ${granularity} bytes; ${MIN_GRANULARITY} to ${MAX_GRANULARITY} are valid`);
+  } else {
+    const bytes = Math.ceil(image.header.size / granularity / 8);
+    const needed = Math.ceil(bytes / image.header.clusterSize);
+    if (tableSize < needed) bad(`its table has ${tableSize} entries; the disk needs ${needed}`);
+  }
+  if ((flags & ~KNOWN_FLAGS) !== 0) bad('reserved flags are set');
+  if (inUse) {
+    scan.report('bitmap-in-use', directory, `bitmap ${name} was not saved properly, and is not valid`, at);
+  }
+}
+
+function countBitmap(
+  scan: ReferenceScan,
+  { header }: Image,
+  directory: Place,
+  { name, tableOffset, tableSize }: Bitmap,
+  index: number,
+): boolean {
+  if (!scan.refer('bitmap table', tableOffset, tableSize * 8, directory, index)) return false;
+  const table: Place = { name: `table of bitmap ${name}`, offset: tableOffset };
+  let isComplete = true;
+  scan.forEachEntry(table, tableSize, (entry, high, low) => {
+    const offset = entryOffset(high, low);
+    const reserved = (high & RESERVED_HIGH) !== 0 || (low & RESERVED_LOW) !== 0;
+    if (reserved || (offset !== 0 && (low & ALL_ONES) !== 0)) {
+      scan.report('bitmap', table, `reserved bits are set (data at ${hex(offset)})`, { entry });
+    }
+    if (offset !== 0 && !scan.refer('bitmap data', offset, header.clusterSize, table, entry))
+      isComplete = false;
+  });
+  return isComplete;
+}

@@ -1,0 +1,111 @@
+/** Reads every cluster that the image itself holds: what the host cannot read, and what does not inflate. */
+import { Qcow2fsError } from '../../errors.js';
+import type { Progress } from '../../progress.js';
+import type { Storage } from '../../storage.js';
+import { allocateCompression, CompressedClusters } from '../compressed.js';
+import {
+  compressedLayout,
+  compressedLength,
+  compressedOffset,
+  entryOffset,
+  isCompressed,
+} from '../format/entries.js';
+import { hex, host } from '../format/units.js';
+import { geometryOf } from '../geometry.js';
+import type { Image } from '../image.js';
+import { Run, RunKind } from '../mapping.js';
+import type { Place, Report } from './finding.js';
+import { advance } from './reference-scan.js';
+import { isL2Table, type References } from './references.js';
+import { forEachEntry, readPadded } from './table-reader.js';
+
+export const PHASE_DATA = 4;
+
+/** Bytes that are read at once. */
+const PIECE_BYTES = 1024 * 1024;
+
+/** Needs zstd to be prepared. */
+export function checkData(image: Image, references: References, report: Report, progress?: Progress): void {
+  const { header, storage } = image;
+  const { clusterSize } = header;
+  progress?.begin(PHASE_DATA, storage.size());
+  readWholeFile(storage, report, progress);
+  const reader = new CompressedReader(image, report);
+  const done = new Set<number>();
+  const tables = [header, ...image.snapshots];
+  for (const [index, { l1TableOffset, l1Size }] of tables.entries()) {
+    if (!['L1 table', 'snapshot L1 table'].includes(references.counts.structure(l1TableOffset / clusterSize)))
+      continue;
+    forEachEntry(storage, l1TableOffset, l1Size, (l1Index, high, low) => {
+      const offset = entryOffset(high, low);
+      if (offset === 0 || !isL2Table(references.counts, offset, clusterSize) || done.has(offset)) return;
+      done.add(offset);
+      reader.check(offset, index === 0 ? l1Index : undefined);
+      advance(progress, 0);
+    });
+  }
+}
+
+function readWholeFile(storage: Storage, report: Report, progress: Progress | undefined): void {
+  const room = Buffer.alloc(PIECE_BYTES);
+  const size = storage.size();
+  for (let at = storage.nextData(0); at < size; ) {
+    const length = Math.min(PIECE_BYTES, size - at);
+    try {
+      storage.read(room, 0, length, at);
+    } catch (error) {
+      if (!(error instanceof Qcow2fsError) || error.kind !== 'host-io') throw error;
+      report('unreadable', { name: 'file', offset: at }, error.message.slice(storage.path.length + 2));
+    }
+    const next = storage.nextData(at + length);
+    advance(progress, next - at);
+    at = next;
+  }
+}
+
+class CompressedReader {
+  readonly #image: Image;
+  readonly #report: Report;
+  readonly #clusters: CompressedClusters;
+  readonly #table: Buffer;
+  readonly #room: Buffer;
+  readonly #run = new Run();
+
+  constructor(image: Image, report: Report) {
+    const { clusterSize } = image.header;
+    this.#image = image;
+    this.#report = report;
+    this.#clusters = new CompressedClusters(image.storage, allocateCompression(image.header));
+    this.#table = Buffer.alloc(clusterSize);
+    this.#room = Buffer.alloc(clusterSize);
+    this.#run.kind = RunKind.compressed;
+    this.#run.length = clusterSize;
+  }
+
+  /** @param l1Index of a table of the active disk */
+  check(offset: number, l1Index: number | undefined): void {
+    const { entryBytes, clusterSize, clusterBits, tableCoverage, externalData } = geometryOf(
+      this.#image.header,
+    );
+    if (externalData) return;
+    const guest = l1Index === undefined ? undefined : { start: l1Index * tableCoverage, step: clusterSize };
+    const place: Place = { name: 'L2 table', offset, guest };
+    const layout = compressedLayout(clusterBits);
+    readPadded(this.#image.storage, this.#table, offset);
+    for (let at = 0; at < clusterSize; at += entryBytes) {
+      const high = this.#table.readUInt32BE(at);
+      if (!isCompressed(high)) continue;
+      const low = this.#table.readUInt32BE(at + 4);
+      const start = compressedOffset(high, low, layout);
+      this.#run.hostOffset = host(start);
+      this.#run.compressedBytes = compressedLength(high, low, layout);
+      try {
+        this.#clusters.read(this.#run, this.#room, 0, 0);
+      } catch (error) {
+        if (!(error instanceof Qcow2fsError) || error.kind === 'internal') throw error;
+        const what = `the compressed cluster at ${hex(start)} does not inflate`;
+        this.#report('inflate', place, what, { entry: at / entryBytes });
+      }
+    }
+  }
+}

@@ -1,0 +1,114 @@
+/** Counts references one by one, and reports those that make no sense. */
+import { Qcow2fsError } from '../../errors.js';
+import type { Progress } from '../../progress.js';
+import { hex } from '../format/units.js';
+import { type Image, readUpTo } from '../image.js';
+import type { Place, Report } from './finding.js';
+import { ReferenceCounts, type Structure } from './reference-counts.js';
+import { forEachEntry } from './table-reader.js';
+
+/**
+ * Table entries that are visited at most: 16 TiB of guest data in clusters of 64 KiB. A crafted image must not take
+ * hours.
+ */
+const MAX_ENTRIES = 2 ** 28;
+
+/** Thrown in the middle of work that somebody asked to stop. */
+export class Cancelled extends Error {}
+
+/** @throws Cancelled when somebody asked for it */
+export function advance(progress: Progress | undefined, amount: number): void {
+  if (progress === undefined) return;
+  progress.advance(amount);
+  if (progress.isCancelled) throw new Cancelled('interrupted');
+}
+
+export class ReferenceScan {
+  readonly counts: ReferenceCounts;
+  readonly report: Report;
+  readonly #image: Image;
+  readonly #progress: Progress | undefined;
+  readonly #fileSize: number;
+  readonly #clusterSize: number;
+  #visited = 0;
+
+  constructor(image: Image, report: Report, progress?: Progress) {
+    this.counts = new ReferenceCounts(image.storage.path);
+    this.report = report;
+    this.#image = image;
+    this.#progress = progress;
+    this.#fileSize = image.storage.size();
+    this.#clusterSize = image.header.clusterSize;
+  }
+
+  /** The last cluster of a file need not be there to its end. */
+  isOutside(offset: number, length: number): boolean {
+    return offset + length - this.#fileSize >= this.#clusterSize;
+  }
+
+  /**
+   * Counts a structure that nothing else may share a cluster with.
+   * @param length bytes
+   * @param entry of the table that refers to it
+   * @returns whether it lies where it can, alone: its content may be believed
+   */
+  refer(structure: Structure, offset: number, length: number, owner: Place, entry?: number): boolean {
+    if (length === 0) return true;
+    const at = { entry: entry ?? null };
+    if (this.isOutside(offset, length)) {
+      this.report('lost-table', owner, `the ${structure} at ${hex(offset)} lies outside the file`, at);
+      return false;
+    }
+    // What is there keeps its clusters, wherever it begins.
+    const clash = this.countRange(structure, offset, length, 1);
+    if (offset % this.#clusterSize !== 0) {
+      this.report('lost-table', owner, `the ${structure} at ${hex(offset)} starts inside a cluster`, at);
+      return false;
+    }
+    if (clash === undefined) return true;
+    this.report('metadata-overlap', owner, `the ${structure} at ${hex(offset)} ${clash}`, at);
+    return false;
+  }
+
+  /**
+   * Counts `references` more of each cluster that the range touches.
+   * @returns what it overlaps, in words
+   */
+  countRange(structure: Structure, offset: number, length: number, references: number): string | undefined {
+    const end = Math.ceil((offset + length) / this.#clusterSize);
+    let clash: string | undefined;
+    for (let cluster = Math.floor(offset / this.#clusterSize); cluster < end; cluster++) {
+      const present = this.counts.add(cluster, references, structure);
+      if (present === undefined) continue;
+      clash ??= `overlaps the ${present} at ${hex(cluster * this.#clusterSize)}`;
+    }
+    return clash;
+  }
+
+  /** Visits the entries of a table that are not 0. */
+  forEachEntry(
+    table: Place,
+    entries: number,
+    visit: (index: number, high: number, low: number) => void,
+  ): void {
+    this.charge(entries);
+    forEachEntry(this.#image.storage, table.offset, entries, visit);
+  }
+
+  /**
+   * Counts work.
+   * @throws Qcow2fsError `unsupported` when the image makes too much of it; Cancelled
+   */
+  charge(entries: number): void {
+    this.#visited += entries;
+    advance(this.#progress, entries);
+    if (this.#visited > MAX_ENTRIES) {
+      throw new Qcow2fsError(
+        'unsupported',
+        `${this.#image.storage.path}: the tables have more than ${MAX_ENTRIES} entries, too many to count here; use qemu-img check`,
+      );
+    }
+  }
+
+  readonly read = (offset: number, length: number): Buffer => readUpTo(this.#image.storage, offset, length);
+}

@@ -1,0 +1,84 @@
+/**
+ * Mends L1 and L2 entries that say nothing else when they are sound: reserved bits go, and flags that a compressed
+ * cluster cannot have; zeros that lie nowhere lie nowhere. Where a subcluster is said to be both data and zeros, it is
+ * zeros from now on: nobody could read it, nor its neighbours.
+ *
+ * An entry that changes refers to fewer clusters than before, or to the same ones, so it may change at any time.
+ */
+
+import { L2_RESERVED_HIGH, L2_RESERVED_LOW } from '../check/l2-checker.js';
+import type { References } from '../check/references.js';
+import { isL2Table, L1_RESERVED_HIGH, L1_RESERVED_LOW } from '../check/references.js';
+import { readPadded } from '../check/table-reader.js';
+import { entryOffset, isCompressed, isZero, ZERO_LOW } from '../format/entries.js';
+import { type Geometry, geometryOf } from '../geometry.js';
+import type { Image } from '../image.js';
+import { writeChanges } from './changed-sectors.js';
+
+const COPIED_HIGH = 0x8000_0000;
+
+/**
+ * Mends all tables, those of snapshots too, and syncs when there was anything to mend.
+ * @throws Qcow2fsError `host-io`
+ */
+export function fixEntries(image: Image, { counts }: References): void {
+  const { storage, header, snapshots } = image;
+  const geometry = geometryOf(header);
+  const { clusterSize } = geometry;
+  const done = new Set<number>();
+  let changed = false;
+  for (const { l1TableOffset, l1Size } of [header, ...snapshots]) {
+    const structure = counts.structure(l1TableOffset / clusterSize);
+    if (structure !== 'L1 table' && structure !== 'snapshot L1 table') continue;
+    const before = Buffer.alloc(l1Size * 8);
+    readPadded(storage, before, l1TableOffset);
+    const after = Buffer.from(before);
+    for (let at = 0; at < after.length; at += 8) {
+      mask(after, at, L1_RESERVED_HIGH, L1_RESERVED_LOW);
+      const offset = entryOffset(after.readUInt32BE(at), after.readUInt32BE(at + 4));
+      if (offset === 0 || !isL2Table(counts, offset, clusterSize) || done.has(offset)) continue;
+      done.add(offset);
+      if (fixL2(image, geometry, offset)) changed = true;
+    }
+    if (writeChanges(storage, before, after, l1TableOffset)) changed = true;
+  }
+  if (changed) storage.sync();
+}
+
+function fixL2({ storage }: Image, geometry: Geometry, offset: number): boolean {
+  const { clusterSize, entryBytes } = geometry;
+  const before = Buffer.alloc(clusterSize);
+  readPadded(storage, before, offset);
+  const after = Buffer.from(before);
+  for (let at = 0; at < clusterSize; at += entryBytes) {
+    if (isCompressed(after.readUInt32BE(at))) fixCompressed(after, at, geometry);
+    else fixStandard(after, at, geometry);
+  }
+  return writeChanges(storage, before, after, offset);
+}
+
+function fixCompressed(table: Buffer, at: number, { extended }: Geometry): void {
+  mask(table, at, COPIED_HIGH, 0);
+  if (extended) table.fill(0, at + 8, at + 16);
+}
+
+function fixStandard(table: Buffer, at: number, { extended, clusterSize, zeroFlag }: Geometry): void {
+  mask(table, at, L2_RESERVED_HIGH, L2_RESERVED_LOW);
+  const low = table.readUInt32BE(at + 4);
+  const offset = entryOffset(table.readUInt32BE(at), low);
+  if (offset !== 0 && extended) {
+    const zeros = table.readUInt32BE(at + 8);
+    table.writeUInt32BE((table.readUInt32BE(at + 12) & ~zeros) >>> 0, at + 12);
+  }
+  if (offset % clusterSize === 0) return;
+  const holdsData = extended ? table.readUInt32BE(at + 12) !== 0 : !isZero(low);
+  if (holdsData || !zeroFlag) return;
+  table.writeUInt32BE(0, at);
+  table.writeUInt32BE(extended ? 0 : ZERO_LOW, at + 4);
+}
+
+/** Clears bits of an entry. */
+function mask(table: Buffer, at: number, high: number, low: number): void {
+  table.writeUInt32BE((table.readUInt32BE(at) & ~high) >>> 0, at);
+  table.writeUInt32BE((table.readUInt32BE(at + 4) & ~low) >>> 0, at + 4);
+}
