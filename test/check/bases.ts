@@ -1,0 +1,56 @@
+/** Sound images, one of each kind of structure, for the damage that comes later. */
+
+import { compressedGuest, richGuest, subclusterGuest } from '../support/guests.js';
+import {
+  addBitmap,
+  createImage,
+  type Image,
+  KiB,
+  MiB,
+  takeSnapshot,
+  writeSecret,
+  writeSteps,
+} from '../support/images.js';
+import { filled } from '../support/variant.js';
+
+export type Base = (dir: string) => Image;
+
+const small = { size: 2 * MiB, clusterSize: 4 * KiB };
+
+/** Small clusters and wide refcounts, for more than one table and block. */
+export const plain: Base = (dir) => {
+  const spec = { size: 8 * MiB, clusterSize: 4 * KiB, options: ['refcount_bits=64'] };
+  const image = filled(dir, spec, 1, richGuest);
+  writeSteps(image, 2, [{ do: 'data', offset: 3 * MiB, length: 2 * MiB }]);
+  return image;
+};
+export const version2: Base = (dir) => filled(dir, { ...small, version: 2 }, 1, richGuest);
+export const compressed: Base = (dir) => filled(dir, small, 1, compressedGuest);
+export const extended: Base = (dir) =>
+  filled(dir, { size: 2 * MiB, clusterSize: 64 * KiB, options: ['extended_l2=on'] }, 1, subclusterGuest);
+export const externalData: Base = (dir) => filled(dir, { options: ['data_file=image.data'] }, 1, richGuest);
+export const refcountsOf =
+  (bits: number): Base =>
+  (dir) =>
+    filled(dir, { ...small, options: [`refcount_bits=${bits}`] }, 1, richGuest);
+
+export const snapshots: Base = (dir) => {
+  const image = filled(dir, small, 1, richGuest);
+  takeSnapshot(image, 'one', '1');
+  writeSteps(image, 2, [{ do: 'data', offset: 20 * KiB, length: 300 * KiB }]);
+  takeSnapshot(image, 'two', '2');
+  writeSteps(image, 3, [{ do: 'data', offset: 512, length: 100 * KiB }]);
+  return image;
+};
+
+export const bitmaps: Base = (dir) => {
+  const image = createImage(dir, small);
+  for (const name of ['first', 'second']) addBitmap(image, name);
+  writeSteps(image, 1, richGuest(small.size, small.clusterSize));
+  return image;
+};
+
+export const luks: Base = (dir) => {
+  const secret = writeSecret(dir, 'secret');
+  return filled(dir, { secret, encryption: ['encrypt.format=luks', 'encrypt.iter-time=10'] }, 1, richGuest);
+};
