@@ -2,28 +2,16 @@
 
 import { cpSync, readFileSync } from 'node:fs';
 import { expect } from 'chai';
-import { Progress } from '../../src/progress.js';
-import { type CheckReport, checkFile } from '../../src/qcow2/check/check-file.js';
+import type { CheckReport } from '../../src/qcow2/check/check-file.js';
 import type { RepairLevel } from '../../src/qcow2/repair/repair.js';
 import { convertToRaw, type Image, imagePath } from '../support/images.js';
 import { useScratch } from '../support/scratch.js';
 import type { Base } from './bases.js';
 import { DAMAGE } from './damage.js';
 import { qemuCheck } from './reference.js';
+import { check, kindsOf } from './request.js';
 
-function check(image: Image, repair?: RepairLevel): Promise<CheckReport> {
-  const request = {
-    path: imagePath(image),
-    repair,
-    readData: false,
-    wholeChain: false,
-    forceShare: false,
-    allowDirectories: [],
-  };
-  return checkFile(request, new Progress());
-}
-
-const kindsOf = ({ findings }: CheckReport): string[] => [...new Set(findings.map(({ kind }) => kind))];
+const checked = (image: Image, repair?: RepairLevel): Promise<CheckReport> => check(imagePath(image), repair);
 
 describe('qcow2fs check, beside qemu-img check', () => {
   const scratch = useScratch();
@@ -58,7 +46,7 @@ describe('qcow2fs check, beside qemu-img check', () => {
 
       it('is found, and nothing is changed', async () => {
         const bytes = readFileSync(imagePath(image));
-        const report = await check(image);
+        const report = await checked(image);
         expect(kindsOf(report)).to.include.members(kinds);
         expect(readFileSync(imagePath(image)).equals(bytes)).to.equal(true);
         const reference = qemuCheck(image);
@@ -74,7 +62,7 @@ describe('qcow2fs check, beside qemu-img check', () => {
       it(`is ${repair === 'remains' ? 'told, and left alone' : 'repaired'} by --repair all`, async () => {
         const damaged = readFileSync(imagePath(image));
         const mended = copyOf(image);
-        const report = await check(mended, 'all');
+        const report = await checked(mended, 'all');
         const reference = qemuCheck(mended);
         if (repair === 'remains') {
           expect(report.totals.corruption).to.be.above(0);
@@ -93,7 +81,7 @@ describe('qcow2fs check, beside qemu-img check', () => {
         const byReference = copyOf(image);
         qemuCheck(byReference, 'all');
         if (qemuCheck(byReference).status !== 0) return;
-        const report = await check(copyOf(image), 'all');
+        const report = await checked(copyOf(image), 'all');
         expect(report.totals, JSON.stringify(report.findings)).to.include({ corruption: 0, leak: 0 });
       });
     });

@@ -18,7 +18,11 @@ export interface Verdict {
 
 export function qemuCheck(image: Image, repair?: 'leaks' | 'all'): Verdict {
   const args = ['check', '--output=json', ...keyArgs(image), ...(repair === undefined ? [] : ['-r', repair])];
-  const result = spawnSync('qemu-img', [...args, ...openArgs(image)], { cwd: image.dir, encoding: 'utf8' });
+  const result = spawnSync('qemu-img', [...args, ...openArgs(image)], {
+    cwd: image.dir,
+    encoding: 'utf8',
+    maxBuffer: 64 * 1024 * 1024,
+  });
   if (result.error !== undefined) throw result.error;
   const found = result.stdout.startsWith('{') ? (JSON.parse(result.stdout) as Record<string, number>) : {};
   return {

@@ -28,7 +28,7 @@ export class L2Checker {
   readonly #layout: CompressedLayout;
   readonly #clusters: ClusterStatistics;
   readonly #table: Buffer;
-  /** Host offset after the last data cluster of the active disk. */
+  /** Host offset after the last data cluster of the table. */
   #next = 0;
 
   /** @param clusters counted as the tables of the active disk are looked at */
@@ -46,6 +46,7 @@ export class L2Checker {
     const { clusterSize, entryBytes, extended } = this.#geometry;
     const table = this.#table;
     this.#scan.charge(clusterSize / entryBytes);
+    this.#next = 0;
     readPadded(this.#image.storage, table, place.offset);
     for (let at = 0; at < clusterSize; at += entryBytes) {
       const high = table.readUInt32BE(at);

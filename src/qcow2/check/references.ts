@@ -39,7 +39,7 @@ export interface References {
 export interface ClusterStatistics {
   allocated: number;
   compressed: number;
-  /** Clusters that do not follow the one before in the file; all compressed ones. */
+  /** Clusters that do not follow the one before in the file, within an L2 table; all compressed ones. */
   fragmented: number;
 }
 

@@ -1,0 +1,47 @@
+/** `--repair leaks`: gives back what is lost, and touches nothing that is corrupt. */
+
+import { cpSync, readFileSync } from 'node:fs';
+import { expect } from 'chai';
+import { convertToRaw, imagePath } from '../support/images.js';
+import { useScratch } from '../support/scratch.js';
+import { DAMAGE } from './damage.js';
+import { qemuCheck } from './reference.js';
+import { check } from './request.js';
+
+describe('qcow2fs check --repair leaks', () => {
+  const scratch = useScratch();
+  for (const [name, { base, damage }] of Object.entries(DAMAGE)) {
+    it(name, async () => {
+      const image = base(scratch.subdir());
+      const content = (): Buffer | string => {
+        try {
+          return readFileSync(convertToRaw(image));
+        } catch {
+          return 'cannot be read';
+        }
+      };
+      damage(imagePath(image));
+      const before = content();
+      const damaged = readFileSync(imagePath(image));
+      const found = await check(imagePath(image));
+      const byReference = { ...image, dir: scratch.subdir() };
+      cpSync(image.dir, byReference.dir, { recursive: true });
+      qemuCheck(byReference, 'leaks');
+
+      const report = await check(imagePath(image), 'leaks');
+      const after = qemuCheck(image);
+      if (report.repair?.refusal != null || found.totals.leak === 0) {
+        const unchanged = readFileSync(imagePath(image)).equals(damaged);
+        const isSound = found.totals.corruption === 0;
+        expect(unchanged || isSound).to.equal(true);
+      } else {
+        expect(after.leaks, after.output).to.equal(0);
+        expect(report.totals.leak).to.equal(0);
+        const reference = qemuCheck(byReference);
+        if (reference.status !== 1)
+          expect(after.corruptions).to.be.at.most(Math.max(reference.corruptions, 0));
+      }
+      expect(content()).to.deep.equal(before);
+    });
+  }
+});

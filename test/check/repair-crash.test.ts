@@ -1,0 +1,83 @@
+/**
+ * A repair that is cut off at any write or sync: the image is no worse than before, and the next repair mends it. With
+ * the reference as the judge of both.
+ */
+
+import { readFileSync, writeFileSync } from 'node:fs';
+import { expect } from 'chai';
+import { checkImage } from '../../src/qcow2/check/check.js';
+import { Findings } from '../../src/qcow2/check/finding.js';
+import { markSound, repairImage } from '../../src/qcow2/repair/repair.js';
+import { convertToRaw, imagePath } from '../support/images.js';
+import { useScratch } from '../support/scratch.js';
+import { Crash, CrashStorage } from '../unit/qcow2/repair/crash-storage.js';
+import { Random } from '../unit/support/random.js';
+import { DAMAGE } from './damage.js';
+import { qemuCheck } from './reference.js';
+import { check } from './request.js';
+
+const SCENES = [
+  'a refcount of 0 of a data cluster',
+  'a refcount of 1 of a cluster that a snapshot shares',
+  'a refcount block full of ones',
+  'a refcount table full of zeros',
+  'a refcount table on a data cluster',
+  'all COPIED flags wrong',
+  'reserved bits in an L2 entry',
+  'two entries that name one data cluster',
+  'a data cluster on the refcount table',
+] as const;
+
+const OUTCOMES: Readonly<Record<string, (random: Random) => Parameters<CrashStorage['afterCrash']>[0]>> = {
+  'all that was written is kept': () => () => true,
+  'nothing unsynced is kept': () => () => false,
+  'some sectors are kept': (random) => () => random.below(2) === 0,
+};
+
+/** As `check --repair all` does, on a host that may die. */
+async function repair(storage: CrashStorage): Promise<void> {
+  const before = new Findings();
+  await checkImage(storage, before);
+  repairImage(storage, before, 'all');
+  const after = new Findings();
+  await checkImage(storage, after);
+  if (after.totals.corruption === 0) markSound(storage);
+}
+
+describe('a repair that is cut off', () => {
+  const scratch = useScratch();
+  for (const scene of SCENES) {
+    for (const [outcome, keepsOf] of Object.entries(OUTCOMES)) {
+      it(`${scene}; ${outcome}`, async () => {
+        const { base, damage } = DAMAGE[scene]!;
+        const image = base(scratch.subdir());
+        const path = imagePath(image);
+        damage(path);
+        const damaged = readFileSync(path);
+        const content = readFileSync(convertToRaw(image));
+        const random = new Random(1);
+        let crashes = 0;
+        for (; ; crashes++) {
+          const storage = new CrashStorage(path, damaged);
+          storage.crashAt = crashes + 1;
+          try {
+            await repair(storage);
+            break;
+          } catch (error) {
+            if (!(error instanceof Crash)) throw error;
+          }
+          writeFileSync(path, storage.afterCrash(keepsOf(random)));
+          expect(readFileSync(convertToRaw(image)).equals(content), `cut at ${crashes + 1}`).to.equal(true);
+          const report = await check(path, 'all');
+          expect(report.totals.corruption, JSON.stringify(report.findings)).to.equal(0);
+          const reference = qemuCheck(image);
+          expect(reference.status, reference.output).to.equal(0);
+          expect(readFileSync(convertToRaw(image)).equals(content), `mended after ${crashes + 1}`).to.equal(
+            true,
+          );
+        }
+        expect(crashes).to.be.above(1);
+      });
+    }
+  }
+});

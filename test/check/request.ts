@@ -1,0 +1,14 @@
+/** `check` in this process, for tests that run it thousands of times. */
+
+import { Progress } from '../../src/progress.js';
+import { type CheckReport, checkFile } from '../../src/qcow2/check/check-file.js';
+import type { RepairLevel } from '../../src/qcow2/repair/repair.js';
+
+export function check(path: string, repair?: RepairLevel, readData = false): Promise<CheckReport> {
+  const request = { path, repair, readData, wholeChain: false, forceShare: false, allowDirectories: [] };
+  return checkFile(request, new Progress());
+}
+
+export const kindsOf = ({ findings }: CheckReport): string[] => [
+  ...new Set(findings.map(({ kind }) => kind)),
+];
