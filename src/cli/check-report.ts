@@ -1,7 +1,7 @@
 /** What `check` tells people: findings of a kind together, the first ones of each, and what to do. */
 import { printable } from '../printable.js';
 import type { CheckReport, Found } from '../qcow2/check/check-file.js';
-import { FINDING_KINDS, type Finding } from '../qcow2/check/finding.js';
+import { FINDING_KINDS, type Finding, type FindingKind } from '../qcow2/check/finding.js';
 import { humanBytes } from './output.js';
 import type { Colour, Paint } from './style.js';
 
@@ -15,25 +15,29 @@ const COLOURS: Readonly<Record<Finding['severity'], Colour>> = {
 
 /** @param name the image as the user calls it */
 export function describeCheck(report: CheckReport, name: string, paint: Paint): string {
+  const { checked } = report;
   return [
     ...describeFindings(report, name, paint),
     ...describeRepair(report, paint),
-    ...report.checked.map((checked) => describeImage(checked)),
+    ...checked.map((one) => (checked.length === 1 ? '' : `${printable(one.image)}: `) + describeImage(one)),
     `${printable(name)}: ${verdict(report, paint)}`,
   ].join('\n');
 }
 
 function describeFindings(found: Found, name: string, paint: Paint): string[] {
-  const kinds = Object.keys(FINDING_KINDS).filter((kind) => found.findings.some((one) => one.kind === kind));
+  const kinds = (Object.keys(FINDING_KINDS) as FindingKind[]).filter((kind) =>
+    found.findings.some((one) => one.kind === kind),
+  );
   const lines = kinds.flatMap((kind) => {
     const alike = found.findings.filter((one) => one.kind === kind);
+    const { meaning } = FINDING_KINDS[kind];
     const { severity, remedy, advice } = alike[0]!;
     const count = alike.reduce((sum, one) => sum + one.count, 0);
     const more = alike.length - MAX_SHOWN;
     const mend =
       remedy === 'none' ? advice : `to mend it: qcow2fs check --repair ${remedy} ${printable(name)}`;
     return [
-      `${paint(COLOURS[severity], severity)}: ${kind}${count > 1 ? ` (${count})` : ''}`,
+      `${paint(COLOURS[severity], severity)}: ${meaning}${count > 1 ? ` (${count})` : ''} ${paint('dim', `[${kind}]`)}`,
       ...alike.slice(0, MAX_SHOWN).map((one) => `  ${placeOf(one)}${printable(one.what)}`),
       ...(more > 0 ? [`  and ${more} more; --json lists them`] : []),
       ...(mend === null ? [] : [`  ${paint('dim', mend)}`]),
@@ -68,7 +72,7 @@ function counted(count: number, what: string): string {
   return `${count} ${what}${count === 1 ? '' : 's'}`;
 }
 
-function describeImage({ image, clusters, end, snapshots }: CheckReport['checked'][number]): string {
+function describeImage({ clusters, end, snapshots }: CheckReport['checked'][number]): string {
   const { allocated, total, compressed, fragmented } = clusters;
   const percent = (part: number, whole: number): string =>
     whole === 0 ? '0 %' : `${Math.round((100 * part) / whole)} %`;
@@ -79,7 +83,7 @@ function describeImage({ image, clusters, end, snapshots }: CheckReport['checked
     ...(snapshots === 0 ? [] : [counted(snapshots, 'snapshot')]),
     `in use up to ${humanBytes(end)}`,
   ];
-  return `${printable(image)}: ${parts.join(', ')}`;
+  return parts.join(', ');
 }
 
 function verdict({ totals }: CheckReport, paint: Paint): string {

@@ -27,10 +27,10 @@ export function addCheckCommand(program: Command): void {
     .command('check')
     .summary('tell whether an image is sound, and repair it')
     .description(
-      'Tells whether IMAGE is sound: refcounts, flags and tables of the disk and of all snapshots, bitmaps, the LUKS\n' +
-        'header, and whether the files that it stands on are there. Changes nothing, and needs no key, unless --repair\n' +
-        'is given. Exit status: 0 sound, 4 damaged, 13 clusters have leaked and nothing is worse, 6 the image is sound\n' +
-        'but a file that it stands on cannot be opened.',
+      'Tells whether IMAGE is sound: refcounts, flags and tables of the disk and of all snapshots, bitmaps, the LUKS ' +
+        'header, and whether the files that it stands on are there. Needs no key, and changes nothing unless --repair ' +
+        'is given. Exit status: 0 sound; 4 damaged; 13 clusters have leaked and nothing is worse; 6 a file that the ' +
+        'image stands on cannot be opened, and nothing else is wrong.',
     )
     .argument('IMAGE', 'a qcow2 image: a file or a block device')
     .option(

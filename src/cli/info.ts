@@ -10,7 +10,7 @@ export function addInfoCommand(program: Command): void {
     .command('info')
     .summary('show what an image is')
     .description(
-      'Shows the header, features, encryption, snapshots, bitmaps, named files and allocation of IMAGE.\n' +
+      'Shows the header, features, encryption, snapshots, bitmaps, named files and allocation of IMAGE. ' +
         'Needs no key and opens no file that the image names.',
     )
     .argument('IMAGE', 'a qcow2 image: a file or a block device')

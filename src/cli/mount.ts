@@ -24,7 +24,7 @@ export function addMountCommand(program: Command): void {
     .command('mount')
     .summary('present an image as one raw file')
     .description(
-      'Presents IMAGE as one raw file. MOUNTPOINT is an empty directory, which then holds the file disk.raw,\n' +
+      'Presents IMAGE as one raw file. MOUNTPOINT is an empty directory, which then holds the file disk.raw, ' +
         'or a regular file, which then is the disk. Returns when the disk can be opened.',
     )
     .argument('IMAGE', 'a qcow2 image: a file or a block device')

@@ -7,6 +7,8 @@ export type Severity = 'corruption' | 'leak' | 'warning';
 export type Remedy = 'leaks' | 'all' | 'none';
 
 interface KindOfFinding {
+  /** For people. */
+  readonly meaning: string;
   readonly severity: Severity;
   readonly remedy: Remedy;
   /** What else can be done. */
@@ -17,108 +19,185 @@ const COPY = 'restore the image from a backup, or copy what can be read: qcow2fs
 
 /** All that can be found. The kinds are part of the JSON schema. */
 export const FINDING_KINDS = {
-  /** Clusters that are counted more often than they are used: their space is lost, nothing else. */
-  leak: { severity: 'leak', remedy: 'leaks' },
-  /** Clusters that are used more often than they are counted: they may be overwritten. */
-  'refcount-too-low': { severity: 'corruption', remedy: 'all' },
-  /** More references than the width of the image's refcounts can tell. */
+  leak: {
+    meaning: 'clusters are counted more often than they are used: their space is lost',
+    severity: 'leak',
+    remedy: 'leaks',
+  },
+  'refcount-too-low': {
+    meaning: 'clusters are used more often than they are counted: they may be overwritten',
+    severity: 'corruption',
+    remedy: 'all',
+  },
   'refcount-overflow': {
+    meaning: 'clusters are used more often than a refcount can tell',
     severity: 'corruption',
     remedy: 'none',
     advice: 'make the refcounts wider: qemu-img amend -o refcount_bits=64',
   },
-  /** The refcount table, or a block of it, lies where it cannot. */
-  'refcount-structure': { severity: 'corruption', remedy: 'all' },
-  /** Bit 63 of an active L1 or L2 entry disagrees with the refcount. */
-  'copied-flag': { severity: 'corruption', remedy: 'all' },
-  /** Bits that must be zero are set; nobody looks at them. */
-  'reserved-bits': { severity: 'corruption', remedy: 'all' },
-  /** A compressed cluster with a flag or bitmap that only others have. */
-  'compressed-flag': { severity: 'corruption', remedy: 'all' },
-  /** A subcluster that is both allocated and zero; repaired, it reads as zeros. */
-  'subcluster-bitmap': { severity: 'corruption', remedy: 'all' },
-  /** Allocated subclusters in an entry without a cluster. */
-  'subclusters-lost': { severity: 'corruption', remedy: 'none', advice: COPY },
-  /** A zero cluster whose place is not aligned. */
-  'misplaced-zeros': { severity: 'corruption', remedy: 'all' },
-  /** A data cluster that is not aligned: where its bytes are nobody knows. */
-  'misplaced-data': { severity: 'corruption', remedy: 'none', advice: COPY },
-  /** A table that maps or counts other things lies where it cannot: what it referred to is unknown. */
-  'lost-table': { severity: 'corruption', remedy: 'none', advice: COPY },
-  /** A cluster beyond the end of the file; it reads as zeros. */
+  'refcount-structure': {
+    meaning: 'the refcount table, or a block of it, lies where it cannot',
+    severity: 'corruption',
+    remedy: 'all',
+  },
+  'copied-flag': {
+    meaning: 'the COPIED flag of an L1 or L2 entry disagrees with the refcount',
+    severity: 'corruption',
+    remedy: 'all',
+  },
+  'reserved-bits': { meaning: 'bits that must be zero are set', severity: 'corruption', remedy: 'all' },
+  'compressed-flag': {
+    meaning: 'a compressed cluster has a flag or a bitmap that only others have',
+    severity: 'corruption',
+    remedy: 'all',
+  },
+  'subcluster-bitmap': {
+    meaning: 'a subcluster is both data and zeros, so the cluster cannot be read; repaired, it is zeros',
+    severity: 'corruption',
+    remedy: 'all',
+  },
+  'subclusters-lost': {
+    meaning: 'subclusters are allocated in an entry without a cluster',
+    severity: 'corruption',
+    remedy: 'none',
+    advice: COPY,
+  },
+  'misplaced-zeros': {
+    meaning: 'the place of a zero cluster starts inside a cluster',
+    severity: 'corruption',
+    remedy: 'all',
+  },
+  'misplaced-data': {
+    meaning: 'a data cluster starts inside a cluster: where its bytes are nobody knows',
+    severity: 'corruption',
+    remedy: 'none',
+    advice: COPY,
+  },
+  'lost-table': {
+    meaning: 'a table lies where it cannot: what it referred to is unknown',
+    severity: 'corruption',
+    remedy: 'none',
+    advice: COPY,
+  },
   'outside-file': {
+    meaning: 'a cluster lies beyond the end of the file: it reads as zeros',
     severity: 'corruption',
     remedy: 'none',
     advice: 'was the file cut off? restore it from a backup, or finish the copy',
   },
-  /** A guest cluster that lies on metadata: the guest sees that instead of its data. */
-  overlap: { severity: 'warning', remedy: 'none', advice: 'restore the files that lie there from a backup' },
-  /** Two structures in one cluster: a change to one destroys the other. */
-  'metadata-overlap': { severity: 'corruption', remedy: 'none', advice: COPY },
-  /** A zero cluster in a version 2 image, which knows none. */
+  overlap: {
+    meaning: 'a cluster of the disk lies on metadata: the guest sees that instead of its data',
+    severity: 'warning',
+    remedy: 'none',
+    advice: 'restore the files that lie there from a backup',
+  },
+  'metadata-overlap': {
+    meaning: 'two structures share a cluster: a change to one destroys the other',
+    severity: 'corruption',
+    remedy: 'none',
+    advice: COPY,
+  },
   'zero-flag': {
+    meaning: 'a version 2 image has a zero cluster, which version 2 does not know',
     severity: 'corruption',
     remedy: 'none',
     advice: 'make it a version 3 image: qemu-img amend -o compat=1.1',
   },
-  /** A compressed cluster in an image whose data lie in another file. */
-  'compressed-external': { severity: 'corruption', remedy: 'none', advice: COPY },
-  /** A cluster in the data file that does not lie at its guest offset. */
-  'data-file-offset': { severity: 'corruption', remedy: 'none', advice: COPY },
-  /** The snapshot table cannot be read. */
-  'snapshot-table': { severity: 'corruption', remedy: 'none', advice: COPY },
-  /** A snapshot that does not tell its disk size, which version 3 demands. */
+  'compressed-external': {
+    meaning: 'a compressed cluster in an image whose data lie in another file',
+    severity: 'corruption',
+    remedy: 'none',
+    advice: COPY,
+  },
+  'data-file-offset': {
+    meaning: 'a cluster does not lie at its guest offset in the data file',
+    severity: 'corruption',
+    remedy: 'none',
+    advice: COPY,
+  },
+  'snapshot-table': {
+    meaning: 'the snapshot table cannot be read',
+    severity: 'corruption',
+    remedy: 'none',
+    advice: COPY,
+  },
   'snapshot-incomplete': {
+    meaning: 'a snapshot does not tell its disk size, as version 3 demands',
     severity: 'corruption',
     remedy: 'none',
     advice: 'qemu-img check -r all completes it',
   },
-  /** A snapshot that cannot be shown. */
-  snapshot: { severity: 'corruption', remedy: 'none', advice: 'delete it: qemu-img snapshot -d' },
-  /** Two snapshots of one ID. */
+  snapshot: {
+    meaning: 'a snapshot cannot be shown',
+    severity: 'corruption',
+    remedy: 'none',
+    advice: 'delete it: qemu-img snapshot -d',
+  },
   'snapshot-ambiguous': {
+    meaning: 'two snapshots have the same ID',
     severity: 'warning',
     remedy: 'none',
     advice: 'name snapshots by their name, or delete one',
   },
-  /** A bitmap that makes no sense. */
-  bitmap: { severity: 'corruption', remedy: 'none', advice: 'remove the bitmap: qemu-img bitmap --remove' },
-  /** The bitmap directory cannot be read. */
-  'bitmap-directory': { severity: 'corruption', remedy: 'none', advice: COPY },
-  /** A bitmap that was not saved properly: a backup that trusts it misses changes. */
+  bitmap: {
+    meaning: 'a bitmap makes no sense',
+    severity: 'corruption',
+    remedy: 'none',
+    advice: 'remove the bitmap: qemu-img bitmap --remove',
+  },
+  'bitmap-directory': {
+    meaning: 'the bitmap directory cannot be read',
+    severity: 'corruption',
+    remedy: 'none',
+    advice: COPY,
+  },
   'bitmap-in-use': {
+    meaning: 'a bitmap was not saved properly: a backup that trusts it misses changes',
     severity: 'warning',
     remedy: 'none',
     advice: 'remove the bitmap (qemu-img bitmap --remove) and make a full backup',
   },
-  /** Bitmaps that a program did not know that wrote the image. */
   'bitmaps-stale': {
+    meaning: 'a program wrote the image that does not know its bitmaps: none of them is valid',
     severity: 'warning',
     remedy: 'none',
     advice: 'remove the bitmaps (qemu-img bitmap --remove) and make a full backup',
   },
-  /** The LUKS header, or a key slot of it, makes no sense. */
   luks: {
+    meaning: 'the LUKS header, or a key slot of it, makes no sense',
     severity: 'corruption',
     remedy: 'none',
     advice: 'restore the header from a backup; other key slots may still open the image',
   },
-  /** A compressed cluster that does not inflate; only --read-data finds it. */
-  inflate: { severity: 'corruption', remedy: 'none', advice: COPY },
-  /** The host cannot read a part of the file; --read-data finds all of them. */
+  inflate: {
+    meaning: 'a compressed cluster does not inflate',
+    severity: 'corruption',
+    remedy: 'none',
+    advice: COPY,
+  },
   unreadable: {
+    meaning: 'the host cannot read a part of the file',
     severity: 'corruption',
     remedy: 'none',
     advice: 'copy what can be read to another disk: ddrescue',
   },
-  /** A file of the chain cannot be opened: the disk cannot be read without it. */
-  chain: { severity: 'corruption', remedy: 'none' },
-  /** The data file is shorter than the disk: what it lacks reads as zeros. */
-  'data-file': { severity: 'warning', remedy: 'none', advice: 'was the data file cut off?' },
-  /** Not closed properly: refcounts may be behind. */
-  dirty: { severity: 'warning', remedy: 'all' },
-  /** Marked corrupt by whoever found it damaged: it cannot be written. */
-  'marked-corrupt': { severity: 'warning', remedy: 'all' },
+  chain: {
+    meaning: 'a file that the image stands on cannot be opened: the disk cannot be read without it',
+    severity: 'corruption',
+    remedy: 'none',
+  },
+  'data-file': {
+    meaning: 'the data file is shorter than the disk: what it lacks reads as zeros',
+    severity: 'warning',
+    remedy: 'none',
+    advice: 'was the data file cut off?',
+  },
+  dirty: { meaning: 'the image was not closed properly', severity: 'warning', remedy: 'all' },
+  'marked-corrupt': {
+    meaning: 'the image is marked corrupt: it cannot be written',
+    severity: 'warning',
+    remedy: 'all',
+  },
 } as const satisfies Record<string, KindOfFinding>;
 export type FindingKind = keyof typeof FINDING_KINDS;
 
