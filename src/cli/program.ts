@@ -4,11 +4,11 @@ import { createRequire } from 'node:module';
 import { Command, CommanderError } from 'commander';
 import { errnoName, hostReason, Qcow2fsError, toErrorRecord } from '../errors.js';
 import { addCheckCommand } from './check.js';
-import { CommandEnd, EXIT_STATUS, EXIT_SUCCESS, EXIT_USAGE } from './exit-status.js';
+import { CommandEnd, EXIT_MEANINGS, EXIT_STATUS, EXIT_SUCCESS, EXIT_USAGE } from './exit-status.js';
 import { addInfoCommand } from './info.js';
 import { addListCommand } from './list.js';
 import { addMountCommand } from './mount.js';
-import { warn } from './output.js';
+import { table, warn } from './output.js';
 import { addUmountCommand } from './umount.js';
 
 const PACKAGE = createRequire(import.meta.url)('../../../package.json') as { readonly version: string };
@@ -21,8 +21,9 @@ function buildProgram(): Command {
     .description('Presents a qcow2 disk image, encrypted or not, as one raw file.')
     .usage('COMMAND ...  |  IMAGE MOUNTPOINT [-o OPTIONS]')
     .version(PACKAGE.version)
-    .helpCommand(false)
+    .helpCommand('help [command]', 'show the help of a command')
     .showSuggestionAfterError()
+    .addHelpText('after', closingHelp)
     .configureOutput({ outputError: (text) => warn(oneLine(text)) });
   for (const add of [addMountCommand, addUmountCommand, addListCommand, addInfoCommand, addCheckCommand])
     add(program);
@@ -31,6 +32,19 @@ function buildProgram(): Command {
     command.exitOverride().configureOutput({ outputError: (text) => warn(oneLine(text)) });
   }
   return program;
+}
+
+function closingHelp(): string {
+  const statuses = Object.entries(EXIT_MEANINGS).map(([status, meaning]) => [`  ${status}`, meaning]);
+  return `
+Examples:
+  qcow2fs mount disk.qcow2 /mnt/x     then use /mnt/x/disk.raw as a disk
+  qcow2fs umount /mnt/x
+  qcow2fs check disk.qcow2            is it sound?
+  qcow2fs COMMAND --help              more examples
+
+Exit statuses:
+${table(statuses)}`;
 }
 
 /** `error: unknown option '--foo'\n(Did you mean --bar?)\n` as one line. */

@@ -173,7 +173,7 @@ export class ImageState {
     if (reason === CORRUPT) {
       throw new Qcow2fsError(
         'corrupt',
-        'the image turned out to be damaged while it was mounted and takes no more writes; unmount it and look: qemu-img check',
+        'the image turned out to be damaged while it was mounted and takes no more writes; unmount it and look: qcow2fs check',
       );
     }
     if (reason === LOST) {

@@ -20,7 +20,7 @@ export function prepareForWriting(image: Image): Image {
   if (hasFeature(header, Incompatible.corrupt)) {
     throw new Qcow2fsError(
       'corrupt',
-      `${storage.path}: the image is marked corrupt; repair it: qemu-img check -r all, or mount it read-only: -r`,
+      `${storage.path}: the image is marked corrupt; repair it: qcow2fs check --repair all, or mount it read-only: -r`,
     );
   }
   // First, because a repair does not count what only an unknown feature refers to.

@@ -138,7 +138,8 @@ describe('qcow2fs check of metadata changed at random', () => {
           expect(repaired.totals.leak, outcome).to.equal(0);
           expect(after.status, outcome).to.equal(0);
         }
-        const lossy = kindsOf(report).includes('subcluster-bitmap');
+        // Contradictions become zeros; and a guest that sees metadata sees it repaired.
+        const lossy = kindsOf(report).some((kind) => kind === 'subcluster-bitmap' || kind === 'overlap');
         if (content !== undefined && !lossy) {
           expect(contentOf(image)?.equals(content), `content ${outcome}`).to.equal(true);
         }

@@ -130,7 +130,7 @@ describe('tables that share a cluster', () => {
     }
     expect(failure).to.be.instanceOf(Qcow2fsError);
     expect((failure as Qcow2fsError).kind).to.equal('corrupt');
-    expect((failure as Qcow2fsError).message).to.match(/overlaps other metadata.*qemu-img check/);
+    expect((failure as Qcow2fsError).message).to.match(/overlaps other metadata.*qcow2fs check/);
     expect(fs.readFileSync(path).equals(before)).to.equal(true);
     (await openDisk(path)).close();
   };

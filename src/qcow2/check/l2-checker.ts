@@ -70,13 +70,15 @@ export class L2Checker {
     references: number,
   ): void {
     const { report } = this.#scan;
-    const at = { entry };
-    if (isCopied(high)) report('compressed-flag', place, 'a compressed cluster has the COPIED flag', at);
+    if (isCopied(high))
+      report('compressed-flag', place, 'a compressed cluster has the COPIED flag', { entry });
     if ((zeros | allocs) !== 0) {
-      report('compressed-flag', place, 'a compressed cluster has an allocation bitmap', at);
+      report('compressed-flag', place, 'a compressed cluster has an allocation bitmap', { entry });
     }
     if (this.#geometry.externalData) {
-      report('compressed-external', place, 'a compressed cluster, which external data cannot have', at);
+      report('compressed-external', place, 'a compressed cluster, which external data cannot have', {
+        entry,
+      });
       return;
     }
     if (place.guest !== undefined) {
@@ -99,26 +101,27 @@ export class L2Checker {
   ): void {
     const { report } = this.#scan;
     const { extended, externalData, zeroFlag, clusterSize } = this.#geometry;
-    const at = { entry };
     if ((high & L2_RESERVED_HIGH) !== 0 || (low & L2_RESERVED_LOW) !== 0) {
-      report('reserved-bits', place, 'reserved bits are set', at);
+      report('reserved-bits', place, 'reserved bits are set', { entry });
     }
     const isZeroCluster = !extended && isZero(low);
-    if (isZeroCluster && !zeroFlag) report('zero-flag', place, 'a zero cluster in a version 2 image', at);
+    if (isZeroCluster && !zeroFlag)
+      report('zero-flag', place, 'a zero cluster in a version 2 image', { entry });
     const start = entryOffset(high, low);
     const isAllocated = start !== 0 || (externalData && isCopied(high));
     if (!isAllocated) {
-      if (allocs !== 0) report('subclusters-lost', place, 'subclusters are allocated, but no cluster is', at);
+      if (allocs !== 0)
+        report('subclusters-lost', place, 'subclusters are allocated, but no cluster is', { entry });
       return;
     }
     if ((zeros & allocs) !== 0) {
-      report('subcluster-bitmap', place, 'a subcluster is marked both allocated and zero', at);
+      report('subcluster-bitmap', place, 'a subcluster is marked both allocated and zero', { entry });
     }
     const holdsData = extended ? allocs !== 0 : !isZeroCluster;
     if (start % clusterSize !== 0) {
       const what = holdsData ? 'data' : 'zero';
       const kind = holdsData ? 'misplaced-data' : 'misplaced-zeros';
-      report(kind, place, `the ${what} cluster at ${hex(start)} starts inside a cluster`, at);
+      report(kind, place, `the ${what} cluster at ${hex(start)} starts inside a cluster`, { entry });
     }
     if (place.guest !== undefined) this.#noteAllocated(start);
     if (!externalData) this.#count(place, entry, start, clusterSize, references);
@@ -127,7 +130,7 @@ export class L2Checker {
         'data-file-offset',
         place,
         `the cluster at ${hex(start)} of the data file is not at its guest offset`,
-        at,
+        { entry },
       );
     }
   }
@@ -139,13 +142,12 @@ export class L2Checker {
   }
 
   #count(place: Place, entry: number, start: number, length: number, references: number): void {
-    const at = { entry };
     if (this.#scan.isOutside(start, length)) {
-      this.#scan.report('outside-file', place, `the data at ${hex(start)} lie outside the file`, at);
+      this.#scan.report('outside-file', place, `the data at ${hex(start)} lie outside the file`, { entry });
       return;
     }
     const clash = this.#scan.countRange('data cluster', start, length, references);
     if (clash !== undefined)
-      this.#scan.report('overlap', place, `the data cluster at ${hex(start)} ${clash}`, at);
+      this.#scan.report('overlap', place, `the data cluster at ${hex(start)} ${clash}`, { entry });
   }
 }

@@ -22,6 +22,9 @@ export const STRUCTURES = [
 ] as const;
 export type Structure = (typeof STRUCTURES)[number];
 
+/** Indexes into STRUCTURES. */
+const CODES = Object.fromEntries(STRUCTURES.map((name, index) => [name, index])) as Record<Structure, number>;
+const NOTHING = 0;
 const SHAREABLE: ReadonlySet<Structure> = new Set(['L2 table', 'data cluster']);
 
 const PAGE_CLUSTERS = 4096;
@@ -67,7 +70,13 @@ export class ReferenceCounts {
   /** References to the cluster; exact up to `maxCount`. */
   count(cluster: number): number {
     const index = Math.floor(cluster / PAGE_CLUSTERS);
-    return this.#pages.get(index)?.counts[cluster - index * PAGE_CLUSTERS] ?? 0;
+    if (index !== this.#lastIndex) {
+      const page = this.#pages.get(index);
+      if (page === undefined) return 0;
+      this.#lastIndex = index;
+      this.#last = page;
+    }
+    return this.#last!.counts[cluster - index * PAGE_CLUSTERS]!;
   }
 
   structure(cluster: number): Structure {
@@ -84,9 +93,10 @@ export class ReferenceCounts {
     const page = this.#pageOf(cluster);
     const { counts, structures } = page;
     const at = cluster % PAGE_CLUSTERS;
-    const present = STRUCTURES[structures[at]!]!;
-    if (present === 'nothing') structures[at] = STRUCTURES.indexOf(structure);
-    const clashes = present !== 'nothing' && (present !== structure || !SHAREABLE.has(present));
+    const code = CODES[structure];
+    const present = structures[at]!;
+    if (present === NOTHING) structures[at] = code;
+    const clashes = present !== NOTHING && (present !== code || !SHAREABLE.has(structure));
     if (structure === 'L2 table' && !clashes) {
       page.tables ??= new Uint32Array(PAGE_CLUSTERS);
       page.tables[at] = Math.min(ReferenceCounts.maxCount, page.tables[at]! + references);
@@ -95,7 +105,7 @@ export class ReferenceCounts {
     counts[at] = count;
     if (count > this.#largest) this.#largest = count;
     if (cluster >= this.#end) this.#end = cluster + 1;
-    return clashes ? present : undefined;
+    return clashes ? STRUCTURES[present] : undefined;
   }
 
   /** References to an L2 table as such, the first time that it is asked; 0 later, and for other clusters. */

@@ -8,8 +8,8 @@ import { ReferenceCounts, type Structure } from './reference-counts.js';
 import { forEachEntry } from './table-reader.js';
 
 /**
- * Table entries that are visited at most: 16 TiB of guest data in clusters of 64 KiB. A crafted image must not take
- * hours.
+ * Table entries that are visited at most where somebody waits for a mount: 16 TiB of guest data in clusters of 64 KiB. A
+ * crafted image must not take hours.
  */
 const MAX_ENTRIES = 2 ** 28;
 
@@ -97,15 +97,15 @@ export class ReferenceScan {
 
   /**
    * Counts work.
-   * @throws Qcow2fsError `unsupported` when the image makes too much of it; Cancelled
+   * @throws Qcow2fsError `unsupported` when the image makes too much of it and nobody sees a progress; Cancelled
    */
   charge(entries: number): void {
     this.#visited += entries;
     advance(this.#progress, entries);
-    if (this.#visited > MAX_ENTRIES) {
+    if (this.#visited > MAX_ENTRIES && this.#progress === undefined) {
       throw new Qcow2fsError(
         'unsupported',
-        `${this.#image.storage.path}: the tables have more than ${MAX_ENTRIES} entries, too many to count here; use qemu-img check`,
+        `${this.#image.storage.path}: the tables have more than ${MAX_ENTRIES} entries, too many to count here; first: qcow2fs check --repair all`,
       );
     }
   }

@@ -47,7 +47,7 @@ export class Corruption {
     this.note();
     throw new Qcow2fsError(
       'corrupt',
-      `${this.#image.path}: ${what}; the image is marked corrupt and takes no more writes, repair it: qemu-img check -r all`,
+      `${this.#image.path}: ${what}; the image is marked corrupt and takes no more writes, repair it: qcow2fs check --repair all`,
     );
   }
 

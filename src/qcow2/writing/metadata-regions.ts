@@ -64,7 +64,7 @@ export function mapMetadata(image: Image, l1Capacity: number): SharedMetadataMap
 }
 
 function refusal({ path }: Storage, name: string, offset: number, what: string): Qcow2fsError {
-  const advice = 'repair the image: qemu-img check -r all, or mount it read-only: -r';
+  const advice = 'see what is wrong: qcow2fs check, or mount it read-only: -r';
   return new Qcow2fsError('corrupt', `${path}: ${name} at ${hex(offset)} ${what}; ${advice}`);
 }
 

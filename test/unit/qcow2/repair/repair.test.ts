@@ -529,7 +529,7 @@ describe('the repair of a dirty image', () => {
       }).copy(content);
       const storage = new CrashStorage('/image', content);
       storage.holeEnd = 2000 * cluster;
-      expectError('unsupported', ['/image', 'too many to count', 'qemu-img check'], () =>
+      expectError('unsupported', ['/image', 'too many to count', 'qcow2fs check'], () =>
         repairDirtyImage(readImage(storage)),
       );
     });
