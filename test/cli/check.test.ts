@@ -1,0 +1,266 @@
+/** `qcow2fs check` as people and scripts use it; what it finds is the business of test/check. */
+
+import { spawn } from 'node:child_process';
+import fs from 'node:fs';
+import path from 'node:path';
+import { expect } from 'chai';
+import { mountWritableOn, useCleanUp } from '../mount/support.js';
+import {
+  l2EntryOffset,
+  patchBytes,
+  patchL2,
+  patchNumber,
+  readL2,
+  readNumber,
+  truncateImage,
+} from '../support/damage.js';
+import { createImage, GiB, type Image, imagePath, KiB, MiB, qemuImg, writeSteps } from '../support/images.js';
+import { BIN, type Outcome, qcow2fs } from '../support/qcow2fs.js';
+import { run } from '../support/run.js';
+import { useScratch } from '../support/scratch.js';
+
+const RESERVED = 1n << 58n;
+
+describe('qcow2fs check on the command line', () => {
+  const scratch = useScratch();
+
+  function makeImage(dir = scratch.subdir(), name = 'image.qcow2'): Image {
+    const image = createImage(dir, { name, size: MiB });
+    writeSteps(image, 1, [{ do: 'data', offset: 0, length: 256 * KiB }]);
+    return image;
+  }
+  const damage = (image: Image): void => patchL2(imagePath(image), 0, readL2(imagePath(image), 0) | RESERVED);
+  /** A cluster that the refcounts know and nothing else. */
+  const leak = (image: Image): void => {
+    const table = Number(readNumber(imagePath(image), 48, 8));
+    const end = Math.ceil(fs.statSync(imagePath(image)).size / (64 * KiB));
+    patchBytes(imagePath(image), end * 64 * KiB, Buffer.alloc(64 * KiB));
+    patchNumber(imagePath(image), Number(readNumber(imagePath(image), table, 8)) + 2 * end, 2, 1);
+  };
+  const check = (image: Image, ...args: string[]): Outcome => qcow2fs(['check', ...args, imagePath(image)]);
+
+  it('says that an image is sound, and nothing on standard error', () => {
+    const { status, stdout, stderr } = check(makeImage());
+    expect({ status, stderr }).to.deep.equal({ status: 0, stderr: '' });
+    expect(stdout).to.match(/^4 of 16 clusters allocated \(25 %\), .*\n.*image\.qcow2: sound\n$/);
+  });
+
+  it('ends with 13 for leaks, 4 for corruption, and 0 when all is repaired', () => {
+    const image = makeImage();
+    leak(image);
+    expect(check(image)).to.include({ status: 13, stderr: '' });
+    damage(image);
+    const found = check(image);
+    expect(found.status).to.equal(4);
+    expect(found.stdout).to.include('1 corruption, 1 leaked cluster');
+    expect(found.stdout).to.match(/L2 table at 0x40000, entry 0 \(disk offset 0x0\): reserved bits are set/);
+    expect(found.stdout).to.include('to mend it: qcow2fs check --repair all');
+    const leaks = check(image, '--repair', 'leaks');
+    expect(leaks.status).to.equal(4);
+    expect(leaks.stdout).to.include('repaired: 1 leaked cluster\n');
+    const all = check(image, '--repair', 'all');
+    expect(all.status).to.equal(0);
+    expect(all.stdout).to.include('repaired: 1 corruption\n');
+    expect(check(image, '--repair', 'all').stdout).to.include('nothing to repair');
+  });
+
+  it('refuses to repair what it does not understand, in one line, and changes nothing', () => {
+    const image = makeImage();
+    patchNumber(
+      imagePath(image),
+      Number(readNumber(imagePath(image), 40, 8)),
+      8,
+      (1n << 63n) | 0x7f_0000_0000n,
+    );
+    const before = fs.readFileSync(imagePath(image));
+    const { status, stdout } = check(image, '--repair', 'all');
+    expect(status).to.equal(4);
+    expect(stdout).to.match(/^not repaired: .*a table is lost.*$/m);
+    expect(fs.readFileSync(imagePath(image)).equals(before)).to.equal(true);
+  });
+
+  it('finds compressed clusters that do not inflate with --read-data, and not without', () => {
+    const image = createImage(scratch.subdir(), { size: MiB });
+    writeSteps(image, 1, [{ do: 'compressed', offset: 0, length: 128 * KiB }]);
+    const start = Number(readL2(imagePath(image), 0) & 0xffff_ffffn);
+    patchBytes(imagePath(image), start, Buffer.alloc(64, 0xff));
+    expect(check(image).status).to.equal(0);
+    const { status, stdout } = check(image, '--read-data');
+    expect(status).to.equal(4);
+    expect(stdout).to.match(
+      /entry 0 \(disk offset 0x0\): the compressed cluster at 0x[0-9a-f]+ does not inflate/,
+    );
+  });
+
+  describe('of a chain', () => {
+    function makeChain(): { base: Image; top: Image } {
+      const dir = scratch.subdir();
+      const base = makeImage(dir, 'base.qcow2');
+      return { base, top: createImage(dir, { size: MiB, backing: { file: 'base.qcow2', format: 'qcow2' } }) };
+    }
+
+    it('looks into backing files with --chain alone, and never repairs them', () => {
+      const { base, top } = makeChain();
+      damage(base);
+      const before = fs.readFileSync(imagePath(base));
+      expect(check(top).status).to.equal(0);
+      const { status, stdout } = check(top, '--chain', '--repair', 'all');
+      expect(status).to.equal(4);
+      expect(stdout).to.include('base.qcow2: 4 of 16 clusters allocated');
+      expect(fs.readFileSync(imagePath(base)).equals(before)).to.equal(true);
+    });
+
+    it('ends with 6 where a backing file is missing or not allowed', () => {
+      const { base, top } = makeChain();
+      fs.rmSync(imagePath(base));
+      expect(check(top)).to.include({ status: 6, stderr: '' });
+      const elsewhere = imagePath(makeImage());
+      qemuImg(top.dir, ['rebase', '-u', '-F', 'qcow2', '-b', elsewhere, top.name]);
+      const refused = check(top);
+      expect(refused.status).to.equal(6);
+      expect(refused.stdout).to.include('--allow-dir');
+      expect(check(top, '--allow-dir', path.dirname(elsewhere)).status).to.equal(0);
+    });
+
+    it('warns of a data file that is shorter than the disk', () => {
+      const image = createImage(scratch.subdir(), { size: MiB, options: ['data_file=image.data'] });
+      writeSteps(image, 1, [{ do: 'data', offset: 0, length: MiB }]);
+      truncateImage(path.join(image.dir, 'image.data'), 512 * KiB);
+      const { status, stdout } = check(image);
+      expect(status).to.equal(0);
+      expect(stdout).to.include('524288 bytes; the disk has 1048576');
+    });
+  });
+
+  it('refuses in one line what cannot be checked', () => {
+    const image = imagePath(makeImage());
+    const text = scratch.path('text');
+    fs.writeFileSync(text, 'no image');
+    const cases: [string[], number, RegExp][] = [
+      [['check'], 2, /IMAGE/],
+      [['check', '--repair', 'some', image], 2, /leaks or all/],
+      [['check', '--repair', 'all', '--force-share', image], 2, /--force-share/],
+      [['check', '--reapir', 'all', image], 2, /--reapir.*Did you mean --repair/],
+      [['check', scratch.path('missing')], 3, /ENOENT/],
+      [['check', text], 4, /not a qcow2 image/],
+      [['chekc', image], 2, /Did you mean check/],
+    ];
+    for (const [args, status, words] of cases) {
+      const outcome = qcow2fs(args);
+      expect(outcome.status, args.join(' ')).to.equal(status);
+      expect(outcome.stdout).to.equal('');
+      expect(outcome.stderr)
+        .to.match(/^qcow2fs: [^\n]+\n$/)
+        .and.match(words);
+    }
+  });
+
+  describe('of an image that is mounted', () => {
+    const defer = useCleanUp();
+
+    it('is refused with 12, but for --force-share; and a repair always', () => {
+      const image = makeImage();
+      mountWritableOn(defer, imagePath(image), scratch.subdir());
+      expect(check(image).status).to.equal(12);
+      expect(check(image, '--repair', 'leaks').status).to.equal(12);
+      expect(check(image, '--force-share').status).to.equal(0);
+    });
+  });
+
+  it('does not let names write on the terminal', () => {
+    const image = makeImage();
+    qemuImg(image.dir, ['snapshot', '-c', 'red \u001b[31m\nname', image.name]);
+    const at = Number(readNumber(imagePath(image), 64, 8));
+    patchNumber(imagePath(image), at, 8, readNumber(imagePath(image), at, 8) + 512n);
+    const { stdout } = check(image);
+    expect(stdout).not.to.include('\u001b');
+  });
+
+  it('colours its words on a terminal alone, and heeds NO_COLOR', () => {
+    const image = makeImage();
+    damage(image);
+    const onTerminal = (env: NodeJS.ProcessEnv): string =>
+      run('script', ['-qec', `${BIN} check ${imagePath(image)} || true`, '/dev/null'], {
+        env: { ...process.env, TERM: 'xterm', ...env },
+      });
+    expect(check(image).stdout).not.to.include('\u001b');
+    expect(onTerminal({ NO_COLOR: '' })).to.include('\u001b[31mcorruption\u001b[0m');
+    expect(onTerminal({ NO_COLOR: '1' })).not.to.include('\u001b[31m');
+  });
+
+  it('shows a bar on a terminal, a line for SIGUSR1, and ends at once for SIGINT', async () => {
+    const dir = scratch.subdir();
+    qemuImg(dir, [
+      'create',
+      '-q',
+      '-f',
+      'qcow2',
+      '-o',
+      'preallocation=metadata',
+      'big.qcow2',
+      String(1024 * GiB),
+    ]);
+    const before = fs.statSync(path.join(dir, 'big.qcow2'));
+    const command = `exec ${BIN} check ${dir}/big.qcow2`;
+    // Its own shell tells the process that it becomes.
+    const child = spawn('script', ['-qefc', `echo pid $$; ${command}`, '/dev/null'], {
+      env: { ...process.env, TERM: 'xterm' },
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
+    let output = '';
+    const signal = (name: NodeJS.Signals): void => {
+      process.kill(Number(/pid (\d+)/.exec(output)![1]), name);
+    };
+    const steps: [RegExp, () => void][] = [
+      [/\[[#-]{24}\] counting references {2}\d+ %/, () => signal('SIGUSR1')],
+      [/qcow2fs: [a-z ]+, \d+ %[^\n]*\n/, () => signal('SIGINT')],
+    ];
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      output += text;
+      if (steps.length > 0 && steps[0]![0].test(output)) steps.shift()![1]();
+    });
+    const status = await new Promise((resolve) => child.on('exit', resolve));
+    expect(steps, output).to.deep.equal([]);
+    // As a shell shows it; the bar is gone.
+    expect(status, output).to.equal(130);
+    expect(output).not.to.match(/\[[^\n\r]*$/);
+    expect(fs.statSync(path.join(dir, 'big.qcow2')).mtimeMs).to.equal(before.mtimeMs);
+  });
+
+  it('ends a repair for SIGINT where it does no harm', async () => {
+    const dir = scratch.subdir();
+    qemuImg(dir, [
+      'create',
+      '-q',
+      '-f',
+      'qcow2',
+      '-o',
+      'preallocation=metadata',
+      'big.qcow2',
+      String(256 * GiB),
+    ]);
+    const image = path.join(dir, 'big.qcow2');
+    const entry = l2EntryOffset(image, 0);
+    patchNumber(image, entry, 8, readNumber(image, entry, 8) | RESERVED);
+    const child = spawn(
+      'script',
+      ['-qefc', `echo pid $$; exec ${BIN} check --repair all ${image}`, '/dev/null'],
+      {
+        env: { ...process.env, TERM: 'xterm' },
+        stdio: ['pipe', 'pipe', 'inherit'],
+      },
+    );
+    let output = '';
+    let isAsked = false;
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      output += text;
+      if (isAsked || !output.includes('[')) return;
+      isAsked = true;
+      process.kill(Number(/pid (\d+)/.exec(output)![1]), 'SIGINT');
+    });
+    const status = await new Promise((resolve) => child.on('exit', resolve));
+    expect(status, output).to.equal(130);
+    // Interrupted while it was looking: as it was; a moment later: repaired.
+    expect([0, 2]).to.include(Number(run('sh', ['-c', `qemu-img check -q ${image} >&2; echo $?`])));
+  });
+});
