@@ -15,6 +15,7 @@ const LONG: readonly string[] = [
   'dist/test/conformance/',
   'dist/test/writing/fault',
   'dist/test/concurrency/',
+  'dist/test/check/',
   'dist/test/fuzz/',
 ];
 

@@ -9,10 +9,10 @@ import {
   isCopied,
   isZero,
 } from '../format/entries.js';
-import { hex } from '../format/units.js';
+import { hex, swapWords } from '../format/units.js';
 import { type Geometry, geometryOf } from '../geometry.js';
 import type { Image } from '../image.js';
-import type { Place } from './finding.js';
+import type { FindingKind, Place } from './finding.js';
 import type { ReferenceScan } from './reference-scan.js';
 import type { ClusterStatistics } from './references.js';
 import { readPadded } from './table-reader.js';
@@ -27,7 +27,18 @@ export class L2Checker {
   readonly #geometry: Geometry;
   readonly #layout: CompressedLayout;
   readonly #clusters: ClusterStatistics;
+  readonly #words: Uint32Array;
   readonly #table: Buffer;
+  /** The table that is looked at, and how often it is referenced, which each of its entries inherits. */
+  #place: Place = { name: 'L2 table', offset: 0 };
+  #references = 0;
+  /** The entry that is looked at. */
+  #index = 0;
+  #high = 0;
+  #low = 0;
+  /** Bitmaps of the subclusters, with extended L2 entries. */
+  #zeros = 0;
+  #allocs = 0;
   /** Host offset after the last data cluster of the table. */
   #next = 0;
 
@@ -38,116 +49,103 @@ export class L2Checker {
     this.#geometry = geometryOf(image.header);
     this.#layout = compressedLayout(this.#geometry.clusterBits);
     this.#clusters = clusters;
-    this.#table = Buffer.alloc(this.#geometry.clusterSize);
+    this.#words = new Uint32Array(this.#geometry.clusterSize / 4);
+    this.#table = Buffer.from(this.#words.buffer);
   }
 
-  /** @param references to the table, which each of its entries inherits */
   check(place: Place, references: number): void {
     const { clusterSize, entryBytes, extended } = this.#geometry;
-    const table = this.#table;
+    const words = this.#words;
+    const step = entryBytes / 4;
     this.#scan.charge(clusterSize / entryBytes);
+    this.#place = place;
+    this.#references = references;
     this.#next = 0;
-    readPadded(this.#image.storage, table, place.offset);
-    for (let at = 0; at < clusterSize; at += entryBytes) {
-      const high = table.readUInt32BE(at);
-      const low = table.readUInt32BE(at + 4);
-      const zeros = extended ? table.readUInt32BE(at + 8) : 0;
-      const allocs = extended ? table.readUInt32BE(at + 12) : 0;
-      if ((high | low | allocs) === 0) continue;
-      const entry = at / entryBytes;
-      if (isCompressed(high)) this.#checkCompressed(place, entry, high, low, zeros, allocs, references);
-      else this.#checkStandard(place, entry, high, low, zeros, allocs, references);
+    readPadded(this.#image.storage, this.#table, place.offset);
+    swapWords(this.#table);
+    for (let at = 0; at < words.length; at += step) {
+      this.#high = words[at]!;
+      this.#low = words[at + 1]!;
+      this.#zeros = extended ? words[at + 2]! : 0;
+      this.#allocs = extended ? words[at + 3]! : 0;
+      if ((this.#high | this.#low | this.#allocs) === 0) continue;
+      this.#index = at / step;
+      if (isCompressed(this.#high)) this.#checkCompressed();
+      else this.#checkStandard();
     }
   }
 
-  #checkCompressed(
-    place: Place,
-    entry: number,
-    high: number,
-    low: number,
-    zeros: number,
-    allocs: number,
-    references: number,
-  ): void {
-    const { report } = this.#scan;
-    if (isCopied(high))
-      report('compressed-flag', place, 'a compressed cluster has the COPIED flag', { entry });
-    if ((zeros | allocs) !== 0) {
-      report('compressed-flag', place, 'a compressed cluster has an allocation bitmap', { entry });
+  #checkCompressed(): void {
+    if (isCopied(this.#high)) this.#report('compressed-flag', 'a compressed cluster has the COPIED flag');
+    if ((this.#zeros | this.#allocs) !== 0) {
+      this.#report('compressed-flag', 'a compressed cluster has an allocation bitmap');
     }
     if (this.#geometry.externalData) {
-      report('compressed-external', place, 'a compressed cluster, which external data cannot have', {
-        entry,
-      });
+      this.#report('compressed-external', 'a compressed cluster, which external data cannot have');
       return;
     }
-    if (place.guest !== undefined) {
+    if (this.#place.guest !== undefined) {
       this.#clusters.allocated++;
       this.#clusters.compressed++;
       this.#clusters.fragmented++;
     }
-    const start = compressedOffset(high, low, this.#layout);
-    this.#count(place, entry, start, compressedLength(high, low, this.#layout), references);
+    const length = compressedLength(this.#high, this.#low, this.#layout);
+    this.#count(compressedOffset(this.#high, this.#low, this.#layout), length);
   }
 
-  #checkStandard(
-    place: Place,
-    entry: number,
-    high: number,
-    low: number,
-    zeros: number,
-    allocs: number,
-    references: number,
-  ): void {
-    const { report } = this.#scan;
+  #checkStandard(): void {
     const { extended, externalData, zeroFlag, clusterSize } = this.#geometry;
+    const high = this.#high;
+    const low = this.#low;
     if ((high & L2_RESERVED_HIGH) !== 0 || (low & L2_RESERVED_LOW) !== 0) {
-      report('reserved-bits', place, 'reserved bits are set', { entry });
+      this.#report('reserved-bits', 'reserved bits are set');
     }
     const isZeroCluster = !extended && isZero(low);
-    if (isZeroCluster && !zeroFlag)
-      report('zero-flag', place, 'a zero cluster in a version 2 image', { entry });
+    if (isZeroCluster && !zeroFlag) this.#report('zero-flag', 'a zero cluster in a version 2 image');
     const start = entryOffset(high, low);
-    const isAllocated = start !== 0 || (externalData && isCopied(high));
-    if (!isAllocated) {
-      if (allocs !== 0)
-        report('subclusters-lost', place, 'subclusters are allocated, but no cluster is', { entry });
+    if (start === 0 && !(externalData && isCopied(high))) {
+      const what = 'subclusters are allocated, but no cluster is';
+      if (this.#allocs !== 0) this.#report('subclusters-lost', what);
       return;
     }
-    if ((zeros & allocs) !== 0) {
-      report('subcluster-bitmap', place, 'a subcluster is marked both allocated and zero', { entry });
+    if ((this.#zeros & this.#allocs) !== 0) {
+      this.#report('subcluster-bitmap', 'a subcluster is marked both allocated and zero');
     }
-    const holdsData = extended ? allocs !== 0 : !isZeroCluster;
-    if (start % clusterSize !== 0) {
-      const what = holdsData ? 'data' : 'zero';
-      const kind = holdsData ? 'misplaced-data' : 'misplaced-zeros';
-      report(kind, place, `the ${what} cluster at ${hex(start)} starts inside a cluster`, { entry });
-    }
-    if (place.guest !== undefined) this.#noteAllocated(start);
-    if (!externalData) this.#count(place, entry, start, clusterSize, references);
-    else if (place.guest !== undefined && start !== place.guest.start + entry * clusterSize) {
-      report(
-        'data-file-offset',
-        place,
-        `the cluster at ${hex(start)} of the data file is not at its guest offset`,
-        { entry },
-      );
-    }
-  }
-
-  #noteAllocated(start: number): void {
+    if (start % clusterSize !== 0)
+      this.#reportMisplaced(start, extended ? this.#allocs !== 0 : !isZeroCluster);
+    if (externalData) this.#checkPlaceInDataFile(start);
+    else this.#count(start, clusterSize);
+    if (this.#place.guest === undefined) return;
     this.#clusters.allocated++;
     if (this.#next !== 0 && start !== this.#next) this.#clusters.fragmented++;
-    this.#next = start + this.#geometry.clusterSize;
+    this.#next = start + clusterSize;
   }
 
-  #count(place: Place, entry: number, start: number, length: number, references: number): void {
+  #reportMisplaced(start: number, holdsData: boolean): void {
+    const what = holdsData ? 'data' : 'zero';
+    const kind = holdsData ? 'misplaced-data' : 'misplaced-zeros';
+    this.#report(kind, `the ${what} cluster at ${hex(start)} starts inside a cluster`);
+  }
+
+  #checkPlaceInDataFile(start: number): void {
+    const { guest } = this.#place;
+    if (guest === undefined || start === guest.start + this.#index * guest.step) return;
+    this.#report(
+      'data-file-offset',
+      `the cluster at ${hex(start)} of the data file is not at its guest offset`,
+    );
+  }
+
+  #count(start: number, length: number): void {
     if (this.#scan.isOutside(start, length)) {
-      this.#scan.report('outside-file', place, `the data at ${hex(start)} lie outside the file`, { entry });
+      this.#report('outside-file', `the data at ${hex(start)} lie outside the file`);
       return;
     }
-    const clash = this.#scan.countRange('data cluster', start, length, references);
-    if (clash !== undefined)
-      this.#scan.report('overlap', place, `the data cluster at ${hex(start)} ${clash}`, { entry });
+    const clash = this.#scan.countRange('data cluster', start, length, this.#references);
+    if (clash !== undefined) this.#report('overlap', `the data cluster at ${hex(start)} ${clash}`);
+  }
+
+  #report(kind: FindingKind, what: string): void {
+    this.#scan.report(kind, this.#place, what, { entry: this.#index });
   }
 }
