@@ -9,7 +9,20 @@ export function print(text: string): void {
  * @param schema what describes it: contrib/schema/SCHEMA-VERSION.json
  */
 export function printJson(schema: JsonSchema, value: object): void {
-  print(JSON.stringify({ schema: `qcow2fs/${schema}/${JSON_VERSIONS[schema]}`, ...value }, null, 2));
+  print(jsonText(schema, value));
+}
+
+/** What `printJson` prints, for a result that is too long to hold: the text gets its list before the last brace. */
+export function jsonText(schema: JsonSchema, value: object): string {
+  return JSON.stringify({ schema: `qcow2fs/${schema}/${JSON_VERSIONS[schema]}`, ...value }, null, 2);
+}
+
+/** A part of a long result; resolves when there is room for more. */
+export function printPart(text: string): Promise<void> {
+  return new Promise((resolve) => {
+    // Whoever listens for errors of standard output ends the program.
+    process.stdout.write(text, () => resolve());
+  });
 }
 
 /** Raised when a field goes or changes its meaning; new fields may come at any time. */

@@ -7,6 +7,7 @@ import { addCheckCommand } from './check.js';
 import { CommandEnd, EXIT_MEANINGS, EXIT_STATUS, EXIT_SUCCESS, EXIT_USAGE } from './exit-status.js';
 import { addInfoCommand } from './info.js';
 import { addListCommand } from './list.js';
+import { addMapCommand } from './map.js';
 import { addMountCommand } from './mount.js';
 import { table, warn } from './output.js';
 import { addUmountCommand } from './umount.js';
@@ -15,6 +16,15 @@ const PACKAGE = createRequire(import.meta.url)('../../../package.json') as { rea
 
 /** As a shell shows a program that SIGPIPE ended. */
 const EXIT_BROKEN_PIPE = 141;
+
+const COMMANDS = [
+  addMountCommand,
+  addUmountCommand,
+  addListCommand,
+  addInfoCommand,
+  addCheckCommand,
+  addMapCommand,
+] as const;
 
 function buildProgram(): Command {
   const program = new Command('qcow2fs')
@@ -25,8 +35,7 @@ function buildProgram(): Command {
     .showSuggestionAfterError()
     .addHelpText('after', closingHelp)
     .configureOutput({ outputError: (text) => warn(oneLine(text)) });
-  for (const add of [addMountCommand, addUmountCommand, addListCommand, addInfoCommand, addCheckCommand])
-    add(program);
+  for (const add of COMMANDS) add(program);
   program.exitOverride();
   for (const command of program.commands) {
     command.exitOverride().configureOutput({ outputError: (text) => warn(oneLine(text)) });

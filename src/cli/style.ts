@@ -18,3 +18,9 @@ export function painter(stream: NodeJS.WriteStream): Paint {
 export function outputColumns(): number {
   return process.stdout.isTTY ? process.stdout.columns || 80 : 80;
 }
+
+/** The locale has more than ASCII: as setlocale(3) chooses it. */
+export function speaksUnicode(): boolean {
+  const { LC_ALL, LC_CTYPE, LANG } = process.env;
+  return /utf-?8/i.test(LC_ALL || LC_CTYPE || LANG || '');
+}

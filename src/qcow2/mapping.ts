@@ -9,7 +9,7 @@ import {
   isCopied,
   isZero,
 } from './format/entries.js';
-import { type HostOffset, hex, host } from './format/units.js';
+import { type HostOffset, hex, host, TWO_32 } from './format/units.js';
 import type { Geometry } from './geometry.js';
 import type { Metadata } from './metadata.js';
 
@@ -114,6 +114,11 @@ export class Mapping {
       run.length = Math.min(this.#describeCompressed(metadata, slot, offset, run), limit);
       return true;
     }
+    if (run.kind !== RunKind.corrupt) {
+      const plain = this.#plainUnits(metadata, slot, at, Math.ceil((limit - length) / unitSize));
+      at += plain * unitSize;
+      length += plain * unitSize;
+    }
     while (length < limit && run.kind !== RunKind.corrupt) {
       at += unitSize;
       this.#classify(metadata, slot, at);
@@ -126,6 +131,30 @@ export class Mapping {
     }
     run.length = Math.min(length, limit);
     return true;
+  }
+
+  /**
+   * How many of the next `limit` entries are what follows the one at guest offset `at`, which was classified last, bit
+   * by bit. Tells most of a long run in a fraction of the time that classifying takes.
+   */
+  #plainUnits(metadata: Metadata, slot: number, at: number, limit: number): number {
+    const { extended, clusterSize } = this.#geometry;
+    if (extended || (this.#stored && this.#host > MAX_HOST_OFFSET - limit * clusterSize)) return 0;
+    const { slots } = metadata;
+    const step = this.#stored ? clusterSize : 0;
+    let word = this.#entryWord(metadata, slot, at);
+    let high = slots[word]!;
+    let low = slots[word + 1]!;
+    for (let units = 0; units < limit; units++) {
+      word += 2;
+      low += step;
+      if (low >= TWO_32) {
+        low -= TWO_32;
+        high += 1;
+      }
+      if (slots[word + 1] !== low || slots[word] !== high) return units;
+    }
+    return Math.max(limit, 0);
   }
 
   /** Host offset of an L2 table; 0 for none, also beyond the end of the L1 table. */

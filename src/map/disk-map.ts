@@ -1,0 +1,60 @@
+/** Walks over a disk and tells its runs, a bit at a time, so that whoever takes them can keep up. */
+import type { Disk } from '../disk.js';
+import { type MapExtent, toMapExtent } from './extents.js';
+import type { HostHoles } from './host-holes.js';
+
+/** Problems that are kept to be told; more are only counted. */
+const MAX_PROBLEMS = 10;
+
+export interface Problem {
+  readonly depth: number;
+  readonly message: string;
+}
+
+export class DiskMap {
+  /** Where reading fails: the first few, and how many there are. */
+  readonly problems: Problem[] = [];
+  problemCount = 0;
+  readonly #disk: Disk;
+  readonly #holesOf: (depth: number) => HostHoles | null;
+  readonly #visit: (extent: MapExtent) => void;
+  #at = 0;
+
+  /** @param visit is given runs that follow each other and cover the disk; not merged */
+  constructor(disk: Disk, holesOf: (depth: number) => HostHoles | null, visit: (extent: MapExtent) => void) {
+    this.#disk = disk;
+    this.#holesOf = holesOf;
+    this.#visit = visit;
+  }
+
+  /**
+   * @param runs that are told, at most, as the image has them
+   * @returns true when the whole disk was told
+   */
+  advance(runs: number): boolean {
+    let left = runs;
+    const steps = Number.POSITIVE_INFINITY;
+    return this.#disk.scan(
+      this.#at,
+      this.#disk.size - this.#at,
+      (extent) => {
+        this.#tell(toMapExtent(extent));
+        this.#at = extent.offset + extent.length;
+        return --left > 0 || this.#at === this.#disk.size;
+      },
+      { steps },
+    );
+  }
+
+  #tell(extent: MapExtent): void {
+    if (extent.problem !== undefined) this.#note(extent.depth, extent.problem);
+    const holes = extent.data && extent.offset !== undefined ? this.#holesOf(extent.depth) : null;
+    if (holes === null) this.#visit(extent);
+    else holes.split(extent, this.#visit);
+  }
+
+  #note(depth: number, message: string): void {
+    this.problemCount++;
+    if (this.problems.length < MAX_PROBLEMS) this.problems.push({ depth, message });
+  }
+}

@@ -1,0 +1,64 @@
+/** The files of a backing chain, as the map names them. */
+import { FileStorage } from '../host/file-storage.js';
+import type { Layers } from '../qcow2/chain.js';
+import { readImage } from '../qcow2/image.js';
+import { ImageState } from '../qcow2/image-state.js';
+import { isMetadataPreallocated } from '../qcow2/preallocation.js';
+import { HostHoles } from './host-holes.js';
+
+/** A part of the JSON schema: contrib/schema/map-1.json. */
+export interface MapLayer {
+  /** 0 is the image itself, 1 its backing file, and so on. */
+  readonly depth: number;
+  readonly file: string;
+  readonly format: 'qcow2' | 'raw';
+  /** Bytes of the layer's own disk. */
+  readonly size: number;
+  /** Bytes; null for raw files. */
+  readonly clusterSize: number | null;
+  readonly dataFile: string | null;
+}
+
+export function describeLayers(layers: Layers): MapLayer[] {
+  return layers.map((layer, depth) => {
+    const { path: file } = layer.file;
+    if (layer.kind === 'raw') {
+      return { depth, file, format: 'raw', size: layer.length, clusterSize: null, dataFile: null };
+    }
+    const { geometry, metadata } = layer.parameters;
+    return {
+      depth,
+      file,
+      format: 'qcow2',
+      size: new ImageState(metadata.state).diskSize,
+      clusterSize: geometry.clusterSize,
+      dataFile: layer.dataFile?.path ?? null,
+    };
+  });
+}
+
+/** Finds out what layers have clusters that nobody wrote, each when it is first asked for. */
+export class HolesOfLayers {
+  readonly #layers: Layers;
+  readonly #known: (HostHoles | null)[] = [];
+
+  constructor(layers: Layers) {
+    this.#layers = layers;
+  }
+
+  /** Null where data is just data. */
+  of(depth: number): HostHoles | null {
+    const known = this.#known[depth];
+    if (known !== undefined) return known;
+    const holes = this.#find(depth);
+    this.#known[depth] = holes;
+    return holes;
+  }
+
+  #find(depth: number): HostHoles | null {
+    const layer = this.#layers[depth]!;
+    if (layer.kind === 'raw') return null;
+    if (!isMetadataPreallocated(readImage(new FileStorage(layer.file)))) return null;
+    return new HostHoles(new FileStorage(layer.dataFile ?? layer.file));
+  }
+}
