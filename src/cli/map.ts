@@ -6,7 +6,7 @@ import { Qcow2fsError } from '../errors.js';
 import { LayerTotals, type MapSummary } from '../map/cells.js';
 import { DiskMap } from '../map/disk-map.js';
 import { ExtentMerger, type MapExtent } from '../map/extents.js';
-import { describeLayers, HolesOfLayers } from '../map/layers.js';
+import { describeLayers, Splitters } from '../map/layers.js';
 import { Picture } from '../map/picture.js';
 import { SvgReport } from '../map/svg.js';
 import { printable } from '../printable.js';
@@ -121,10 +121,10 @@ async function show(disk: Disk, layers: Layers, { output, svg, snapshot }: Wante
   const report = svg === undefined ? undefined : new SvgReport(summary);
   const picture = output === 'picture' ? pictureOf(summary) : undefined;
   const list = output === 'picture' ? undefined : listOf(output, summary);
-  const holes = new HolesOfLayers(layers);
+  const splitters = new Splitters(layers);
   const disks = new DiskMap(
     disk,
-    (depth) => holes.of(depth),
+    (depth) => splitters.of(depth),
     (extent) => {
       totals.add(extent);
       report?.cells.add(extent);

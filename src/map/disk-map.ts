@@ -1,7 +1,7 @@
 /** Walks over a disk and tells its runs, a bit at a time, so that whoever takes them can keep up. */
 import type { Disk } from '../disk.js';
 import { type MapExtent, toMapExtent } from './extents.js';
-import type { HostHoles } from './host-holes.js';
+import type { Splitter } from './host-holes.js';
 
 /** Problems that are kept to be told; more are only counted. */
 const MAX_PROBLEMS = 10;
@@ -16,14 +16,18 @@ export class DiskMap {
   readonly problems: Problem[] = [];
   problemCount = 0;
   readonly #disk: Disk;
-  readonly #holesOf: (depth: number) => HostHoles | null;
+  readonly #splitterOf: (depth: number) => Splitter | null;
   readonly #visit: (extent: MapExtent) => void;
   #at = 0;
 
   /** @param visit is given runs that follow each other and cover the disk; not merged */
-  constructor(disk: Disk, holesOf: (depth: number) => HostHoles | null, visit: (extent: MapExtent) => void) {
+  constructor(
+    disk: Disk,
+    splitterOf: (depth: number) => Splitter | null,
+    visit: (extent: MapExtent) => void,
+  ) {
     this.#disk = disk;
-    this.#holesOf = holesOf;
+    this.#splitterOf = splitterOf;
     this.#visit = visit;
   }
 
@@ -48,9 +52,9 @@ export class DiskMap {
 
   #tell(extent: MapExtent): void {
     if (extent.problem !== undefined) this.#note(extent.depth, extent.problem);
-    const holes = extent.data && extent.offset !== undefined ? this.#holesOf(extent.depth) : null;
-    if (holes === null) this.#visit(extent);
-    else holes.split(extent, this.#visit);
+    const splitter = extent.data && extent.offset !== undefined ? this.#splitterOf(extent.depth) : null;
+    if (splitter === null) this.#visit(extent);
+    else splitter.split(extent, this.#visit);
   }
 
   #note(depth: number, message: string): void {

@@ -5,7 +5,34 @@
 import type { Storage } from '../storage.js';
 import type { MapExtent } from './extents.js';
 
-export class HostHoles {
+/** Tells parts of a run apart that the layer itself does not. */
+export interface Splitter {
+  /** @param extent data with a place in the file */
+  split(extent: MapExtent, visit: (extent: MapExtent) => void): void;
+}
+
+/** A raw file may end within a sector of its disk: what lacks is a hole for QEMU, while a `Disk` has whole sectors. */
+export class RawEnd implements Splitter {
+  readonly #end: number;
+
+  /** @param end of the disk, bytes */
+  constructor(end: number) {
+    this.#end = end;
+  }
+
+  split(extent: MapExtent, visit: (extent: MapExtent) => void): void {
+    const length = this.#end - extent.start;
+    if (length >= extent.length) {
+      visit(extent);
+      return;
+    }
+    const tail = { ...extent, start: this.#end, length: extent.length - length, data: false, zero: true };
+    visit({ ...extent, length });
+    visit({ ...tail, offset: extent.offset! + length });
+  }
+}
+
+export class HostHoles implements Splitter {
   readonly #storage: Storage;
   /** The part of the file that was asked for last: a hole or not, as a whole. */
   #from = 0;
@@ -16,7 +43,6 @@ export class HostHoles {
     this.#storage = storage;
   }
 
-  /** @param extent data with a place in the file */
   split(extent: MapExtent, visit: (extent: MapExtent) => void): void {
     const position = extent.offset!;
     for (let done = 0; done < extent.length; ) {

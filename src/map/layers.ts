@@ -4,7 +4,7 @@ import type { Layers } from '../qcow2/chain.js';
 import { readImage } from '../qcow2/image.js';
 import { ImageState } from '../qcow2/image-state.js';
 import { isMetadataPreallocated } from '../qcow2/preallocation.js';
-import { HostHoles } from './host-holes.js';
+import { HostHoles, RawEnd, type Splitter } from './host-holes.js';
 
 /** A part of the JSON schema: contrib/schema/map-1.json. */
 export interface MapLayer {
@@ -37,27 +37,27 @@ export function describeLayers(layers: Layers): MapLayer[] {
   });
 }
 
-/** Finds out what layers have clusters that nobody wrote, each when it is first asked for. */
-export class HolesOfLayers {
+/** Finds out where a layer's file tells more than its metadata, for each when it is first asked for. */
+export class Splitters {
   readonly #layers: Layers;
-  readonly #known: (HostHoles | null)[] = [];
+  readonly #known: (Splitter | null)[] = [];
 
   constructor(layers: Layers) {
     this.#layers = layers;
   }
 
   /** Null where data is just data. */
-  of(depth: number): HostHoles | null {
+  of(depth: number): Splitter | null {
     const known = this.#known[depth];
     if (known !== undefined) return known;
-    const holes = this.#find(depth);
-    this.#known[depth] = holes;
-    return holes;
+    const splitter = this.#find(depth);
+    this.#known[depth] = splitter;
+    return splitter;
   }
 
-  #find(depth: number): HostHoles | null {
+  #find(depth: number): Splitter | null {
     const layer = this.#layers[depth]!;
-    if (layer.kind === 'raw') return null;
+    if (layer.kind === 'raw') return new RawEnd(layer.length);
     if (!isMetadataPreallocated(readImage(new FileStorage(layer.file)))) return null;
     return new HostHoles(new FileStorage(layer.dataFile ?? layer.file));
   }
