@@ -1,9 +1,9 @@
 /** A file that is written as a whole or not at all. */
 import fs from 'node:fs';
 import path from 'node:path';
-import { errnoName, hostReason, Qcow2fsError } from '../errors.js';
+import { hostReason, Qcow2fsError } from '../errors.js';
 
-/** They come when the file is complete: writing takes no longer than a moment. */
+/** They would leave the half of it behind; writing takes no longer than a moment. */
 const HELD_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 /**
@@ -11,14 +11,20 @@ const HELD_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
  * @throws Qcow2fsError `host-io`; the file is as it was then
  */
 export function writeWholeFile(file: string, text: string): void {
-  const hold = (): void => {};
-  for (const signal of HELD_SIGNALS) process.on(signal, hold);
   try {
     const target = targetOf(file);
     if (target.special) fs.writeFileSync(target.path, text);
-    else replace(target.path, text, target.mode);
+    else undisturbed(() => replace(target.path, text, target.mode));
   } catch (error) {
     throw new Qcow2fsError('host-io', `${file}: cannot be written: ${hostReason(error)}`, { cause: error });
+  }
+}
+
+function undisturbed(action: () => void): void {
+  const hold = (): void => {};
+  for (const signal of HELD_SIGNALS) process.on(signal, hold);
+  try {
+    action();
   } finally {
     for (const signal of HELD_SIGNALS) process.off(signal, hold);
   }
@@ -32,14 +38,21 @@ interface Target {
 }
 
 function targetOf(file: string): Target {
-  try {
-    const real = fs.realpathSync.native(file);
-    const stat = fs.statSync(real);
-    return { path: real, special: !stat.isFile(), mode: stat.mode & 0o777 };
-  } catch (error) {
-    if (errnoName(error) !== 'ENOENT') throw error;
-    return { path: file, special: false, mode: 0o666 & ~process.umask() };
-  }
+  const stat = fs.statSync(file, { throwIfNoEntry: false });
+  if (stat === undefined) return newTarget(file);
+  // The name of a pipe in /proc, where /dev/stdout leads, is none that could be resolved.
+  if (!stat.isFile()) return { path: file, special: true, mode: 0 };
+  const real = fs.realpathSync.native(file);
+  const found = fs.statSync(real);
+  if (found.dev !== stat.dev || found.ino !== stat.ino)
+    throw new Error('the file is not where its link leads');
+  return { path: real, special: false, mode: stat.mode & 0o777 };
+}
+
+/** A link that leads nowhere is no new file: what would take its place is not what it stands for. */
+function newTarget(file: string): Target {
+  if (fs.lstatSync(file, { throwIfNoEntry: false }) !== undefined) throw new Error('the link leads nowhere');
+  return { path: file, special: false, mode: 0o666 & ~process.umask() };
 }
 
 function replace(target: string, text: string, mode: number): void {

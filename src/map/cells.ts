@@ -7,7 +7,7 @@ export type Kind = (typeof KINDS)[number];
 
 export const KIND_NAMES: Readonly<Record<Kind, string>> = {
   data: 'data',
-  shared: 'data shared with a snapshot',
+  shared: 'shared with snapshots',
   compressed: 'compressed data',
   zero: 'zeros',
   absent: 'nothing stored',

@@ -120,25 +120,28 @@ export class Picture {
   #table(): string {
     const { layers, totals, size } = this.#summary;
     const kinds = KINDS.filter((kind) => kind !== 'absent' && totals.sum[kind] > 0);
-    const figures = layers.map((_, depth) => {
-      const bytes = totals.layers[depth]!;
-      const stored = kinds.reduce((sum, kind) => sum + bytes[kind], 0);
-      return [
-        ...kinds.map((kind) => (bytes[kind] === 0 ? '-' : humanBytes(bytes[kind]))),
-        percent(stored, size),
-      ];
-    });
+    const stored = layers.map((_, depth) =>
+      kinds.reduce((sum, kind) => sum + totals.layers[depth]![kind], 0),
+    );
+    const parts = [['OF DISK'], ...stored.map((bytes) => [percent(bytes, size)])];
+    const figures = layers.map((_, depth) => kinds.map((kind) => totals.layers[depth]![kind]));
+    const byKind = beside(
+      [kinds.map((kind) => TITLES[kind]), ...figures.map((row) => row.map(figure))],
+      parts,
+    );
+    const inSum = beside([['STORED'], ...stored.map((bytes) => [figure(bytes)])], parts);
     const about = layers.map(({ format, clusterSize }) => [
       format,
       clusterSize === null ? '-' : humanBytes(clusterSize),
     ]);
     const left = [['LAYER'], ...layers.map((_, depth) => [String(depth)])];
-    const right = [[...kinds.map((kind) => TITLES[kind]), 'OF DISK'], ...figures];
     const middle = [['FORMAT', 'CLUSTER'], ...about];
     const longest = Math.max(...layers.map(({ file }) => printable(basename(file)).length));
-    const full = beside(middle, right);
+    const full = beside(middle, byKind);
     const room = (rows: string[][]): number => this.#canvas.columns - widthOf(beside(left, rows)) - 2;
-    const rest = room(full) >= Math.min(longest, GOOD_NAME) ? full : right;
+    // What there is no room for is said in the legend, if only for all layers together.
+    const narrow = room(byKind) >= MIN_NAME ? byKind : inSum;
+    const rest = room(full) >= Math.min(longest, GOOD_NAME) ? full : narrow;
     const most = Math.max(MIN_NAME, room(rest));
     const names = [['FILE'], ...layers.map(({ file }) => [this.#name(file, most)])];
     return table(beside(beside(left, names), rest));
@@ -189,12 +192,12 @@ export class Picture {
     const end = humanBytes(size);
     let text = '';
     for (const position of ticks(size, Math.max(1, Math.floor(this.#rowCells / CELLS_PER_TICK)))) {
-      const column = Math.floor(position / this.cells.bytes);
+      const column = position === 0 ? 0 : 1 + Math.floor(position / this.cells.bytes);
       const label = position === 0 ? '0' : humanBytes(position);
       if (column + label.length + 1 > width - end.length) break;
-      if (column < text.length + (text === '' ? 0 : 1)) continue;
-      if (position > 0) ruler[column + 1] = mark!;
-      text = text.padEnd(column === 0 ? 0 : column + 1) + label;
+      if (text !== '' && column < text.length + 1) continue;
+      if (column > 0) ruler[column] = mark!;
+      text = text.padEnd(column) + label;
     }
     return [ruler.join(''), text.padEnd(width - end.length) + end];
   }
@@ -252,6 +255,8 @@ export class Picture {
     return lines;
   }
 }
+
+const figure = (bytes: number): string => (bytes === 0 ? '-' : humanBytes(bytes));
 
 /** Rows with the cells of both. */
 function beside(left: readonly string[][], right: readonly string[][]): string[][] {
