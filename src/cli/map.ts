@@ -5,7 +5,6 @@ import type { Disk } from '../disk.js';
 import { Qcow2fsError } from '../errors.js';
 import { LayerTotals, type MapSummary } from '../map/cells.js';
 import { DiskMap } from '../map/disk-map.js';
-import { ExtentMerger, type MapExtent } from '../map/extents.js';
 import { describeLayers, Splitters } from '../map/layers.js';
 import { Picture } from '../map/picture.js';
 import { SvgReport } from '../map/svg.js';
@@ -13,16 +12,14 @@ import { printable } from '../printable.js';
 import { attachDisk, type Layers, openLayers } from '../qcow2/chain.js';
 import { CommandEnd, EXIT_DAMAGED } from './exit-status.js';
 import { addReadOptions, allowedDirectories, type ReadFlags } from './image-options.js';
-import { EnvelopeFormat, type MapFormat, QemuFormat } from './map-json.js';
-import { print, printPart, warn } from './output.js';
+import { envelopeFormat, QEMU_FORMAT, RunList } from './map-json.js';
+import { print, warn } from './output.js';
 import { absolutePath } from './paths.js';
 import { outputColumns, painter, speaksUnicode } from './style.js';
 import { writeWholeFile } from './whole-file.js';
 
 /** Runs between two looks at whether the reader keeps up. */
 const RUNS_AT_ONCE = 2000;
-/** Characters that are written at once. */
-const PART_LENGTH = 64 * 1024;
 
 interface MapFlags extends ReadFlags {
   json?: boolean;
@@ -148,41 +145,7 @@ function pictureOf(summary: MapSummary): Picture {
 }
 
 function listOf(output: Exclude<Output, 'picture'>, summary: MapSummary): RunList {
-  return new RunList(output === 'qemu' ? new QemuFormat() : new EnvelopeFormat(summary));
-}
-
-/** Prints the runs as they come. */
-class RunList {
-  readonly #format: MapFormat;
-  readonly #merger: ExtentMerger;
-  #text: string;
-  #isFirst = true;
-
-  constructor(format: MapFormat) {
-    this.#format = format;
-    this.#text = format.head();
-    this.#merger = new ExtentMerger(format.rule, (extent) => {
-      this.#text += format.run(extent, this.#isFirst);
-      this.#isFirst = false;
-    });
-  }
-
-  add(extent: MapExtent): void {
-    this.#merger.add(extent);
-  }
-
-  /** What came since, if it is worth a call. */
-  async print(): Promise<void> {
-    if (this.#text.length < PART_LENGTH) return;
-    const text = this.#text;
-    this.#text = '';
-    await printPart(text);
-  }
-
-  async end(totals: LayerTotals): Promise<void> {
-    this.#merger.end();
-    await printPart(this.#text + this.#format.tail(totals));
-  }
+  return new RunList(output === 'qemu' ? QEMU_FORMAT : envelopeFormat(summary));
 }
 
 function endDamaged({ problems, problemCount }: DiskMap, layers: Layers): never {

@@ -17,8 +17,8 @@ export function jsonText(schema: JsonSchema, value: object): string {
   return JSON.stringify({ schema: `qcow2fs/${schema}/${JSON_VERSIONS[schema]}`, ...value }, null, 2);
 }
 
-/** A part of a long result; resolves when there is room for more. */
-export function printPart(text: string): Promise<void> {
+/** A part of a long result; resolves when there is room for more, and `text` may change. */
+export function printPart(text: Uint8Array): Promise<void> {
   return new Promise((resolve) => {
     // Whoever listens for errors of standard output ends the program.
     process.stdout.write(text, () => resolve());

@@ -40,6 +40,7 @@ interface Target {
 function targetOf(file: string): Target {
   const stat = fs.statSync(file, { throwIfNoEntry: false });
   if (stat === undefined) return newTarget(file);
+  if (stat.isBlockDevice()) throw new Error('it is a block device');
   // The name of a pipe in /proc, where /dev/stdout leads, is none that could be resolved.
   if (!stat.isFile()) return { path: file, special: true, mode: 0 };
   const real = fs.realpathSync.native(file);

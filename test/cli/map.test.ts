@@ -333,6 +333,15 @@ describe('qcow2fs map', () => {
       expect(fs.readdirSync(dir).sort()).to.deep.equal(['image.qcow2', 'link.svg']);
     });
 
+    it('does not write over a block device', () => {
+      const dir = scratch.subdir();
+      const image = imagePath(mixed(dir));
+      run('mknod', [path.join(dir, 'device'), 'b', '7', '1048575']);
+      const { status, stderr } = qcow2fs(['map', '--svg', path.join(dir, 'device'), image]);
+      expect(status).to.equal(EXIT_STATUS['host-io']);
+      expect(stderr).to.match(/^qcow2fs: [^\n]*device: cannot be written: it is a block device\n$/);
+    });
+
     it('leaves nothing behind where it cannot be written', () => {
       const dir = scratch.subdir();
       const image = imagePath(mixed(dir));
