@@ -13,7 +13,8 @@ export function parseBytes(text: string, option: string): number {
   if (parts !== null) {
     const [, digits, prefix = '', suffix = ''] = parts;
     const base = suffix.toUpperCase() === 'B' ? 1000 : 1024;
-    const bytes = Number(digits) * base ** (PREFIXES.indexOf(prefix.toUpperCase()) + 1 || 0);
+    const power = prefix === '' ? 0 : PREFIXES.indexOf(prefix.toUpperCase()) + 1;
+    const bytes = Number(digits) * base ** power;
     if (Number.isSafeInteger(bytes)) return bytes;
   }
   throw new Qcow2fsError('usage', `${option} ${text}: a number of bytes is needed, like 4096, 64K or 1M`);
