@@ -5,6 +5,7 @@ import { Command, CommanderError } from 'commander';
 import { errnoName, hostReason, Qcow2fsError, toErrorRecord } from '../errors.js';
 import { addCheckCommand } from './check.js';
 import { CommandEnd, EXIT_MEANINGS, EXIT_STATUS, EXIT_SUCCESS, EXIT_USAGE } from './exit-status.js';
+import { addHashCommand } from './hash.js';
 import { addInfoCommand } from './info.js';
 import { addListCommand } from './list.js';
 import { addMapCommand } from './map.js';
@@ -24,6 +25,7 @@ const COMMANDS = [
   addInfoCommand,
   addCheckCommand,
   addMapCommand,
+  addHashCommand,
 ] as const;
 
 function buildProgram(): Command {

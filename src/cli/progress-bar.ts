@@ -26,7 +26,7 @@ export async function withProgress<T>(
   progress: Progress,
   labels: ProgressLabels,
   work: Promise<T>,
-  interrupt?: () => void,
+  interrupt?: (signal: NodeJS.Signals) => void,
 ): Promise<T> {
   const display = new Display(progress, labels, interrupt);
   try {
@@ -36,12 +36,17 @@ export async function withProgress<T>(
   }
 }
 
+/** For what is to be printed meanwhile; the bar comes again. */
+export function eraseBar(): void {
+  if (process.stderr.isTTY) process.stderr.write(ERASE_LINE);
+}
+
 const SIGNALS = ['SIGINT', 'SIGTERM'] as const;
 
 class Display {
   readonly #progress: Progress;
   readonly #labels: ProgressLabels;
-  readonly #interrupt: (() => void) | undefined;
+  readonly #interrupt: ((signal: NodeJS.Signals) => void) | undefined;
   readonly #isTerminal = process.stderr.isTTY === true && process.env['TERM'] !== 'dumb';
   readonly #timer: NodeJS.Timeout | undefined;
   #phase = -1;
@@ -49,7 +54,11 @@ class Display {
   #isDrawn = false;
   #interrupted = false;
 
-  constructor(progress: Progress, labels: ProgressLabels, interrupt: (() => void) | undefined) {
+  constructor(
+    progress: Progress,
+    labels: ProgressLabels,
+    interrupt: ((signal: NodeJS.Signals) => void) | undefined,
+  ) {
     this.#progress = progress;
     this.#labels = labels;
     this.#interrupt = interrupt;
@@ -79,7 +88,7 @@ class Display {
     const first = !this.#interrupted;
     this.#interrupted = true;
     if (first && this.#interrupt !== undefined) {
-      this.#interrupt();
+      this.#interrupt(signal);
       return;
     }
     this.#erase();

@@ -1,0 +1,57 @@
+/** An error map as a file, replaced as a whole: who reads it never sees half of one. */
+import fs from 'node:fs';
+import { type ErrorMap, formatErrorMap, MAPFILE_MARKS } from './error-map.js';
+import { hostReason, Qcow2fsError } from './errors.js';
+
+export class ErrorMapFile {
+  readonly #path: string;
+  readonly #base: Pick<ErrorMap, 'size' | 'title'>;
+
+  /**
+   * Makes the file, with nothing tried yet.
+   * @throws Qcow2fsError `host-io` when that fails, or when something else than an error map is there
+   */
+  constructor(path: string, image: string, size: number) {
+    this.#path = path;
+    this.#base = { size, title: `Made by qcow2fs of ${JSON.stringify(image)}` };
+    refuseOther(path);
+    this.write([], 0);
+  }
+
+  /** @throws Qcow2fsError `host-io`; the file is then as it was */
+  write(damaged: ErrorMap['damaged'], tried: number): void {
+    const text = formatErrorMap({ ...this.#base, damaged, tried });
+    const unfinished = `${this.#path}.${process.pid}.new`;
+    try {
+      fs.writeFileSync(unfinished, text, { flag: 'wx', flush: true });
+      fs.renameSync(unfinished, this.#path);
+    } catch (error) {
+      fs.rmSync(unfinished, { force: true });
+      throw failure(this.#path, error);
+    }
+  }
+}
+
+/** A slip of the fingers must not replace an image by a map of it. */
+function refuseOther(path: string): void {
+  let beginning: string;
+  try {
+    if (!(fs.statSync(path, { throwIfNoEntry: false })?.isFile() ?? true)) {
+      throw new Qcow2fsError('host-io', `${path}: not a regular file, which an error map must be`);
+    }
+    const fd = fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
+    const bytes = Buffer.alloc(Math.max(...MAPFILE_MARKS.map((mark) => mark.length)));
+    beginning = bytes.toString('latin1', 0, fs.readSync(fd, bytes));
+    fs.closeSync(fd);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;
+    if (error instanceof Qcow2fsError) throw error;
+    throw failure(path, error);
+  }
+  if (beginning === '' || MAPFILE_MARKS.some((mark) => beginning.startsWith(mark))) return;
+  throw new Qcow2fsError('host-io', `${path}: there is a file that is no error map; choose another name`);
+}
+
+function failure(path: string, error: unknown): Qcow2fsError {
+  return new Qcow2fsError('host-io', `${path}: cannot write the error map: ${hostReason(error)}`);
+}
