@@ -3,6 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { ErrorMapFile } from '../error-map-file.js';
 import type { HashInput } from '../hash/hash-disk.js';
+import { printable } from '../printable.js';
 import { Progress } from '../progress.js';
 import { attachDisk, type Layers, openLayers } from '../qcow2/chain.js';
 import { wipeKey } from '../qcow2/encryption.js';
@@ -172,7 +173,7 @@ function tellOnce(): (message: string) => void {
     if (told.has(message)) return;
     told.add(message);
     eraseBar();
-    warn(message);
+    warn(printable(message));
   };
 }
 

@@ -19,10 +19,14 @@ export class PartReader {
     this.#report = report;
   }
 
-  /** True when the metadata prove it. */
+  /** True when the metadata prove it. Where they cannot be had, reading tells why. */
   isZero(offset: number, length: number): boolean {
     this.#budget.steps = MAX_STEPS;
-    return this.#disk.scan(offset, length, isHole, this.#budget);
+    try {
+      return this.#disk.scan(offset, length, isHole, this.#budget);
+    } catch {
+      return false;
+    }
   }
 
   /** Fills the start of `target`. */
