@@ -5,6 +5,7 @@ import { hostReason, Qcow2fsError } from './errors.js';
 
 export class ErrorMapFile {
   readonly #path: string;
+  readonly #isNew: boolean;
   readonly #base: Pick<ErrorMap, 'size' | 'title'>;
 
   /**
@@ -14,7 +15,7 @@ export class ErrorMapFile {
   constructor(path: string, image: string, size: number) {
     this.#path = path;
     this.#base = { size, title: `Made by qcow2fs of ${JSON.stringify(image)}` };
-    refuseOther(path);
+    this.#isNew = !refuseOther(path);
     this.write([], 0);
   }
 
@@ -30,10 +31,18 @@ export class ErrorMapFile {
       throw failure(this.#path, error);
     }
   }
+
+  /** The file goes, if there was none before. */
+  discard(): void {
+    if (this.#isNew) fs.rmSync(this.#path, { force: true });
+  }
 }
 
-/** A slip of the fingers must not replace an image by a map of it. */
-function refuseOther(path: string): void {
+/**
+ * A slip of the fingers must not replace an image by a map of it.
+ * @returns whether there is a file
+ */
+function refuseOther(path: string): boolean {
   let beginning: string;
   try {
     if (!(fs.statSync(path, { throwIfNoEntry: false })?.isFile() ?? true)) {
@@ -44,11 +53,11 @@ function refuseOther(path: string): void {
     beginning = bytes.toString('latin1', 0, fs.readSync(fd, bytes));
     fs.closeSync(fd);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
     if (error instanceof Qcow2fsError) throw error;
     throw failure(path, error);
   }
-  if (beginning === '' || MAPFILE_MARKS.some((mark) => beginning.startsWith(mark))) return;
+  if (beginning === '' || MAPFILE_MARKS.some((mark) => beginning.startsWith(mark))) return true;
   throw new Qcow2fsError('host-io', `${path}: there is a file that is no error map; choose another name`);
 }
 

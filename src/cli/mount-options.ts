@@ -19,6 +19,7 @@ export interface MountFlags {
   overlay?: string;
   resizable?: boolean;
   forceShare?: boolean;
+  errorMap?: string;
   allowOther?: boolean;
   name?: string;
   threads?: string;
@@ -53,6 +54,7 @@ const VALUE_WORDS = {
   threads: 'threads',
   transport: 'transport',
   log: 'log',
+  'error-map': 'errorMap',
 } as const;
 const LIST_WORDS = {
   'allow-dir': 'allowDir',
@@ -97,7 +99,8 @@ function applyWord(flags: MountFlags, word: string): void {
 export type Access = 'reading' | 'writing' | 'overlay';
 
 /** @throws Qcow2fsError `usage` for options that contradict each other */
-export function parseAccess({ readOnly, snapshot, overlay, resizable, forceShare }: MountFlags): Access {
+export function parseAccess(flags: MountFlags): Access {
+  const { readOnly, snapshot, overlay, resizable, forceShare, errorMap } = flags;
   if (overlay !== undefined) {
     if (readOnly) throw usage('--overlay takes writes: leave out -r, or leave out --overlay');
     if (snapshot !== undefined) throw usage('--overlay stands on the disk itself: leave out --snapshot');
@@ -105,6 +108,7 @@ export function parseAccess({ readOnly, snapshot, overlay, resizable, forceShare
   const writes = !readOnly && snapshot === undefined;
   if (resizable && !writes) throw usage('--resizable: a disk that is read-only cannot grow');
   if (forceShare && writes) throw usage('--force-share is for reading alone: add -r');
+  if (errorMap !== undefined && writes) throw usage('--error-map is for reading alone: add -r');
   if (!writes) return 'reading';
   return overlay === undefined ? 'writing' : 'overlay';
 }

@@ -42,7 +42,11 @@ export function addMountCommand(program: Command): void {
       'send all writes to FILE, a new image above IMAGE; temp: gone after unmounting',
     )
     .option('--resizable', 'let the disk grow: truncate(1) and writes past its end')
-    .option('--force-share', 'with -r: look at an image that a virtual machine is writing');
+    .option('--force-share', 'with -r: look at an image that a virtual machine is writing')
+    .option(
+      '--error-map <file>',
+      'with -r: keep in FILE what could not be read, as a mapfile of GNU ddrescue',
+    );
   addAllowOption(command)
     .option('--allow-other', 'let other users open the disk, as its permissions allow')
     .option('--name <name>', `the name of the file in a directory mountpoint (default: ${DEFAULT_NAME})`)
@@ -120,6 +124,7 @@ function toConfig(image: string, mountpoint: string, options: MountFlags): Daemo
     resizable: options.resizable ?? false,
     overlay: overlay === undefined || overlay === TEMPORARY_OVERLAY ? overlay : absolutePath(overlay),
     forceShare: options.forceShare ?? false,
+    errorMap: options.errorMap === undefined ? undefined : absolutePath(options.errorMap),
     allowOther: options.allowOther ?? false,
     threads: parseThreads(options.threads ?? DEFAULT_THREADS),
     transport: parseTransport(options.transport ?? (process.platform === 'linux' ? 'kernel' : 'libfuse')),

@@ -21,6 +21,8 @@ export interface DaemonConfig {
   /** An absolute path, or `temp`. */
   readonly overlay: string | undefined;
   readonly forceShare: boolean;
+  /** Where what cannot be read is recorded: an absolute path. Read-only disks alone. */
+  readonly errorMap: string | undefined;
   readonly allowOther: boolean;
   readonly threads: number;
   readonly transport: Transport;

@@ -10,8 +10,10 @@ import { onNotice } from '../notice.js';
 import { attachDisk, type Layers, openLayers } from '../qcow2/chain.js';
 import { wipeKey } from '../qcow2/encryption.js';
 import { removeOverlay } from '../qcow2/writing/overlay.js';
+import { WatchedDisk } from '../watched-disk.js';
 import type { DaemonConfig } from './config.js';
 import { BlockCount } from './counting.js';
+import { MountErrorMap } from './error-map.js';
 import { startKernelSession } from './kernel-session.js';
 import { startLibfuseSession } from './libfuse-session.js';
 import { FailureLog, log } from './log.js';
@@ -40,6 +42,7 @@ export async function runDaemon(
   let stop: StopOnSignal | undefined;
   let session: Session | undefined;
   let madeOverlay: string | undefined;
+  let errorMap: MountErrorMap | undefined;
   try {
     const mountpoint = claimMountpoint(config.mountpoint);
     // A signal that came while a new file is made must not leave it behind.
@@ -47,6 +50,11 @@ export async function runDaemon(
     const layers = openAndWipe(config);
     madeOverlay = config.overlay;
     disk = await attachDisk(layers);
+    if (config.errorMap !== undefined) {
+      errorMap = new MountErrorMap(config.errorMap, config.image, disk.size);
+      threads.onLosses(errorMap.add);
+      if (config.transport === 'libfuse') disk = new WatchedDisk(disk, errorMap.add);
+    }
     stop ??= new StopOnSignal(config.image);
     const failures = FailureLog.allocate();
     onNotice(new FailureLog(failures).note);
@@ -54,19 +62,24 @@ export async function runDaemon(
     const fsOptions = fsOptionsOf(config, layers, mountpoint.singleFile, count?.blocks);
     session = await startSession(config, layers, disk, fsOptions, threads, failures);
     const opened = disk;
-    stop.mounted(session, () => opened.flush());
+    stop.mounted(session, () => {
+      errorMap?.save();
+      opened.flush();
+    });
     mountpoint.release();
     const flushing = flushRegularly(disk, new FailureLog(failures));
     try {
       await serve(config, session, disk, mountpoint.singleFile, onReady, count);
     } finally {
       clearInterval(flushing);
+      errorMap?.save();
       wipeKeys(layers);
     }
   } catch (error) {
     threads.terminate();
     if (session === undefined) {
       if (madeOverlay !== undefined) removeOverlay(madeOverlay);
+      errorMap?.discard();
       disk?.close();
     }
     throw error;

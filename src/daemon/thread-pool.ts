@@ -5,6 +5,7 @@ import { fromErrorRecord, Qcow2fsError } from '../errors.js';
 import type { DiskFsOptions } from '../fuse/disk-fs.js';
 import { allocateLookout } from '../fuse/lookout.js';
 import type { Layers } from '../qcow2/chain.js';
+import type { LossesListener } from '../watched-disk.js';
 import type { DaemonConfig } from './config.js';
 import type { WorkerOrder, WorkerReport } from './worker.js';
 
@@ -18,8 +19,8 @@ export function startThreadEarly(): void {
 }
 
 /** The threads of a mount to come: none where libfuse serves, in the main thread. */
-export function startThreads({ transport, threads, log }: DaemonConfig): ThreadPool {
-  return new ThreadPool(transport === 'kernel' ? threads : 0, log !== undefined);
+export function startThreads({ transport, threads, log, errorMap }: DaemonConfig): ThreadPool {
+  return new ThreadPool(transport === 'kernel' ? threads : 0, log !== undefined, errorMap !== undefined);
 }
 
 export class ThreadPool {
@@ -28,12 +29,15 @@ export class ThreadPool {
   #others: readonly ServingThread[] = [];
   readonly #count: number;
   readonly #syslog: boolean;
+  readonly #watchReads: boolean;
   #attach: WorkerOrder | undefined;
   #onOverrun: () => void = () => {};
+  #onLosses: LossesListener = () => {};
 
-  constructor(count: number, syslog: boolean) {
+  constructor(count: number, syslog: boolean, watchReads: boolean) {
     this.#count = count;
     this.#syslog = syslog;
+    this.#watchReads = watchReads;
     if (count > 0) this.#first = early ?? new ServingThread();
     else early?.terminate();
     early = undefined;
@@ -44,7 +48,8 @@ export class ThreadPool {
    * @param failures of a `FailureLog`
    */
   async attach(layers: Layers, fsOptions: DiskFsOptions, failures: SharedArrayBuffer): Promise<void> {
-    this.#attach = { type: 'attach', layers, fsOptions, failures, syslog: this.#syslog };
+    const how = { syslog: this.#syslog, watchReads: this.#watchReads };
+    this.#attach = { type: 'attach', layers, fsOptions, failures, ...how };
     await this.#first?.attach(this.#attach);
   }
 
@@ -56,6 +61,7 @@ export class ThreadPool {
     const lookout = allocateLookout();
     const serve = async (thread: ServingThread, index: number): Promise<void> => {
       thread.onOverrun(() => this.#onOverrun());
+      thread.onLosses((losses) => this.#onLosses(losses));
       await thread.run({ type: 'serve', fd, lookout, thread: index + 1 });
     };
     const first = this.#first && serve(this.#first, 0);
@@ -70,6 +76,11 @@ export class ThreadPool {
   /** @param listener called whenever the kernel has another idea of the disk's size */
   onOverrun(listener: () => void): void {
     this.#onOverrun = listener;
+  }
+
+  /** @param listener told of what cannot be read, where reads are watched */
+  onLosses(listener: LossesListener): void {
+    this.#onLosses = listener;
   }
 
   /** For threads that do not serve yet: one that waits for a request cannot be ended from inside the process. */
@@ -132,6 +143,12 @@ class ServingThread {
   onOverrun(listener: () => void): void {
     this.#worker.on('message', (report: WorkerReport) => {
       if (report.type === 'overrun') listener();
+    });
+  }
+
+  onLosses(listener: LossesListener): void {
+    this.#worker.on('message', (report: WorkerReport) => {
+      if (report.type === 'losses') listener(report.losses);
     });
   }
 

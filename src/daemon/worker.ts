@@ -12,6 +12,8 @@ import { serve } from '../fuse/serve.js';
 import { openSyslog } from '../host/syslog.js';
 import { onNotice } from '../notice.js';
 import { attachDisk, type Layers } from '../qcow2/chain.js';
+import type { Loss } from '../salvage.js';
+import { WatchedDisk } from '../watched-disk.js';
 import { FailureLog } from './log.js';
 
 /** What a thread is told: first what to serve, then on which descriptor of /dev/fuse. */
@@ -24,6 +26,8 @@ export type WorkerOrder =
       readonly failures: SharedArrayBuffer;
       /** The system's log gets what is logged, too. */
       readonly syslog: boolean;
+      /** What cannot be read is reported. */
+      readonly watchReads: boolean;
     }
   | {
       readonly type: 'serve';
@@ -38,6 +42,8 @@ export type WorkerReport =
   | { readonly type: 'attached' }
   /** The kernel has another idea of the disk's size. */
   | { readonly type: 'overrun' }
+  /** What cannot be read, and was not reported before. */
+  | { readonly type: 'losses'; readonly losses: readonly Loss[] }
   | { readonly type: 'failed'; readonly error: ErrorRecord };
 
 const port = parentPort!;
@@ -49,6 +55,7 @@ async function obey(order: WorkerOrder): Promise<void> {
     case 'attach': {
       if (order.syslog) openSyslog();
       disk = await attachDisk(order.layers);
+      if (order.watchReads) disk = new WatchedDisk(disk, reportLosses);
       const failures = new FailureLog(order.failures);
       onNotice(failures.note);
       dispatcher = new Dispatcher(new DiskFs(disk, order.fsOptions), failures.add, () =>
@@ -61,6 +68,10 @@ async function obey(order: WorkerOrder): Promise<void> {
       serve(order.fd, new Lookout(order.lookout, order.thread), dispatcher!, disk!);
       port.close();
   }
+}
+
+function reportLosses(losses: readonly Loss[]): void {
+  port.postMessage({ type: 'losses', losses } satisfies WorkerReport);
 }
 
 port.on('message', (order: WorkerOrder) => {

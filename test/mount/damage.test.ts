@@ -3,17 +3,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
-import {
-  hostOffset,
-  l2EntryOffset,
-  patchBytes,
-  patchL1,
-  patchL2,
-  patchSubclusterBitmap,
-  readL1,
-  readL2,
-  truncateImage,
-} from '../support/damage.js';
+import { hostOffset, l2EntryOffset, patchL2, readL2, truncateImage } from '../support/damage.js';
 import {
   convertToRaw,
   createImage,
@@ -27,118 +17,10 @@ import {
 } from '../support/images.js';
 import { expectQcow2fs } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
+import { DAMAGES, DISK_SIZE, FULL } from './damages.js';
 import { logLines, mountOn, sha256, tryTool, useCleanUp } from './support.js';
 
-const SIZE = 8 * MiB;
 const GRAIN = 4 * KiB;
-/** Bits of an L1 or L2 entry. */
-const COPIED = 1n << 63n;
-const OUTSIDE = 1n << 40n;
-const COMPRESSED_OFFSET_BITS = 54n;
-
-interface Damage {
-  readonly title: string;
-  readonly spec?: ImageSpec;
-  readonly guest?: readonly Step[];
-  readonly apply: (image: string) => void;
-  /** What must fail: guest bytes from start to end. */
-  readonly lost: readonly [start: number, end: number];
-  /** What the line in the log must contain. */
-  readonly log: readonly string[];
-}
-
-const FULL: readonly Step[] = [{ do: 'data', offset: 0, length: SIZE }];
-const PACKED: readonly Step[] = [
-  { do: 'compressed', offset: 0, length: 2 * MiB },
-  { do: 'data', offset: 3 * MiB, length: 4 * MiB },
-];
-const EXTENDED: ImageSpec = { options: ['extended_l2=on'] };
-
-const DAMAGES: readonly Damage[] = [
-  {
-    title: 'an L2 entry whose cluster offset is unaligned',
-    apply: (image) => patchL2(image, 5 * 64 * KiB, readL2(image, 5 * 64 * KiB) | 0x200n),
-    lost: [5 * 64 * KiB, 6 * 64 * KiB],
-    log: ['L2 entry 5 ', 'not aligned'],
-  },
-  {
-    title: 'an L2 entry marked as a zero cluster in a version 2 image',
-    spec: { version: 2 },
-    apply: (image) => patchL2(image, 9 * 64 * KiB, readL2(image, 9 * 64 * KiB) | 1n),
-    lost: [9 * 64 * KiB, 10 * 64 * KiB],
-    log: ['L2 entry 9 ', 'version 2'],
-  },
-  {
-    title: 'an L1 entry that points outside the file',
-    spec: { clusterSize: 4 * KiB },
-    apply: (image) => patchL1(image, 1, COPIED | OUTSIDE),
-    lost: [2 * MiB, 4 * MiB],
-    log: ['L1 entry 1', '0x10000000000', 'outside the file'],
-  },
-  {
-    title: 'an L1 entry whose table offset is unaligned',
-    spec: { clusterSize: 4 * KiB },
-    apply: (image) => patchL1(image, 2, readL1(image, 2) | 0x200n),
-    lost: [4 * MiB, 6 * MiB],
-    log: ['L1 entry 2', 'not aligned'],
-  },
-  {
-    title: 'a compressed cluster full of garbage, zlib',
-    guest: PACKED,
-    apply: (image) => damageCompressed(image, 7 * 64 * KiB),
-    lost: [7 * 64 * KiB, 8 * 64 * KiB],
-    log: ['compressed cluster', '0x70000', 'does not inflate'],
-  },
-  {
-    title: 'a compressed cluster full of garbage, zstd',
-    spec: { options: ['compression_type=zstd'] },
-    guest: PACKED,
-    apply: (image) => damageCompressed(image, 7 * 64 * KiB),
-    lost: [7 * 64 * KiB, 8 * 64 * KiB],
-    log: ['compressed cluster', '0x70000', 'does not inflate'],
-  },
-  {
-    title: 'a compressed cluster that lies outside the file',
-    guest: PACKED,
-    apply: (image) => patchL2(image, 0, readL2(image, 0) | (1n << (COMPRESSED_OFFSET_BITS - 4n))),
-    lost: [0, 64 * KiB],
-    log: ['compressed cluster', 'guest offset 0x0 '],
-  },
-  {
-    title: 'an extended L2 entry with a subcluster both allocated and zero',
-    spec: EXTENDED,
-    apply: (image) => patchSubclusterBitmap(image, 3 * 64 * KiB, 0x0000_0010_ffff_ffffn),
-    lost: [3 * 64 * KiB, 4 * 64 * KiB],
-    log: ['L2 entry 3 ', 'both allocated and zero'],
-  },
-  {
-    title: 'an extended L2 entry with an allocated subcluster but no cluster',
-    spec: EXTENDED,
-    apply: (image) => patchL2(image, 3 * 64 * KiB, 0n),
-    lost: [3 * 64 * KiB, 4 * 64 * KiB],
-    log: ['L2 entry 3 ', 'no cluster'],
-  },
-  {
-    title: 'an L2 entry that leads elsewhere in an external data file',
-    spec: { options: ['data_file=data.raw'] },
-    apply: (image) => patchL2(image, 4 * 64 * KiB, COPIED | BigInt(5 * 64 * KiB)),
-    lost: [4 * 64 * KiB, 5 * 64 * KiB],
-    log: ['L2 entry 4 ', 'data file'],
-  },
-  {
-    title: 'a compressed cluster in an image with an external data file',
-    spec: { options: ['data_file=data.raw'] },
-    apply: (image) => patchL2(image, 4 * 64 * KiB, readL2(image, 4 * 64 * KiB) | (1n << 62n)),
-    lost: [4 * 64 * KiB, 5 * 64 * KiB],
-    log: ['L2 entry 4 ', 'data file'],
-  },
-];
-
-function damageCompressed(image: string, guestOffset: number): void {
-  // 64 KiB clusters: the offset is the low 54 bits. Block type 3 does not exist in deflate, nor this magic in zstd.
-  const at = Number(BigInt.asUintN(Number(COMPRESSED_OFFSET_BITS), readL2(image, guestOffset)));
-  patchBytes(image, at, Buffer.alloc(16, 0xff));
-}
 
 /** Reads the disk grain by grain; gives what could be read, and the ranges that failed. */
 function readAround(disk: string, flags: number): { bytes: Buffer; failed: (readonly [number, number])[] } {
@@ -175,7 +57,7 @@ describe('a damaged image', () => {
     spec: ImageSpec = {},
     guest: readonly Step[] = FULL,
   ): { image: Image; expected: Buffer } {
-    const image = createImage(scratch.subdir(), { size: SIZE, ...spec });
+    const image = createImage(scratch.subdir(), { size: DISK_SIZE, ...spec });
     writeSteps(image, 1, guest);
     return { image, expected: fs.readFileSync(convertToRaw(image)) };
   }
@@ -211,7 +93,7 @@ describe('a damaged image', () => {
     const salvaged = tryTool('dd', `if=${disk}`, `of=${copy}`, 'bs=64k', 'conv=noerror,sync', 'iflag=direct');
     expect(salvaged.stderr).to.match(/Input\/output error/);
     expectSameOutside(fs.readFileSync(copy), expected, [5 * 64 * KiB, 6 * 64 * KiB]);
-    expect(fs.statSync(copy).size).to.equal(SIZE);
+    expect(fs.statSync(copy).size).to.equal(DISK_SIZE);
   });
 
   it('fills no log: the damage is told once, however often and by however many threads it is read', () => {
@@ -227,7 +109,7 @@ describe('a damaged image', () => {
     const { image, expected } = makeImage({ name: 'base.qcow2' });
     const base = imagePath(image);
     const backing = { file: 'base.qcow2', format: 'qcow2' } as const;
-    const overlay = createImage(image.dir, { name: 'top.qcow2', size: SIZE, backing });
+    const overlay = createImage(image.dir, { name: 'top.qcow2', size: DISK_SIZE, backing });
     writeSteps(overlay, 1, [{ do: 'data', offset: 5 * 64 * KiB, length: 64 * KiB }]);
     for (const cluster of [5, 6]) {
       patchL2(base, cluster * 64 * KiB, readL2(base, cluster * 64 * KiB) | 0x200n);

@@ -1,0 +1,173 @@
+/** `qcow2fs hash` of damaged images: everything that can be read counts, and the map tells exactly what cannot. */
+
+import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import fs from 'node:fs';
+import path from 'node:path';
+import { expect } from 'chai';
+import { DAMAGES, DISK_SIZE, FULL } from '../mount/damages.js';
+import { patchL2, readL2 } from '../support/damage.js';
+import {
+  convertToRaw,
+  createImage,
+  type Image,
+  imagePath,
+  KiB,
+  MiB,
+  openArgs,
+  type Step,
+  writeSteps,
+} from '../support/images.js';
+import { expectQcow2fs, qcow2fs } from '../support/qcow2fs.js';
+import { useScratch } from '../support/scratch.js';
+
+const GRAIN = 4 * KiB;
+const CLUSTER = 64 * KiB;
+const EIO = /Input\/output error/;
+
+/** What a mapfile says, without comments: the status, then offset, length and mark of each range. */
+function readMap(file: string): { status: string[]; ranges: [number, number, string][] } {
+  const [status, ...ranges] = fs
+    .readFileSync(file, 'utf8')
+    .split('\n')
+    .filter((line) => line !== '' && !line.startsWith('#'))
+    .map((line) => line.split(/ +/));
+  return { status: status!, ranges: ranges.map(([at, length, mark]) => [Number(at), Number(length), mark!]) };
+}
+
+/** Whether the reference can read there: in a process of its own, for it gives up an image that it finds damaged. */
+function referenceReads(image: Image, offset: number): boolean {
+  const args = ['-r', ...openArgs(image), '-c', `read ${offset} ${GRAIN}`];
+  const { stdout, stderr } = spawnSync('qemu-io', args, { cwd: image.dir, encoding: 'utf8' });
+  const said = stdout + stderr;
+  if (said.includes(`read ${GRAIN}/${GRAIN} bytes`)) return true;
+  expect(said).to.match(EIO);
+  return false;
+}
+
+describe('qcow2fs hash of a damaged image', () => {
+  const scratch = useScratch();
+
+  function makeImage(spec = {}, guest: readonly Step[] = FULL): { image: Image; expected: Buffer } {
+    const image = createImage(scratch.subdir(), { size: DISK_SIZE, ...spec });
+    writeSteps(image, 1, guest);
+    return { image, expected: fs.readFileSync(convertToRaw(image)) };
+  }
+
+  for (const { title, spec, guest, apply, lost, log: words, isNoneToReference } of DAMAGES) {
+    it(`with ${title} takes exactly that range for zeros`, () => {
+      const { image, expected } = makeImage(spec, guest);
+      apply(imagePath(image));
+      const [start, end] = lost;
+      const near = [start - GRAIN, start, end - GRAIN, end].filter((at) => at >= 0 && at < DISK_SIZE);
+      const failing = isNoneToReference ? [] : [start, end - GRAIN];
+      expect(near.filter((at) => !referenceReads(image, at))).to.deep.equal(failing);
+
+      const map = path.join(image.dir, 'map');
+      const args = ['hash', '--error-map', map, '--threads', '3', imagePath(image)];
+      const { status, stdout, stderr } = qcow2fs(args);
+      expected.fill(0, start, end);
+      const digest = createHash('sha256').update(expected).digest('hex');
+      expect([status, stdout]).to.deep.equal([4, `${digest}  disk.raw\n`]);
+      const [line, summary, nothing] = stderr.split('\n');
+      expect(line).to.contain(`bytes ${start}-${end - 1} `);
+      for (const word of words) expect(line).to.contain(word);
+      expect(summary).to.contain(`${end - start} bytes replaced by zeros`);
+      expect(nothing).to.equal('');
+      const marked = [
+        [0, start, '+'],
+        [start, end - start, '-'],
+        [end, DISK_SIZE - end, '+'],
+      ].filter(([, length]) => length !== 0);
+      expect(readMap(map)).to.deep.equal({ status: ['0x00800000', '+', '1'], ranges: marked });
+      expect(fs.readdirSync(image.dir).filter((name) => name.startsWith('map'))).to.deep.equal(['map']);
+    });
+  }
+
+  /** Every second cluster. */
+  function riddle(image: Image): number {
+    let count = 0;
+    for (let at = 0; at < DISK_SIZE; at += 2 * CLUSTER, count++) {
+      patchL2(imagePath(image), at, readL2(imagePath(image), at) | 0x200n);
+    }
+    return count;
+  }
+
+  it('that is damaged in many places gets a bounded number of lines', () => {
+    const { image, expected } = makeImage();
+    const count = riddle(image);
+    for (let at = 0; at < DISK_SIZE; at += 2 * CLUSTER) expected.fill(0, at, at + CLUSTER);
+    const map = path.join(image.dir, 'map');
+    const { stdout, stderr } = qcow2fs(['hash', '--error-map', map, imagePath(image)]);
+    expect(stdout.slice(0, 64)).to.equal(createHash('sha256').update(expected).digest('hex'));
+    const lines = stderr.trimEnd().split('\n');
+    expect(lines).to.have.length(22);
+    expect(lines[20]).to.contain(`and ${count - 20} more ranges, ${(count - 20) * CLUSTER} bytes`);
+    expect(lines[21]).to.contain(`${count * CLUSTER} bytes replaced by zeros`);
+    expect(readMap(map).ranges).to.have.length(2 * count);
+  });
+
+  it('gives the same digests in pieces, tells programs what is lost, and verifies', () => {
+    const { image, expected } = makeImage();
+    const count = riddle(image);
+    for (let at = 0; at < DISK_SIZE; at += 2 * CLUSTER) expected.fill(0, at, at + CLUSTER);
+    const pieces = qcow2fs(['hash', '--piecewise', '3M', imagePath(image)]);
+    expect(pieces.status).to.equal(4);
+    const digests = [0, 3, 6].map((mib) =>
+      createHash('sha256')
+        .update(expected.subarray(mib * MiB, (mib + 3) * MiB))
+        .digest('hex'),
+    );
+    expect(pieces.stdout.split('\n').map((line) => line.slice(0, 64))).to.deep.equal([...digests, '']);
+    const sums = path.join(image.dir, 'sums');
+    fs.writeFileSync(sums, pieces.stdout);
+    const verified = qcow2fs(['hash', '--verify', sums, imagePath(image)]);
+    expect([verified.status, verified.stdout]).to.deep.equal([4, 'disk.raw: OK\n']);
+    const json = JSON.parse(qcow2fs(['hash', '--json', imagePath(image)]).stdout);
+    expect(json.unreadable).to.include({ bytes: count * CLUSTER, count });
+    expect(json.unreadable.ranges[1]).to.include({ offset: 2 * CLUSTER, length: CLUSTER });
+    expect(json.unreadable.ranges[1].problem).to.contain('L2 entry 2 ');
+  });
+
+  it('whose tables are all gone is done with soon, in one range', () => {
+    const image = createImage(scratch.subdir(), { size: 512 * MiB, clusterSize: 4 * KiB });
+    writeSteps(image, 1, [{ do: 'data', offset: 0, length: MiB }]);
+    const l1 = fs.openSync(imagePath(image), 'r+');
+    const entries = Buffer.alloc(8 * 256);
+    for (let i = 0; i < 256; i++) entries.writeBigUInt64BE((1n << 63n) | (1n << 40n), 8 * i);
+    const at = Buffer.alloc(8);
+    fs.readSync(l1, at, 0, 8, 40);
+    fs.writeSync(l1, entries, 0, entries.length, Number(at.readBigUInt64BE()));
+    fs.closeSync(l1);
+    const map = path.join(image.dir, 'map');
+    expect(qcow2fs(['hash', '--error-map', map, imagePath(image)]).status).to.equal(4);
+    expect(readMap(map).ranges).to.deep.equal([[0, 512 * MiB, '-']]);
+  });
+
+  it('--error-map of a sound image says that everything was read, also in place of an older map', () => {
+    const { image } = makeImage();
+    const map = path.join(image.dir, 'map');
+    for (let round = 0; round < 2; round++) {
+      expectQcow2fs(['hash', '--error-map', map, imagePath(image)]);
+      expect(readMap(map).ranges).to.deep.equal([[0, DISK_SIZE, '+']]);
+    }
+  });
+
+  for (const [what, place] of [
+    ['the image itself', 'IMAGE'],
+    ['a directory', '/'],
+    ['a device', '/dev/null'],
+    ['a place that is not there', '/nowhere/map'],
+  ] as const) {
+    it(`--error-map refuses ${what}, and leaves it as it is`, () => {
+      const { image } = makeImage();
+      const before = fs.readFileSync(imagePath(image));
+      const target = place === 'IMAGE' ? imagePath(image) : place;
+      const { status, stdout, stderr } = qcow2fs(['hash', '--error-map', target, imagePath(image)]);
+      expect([status, stdout]).to.deep.equal([3, '']);
+      expect(stderr).to.match(/^qcow2fs: [^\n]+\n$/);
+      expect(fs.readFileSync(imagePath(image)).equals(before)).to.equal(true);
+      expect(fs.statSync('/dev/null').isCharacterDevice()).to.equal(true);
+    });
+  }
+});
