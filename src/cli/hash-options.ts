@@ -33,7 +33,8 @@ export interface HashPlan {
   readonly name: string;
   readonly tagged: boolean;
   readonly json: boolean;
-  readonly threads: number;
+  /** Undefined where the size of the disk decides. */
+  readonly threads: number | undefined;
   /** An absolute path. */
   readonly errorMap: string | undefined;
 }
@@ -43,6 +44,8 @@ export const DEFAULT_DISK_NAME = 'disk.raw';
 const SECTOR_SIZE = 512;
 /** More threads than this are no faster, for one of them has to hash. */
 const MAX_DEFAULT_THREADS = 8;
+/** A disk that is hashed before another thread has started: bytes. */
+const SMALL_DISK = 32 * 1024 * 1024;
 const MAX_SUMS_BYTES = 256 * 1024 * 1024;
 const STDIN = 0;
 
@@ -58,7 +61,7 @@ export function parseHashFlags(flags: HashFlags): HashPlan {
   if (verify !== undefined && tag) throw usage('--verify prints no digests: leave out --tag');
   const chosen = algorithm === undefined ? undefined : parseAlgorithms(algorithm);
   const pieceBytes = piecewise === undefined ? undefined : parsePieceBytes(piecewise);
-  const threads = flags.threads === undefined ? defaultThreads() : parseThreads(flags.threads);
+  const threads = flags.threads === undefined ? undefined : parseThreads(flags.threads);
   const expected = verify === undefined ? undefined : readSums(verify, name, chosen);
   const algorithms = expected?.sums.algorithms ?? chosen ?? parseAlgorithms(DEFAULT_ALGORITHM);
   return {
@@ -77,8 +80,12 @@ export function describeAlgorithms(): string {
   return ALGORITHM_NAMES.join(', ');
 }
 
-/** One that hashes and one that reads, at least. */
-function defaultThreads(): number {
+/**
+ * One that hashes and one that reads, at least.
+ * @param size bytes of the disk
+ */
+export function defaultThreads(size: number): number {
+  if (size <= SMALL_DISK) return 1;
   return Math.max(2, Math.min(os.availableParallelism(), MAX_DEFAULT_THREADS));
 }
 

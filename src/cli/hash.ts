@@ -12,6 +12,7 @@ import { HashDamage } from './hash-damage.js';
 import {
   DEFAULT_ALGORITHM,
   DEFAULT_DISK_NAME,
+  defaultThreads,
   describeAlgorithms,
   type HashFlags,
   type HashPlan,
@@ -98,7 +99,7 @@ async function hashLayers(image: string, flags: HashFlags, plan: HashPlan, layer
     layers,
     size,
     algorithms,
-    threads: plan.threads,
+    threads: plan.threads ?? defaultThreads(size),
     progress,
     onLoss: damage.add,
     onNotice: tellOnce(),

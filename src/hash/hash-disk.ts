@@ -11,10 +11,10 @@ import type { HashOrder, HashReport } from './hash-worker.js';
 import { allocateRing } from './ring.js';
 
 const STDERR = 2;
-/** What is read at a time: bytes. It stays in the cache of a processor until it is hashed. */
-const CHUNK_BYTES = Number(process.env['QCHUNK'] ?? 1024 * 1024);
+/** What is read at a time: bytes. Less costs more to hand over, and more leaves the caches of the processor. */
+const CHUNK_BYTES = 1024 * 1024;
 /** Parts that wait to be hashed, besides those that are being read. */
-const SPARE_SLOTS = Number(process.env['QSPARE'] ?? 6);
+const SPARE_SLOTS = 6;
 /** Parts of pieces that may wait for one before them. */
 const PARTS_AHEAD = 64;
 

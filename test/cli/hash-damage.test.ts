@@ -6,7 +6,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
 import { DAMAGES, DISK_SIZE, FULL } from '../mount/damages.js';
-import { patchL2, readL2 } from '../support/damage.js';
+import { hostOffset, patchL2, readL2 } from '../support/damage.js';
 import {
   convertToRaw,
   createImage,
@@ -20,6 +20,10 @@ import {
 } from '../support/images.js';
 import { expectQcow2fs, qcow2fs } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
+
+const PRELOAD = new URL('./failing-host.js', import.meta.url).href;
+/** Of a thread in failing-host.ts. */
+const EXIT_CODE = 3;
 
 const GRAIN = 4 * KiB;
 const CLUSTER = 64 * KiB;
@@ -152,6 +156,50 @@ describe('qcow2fs hash of a damaged image', () => {
       expect(readMap(map).ranges).to.deep.equal([[0, DISK_SIZE, '+']]);
     }
   });
+
+  /** Where guest bytes lie that begin a cluster, in a file whose clusters lie in the order of the disk. */
+  const hostRange = (image: Image, start: number, end: number): string => {
+    const shift = hostOffset(imagePath(image), start - (start % CLUSTER)) + (start % CLUSTER) - start;
+    return `${start + shift}-${end + shift}`;
+  };
+  const withHost = (env: NodeJS.ProcessEnv): NodeJS.ProcessEnv => ({
+    ...process.env,
+    NODE_OPTIONS: `--import ${PRELOAD}`,
+    ...env,
+  });
+
+  it('on a bad disk loses the sectors that fail and no other', () => {
+    const { image, expected } = makeImage();
+    const bad = [
+      [3 * CLUSTER + 512, 3 * CLUSTER + 1024],
+      [20 * CLUSTER + 8 * KiB, 23 * CLUSTER - 512],
+      [DISK_SIZE - 512, DISK_SIZE],
+    ] as const;
+    const ranges = bad.map(([start, end]) => hostRange(image, start, end)).join(',');
+    const map = path.join(image.dir, 'map');
+    for (const threads of ['1', '3']) {
+      const args = ['hash', '--error-map', map, '--threads', threads, imagePath(image)];
+      const { status, stdout, stderr } = qcow2fs(args, { env: withHost({ FAILING_RANGES: ranges }) });
+      for (const [start, end] of bad) expected.fill(0, start, end);
+      const digest = createHash('sha256').update(expected).digest('hex');
+      expect([status, stdout]).to.deep.equal([4, `${digest}  disk.raw\n`]);
+      expect(stderr).to.match(/cannot be read: \S+: read failed at 0x[0-9a-f]+: EIO: i\/o error\n/);
+      const lost = readMap(map).ranges.filter(([, , mark]) => mark !== '+');
+      expect(lost.map(([start, length]) => [start, start + length])).to.deep.equal(bad);
+    }
+  });
+
+  for (const threads of ['1', '2', '3']) {
+    for (const pieces of [[], ['--piecewise', '64K']]) {
+      it(`ends in one line when one of ${threads} threads dies${pieces.length > 0 ? ', in pieces too' : ''}`, () => {
+        const { image } = makeImage();
+        const at = hostRange(image, 100 * CLUSTER, 101 * CLUSTER).split('-')[0];
+        const args = ['hash', ...pieces, '--threads', threads, imagePath(image)];
+        const { status, stderr } = qcow2fs(args, { env: withHost({ DYING_AT: at }) });
+        expect([status, stderr]).to.deep.equal([1, `qcow2fs: a thread died with exit code ${EXIT_CODE}\n`]);
+      });
+    }
+  }
 
   for (const [what, place] of [
     ['the image itself', 'IMAGE'],
