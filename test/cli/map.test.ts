@@ -314,7 +314,7 @@ describe('qcow2fs map', () => {
       run('mkfifo', [pipe]);
       // As /dev/stdout is one.
       fs.symlinkSync('/proc/self/fd/1', path.join(dir, 'out'));
-      const reading = 'cat pipe >read & "$0" map --output=json --svg pipe "$1" >/dev/null && wait';
+      const reading = 'timeout 20 cat pipe >read & "$0" map --output=json --svg pipe "$1" >/dev/null && wait';
       run('sh', ['-c', reading, BIN, image], { cwd: dir });
       expect(fs.readFileSync(path.join(dir, 'read'), 'utf8')).to.match(/^<\?xml.*<\/svg>\n$/s);
       expect(fs.lstatSync(pipe).isFIFO()).to.equal(true);
