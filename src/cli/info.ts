@@ -15,6 +15,13 @@ export function addInfoCommand(program: Command): void {
     )
     .argument('IMAGE', 'a qcow2 image: a file or a block device')
     .option('--json', 'as a JSON object')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  qcow2fs info disk.qcow2                            what is it, and what does it need?
+  qcow2fs info --json disk.qcow2 | jq .encryption    how is it encrypted?`,
+    )
     .action(info);
 }
 

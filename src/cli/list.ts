@@ -28,6 +28,13 @@ export function addListCommand(program: Command): void {
     .summary('show what is mounted')
     .description('Shows the disks that are mounted on this machine.')
     .option('--json', 'as a JSON object')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  qcow2fs list                                       disks, their daemons, and whether these are alive
+  qcow2fs list --json | jq -r '.mounts[].disk'       for scripts`,
+    )
     .action(list);
 }
 

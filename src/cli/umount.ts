@@ -17,6 +17,13 @@ export function addUmountCommand(program: Command): void {
     .summary('unmount, and return when the image is released')
     .description('Unmounts, and returns when the daemon has released the image.')
     .argument('MOUNTPOINT', 'where the disk is mounted')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  qcow2fs umount /mnt/x       when it returns, the image is complete and may be copied or started
+  qcow2fs list                what is mounted?`,
+    )
     .action(umount);
 }
 

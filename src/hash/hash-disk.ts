@@ -5,10 +5,13 @@ import { fromErrorRecord, Qcow2fsError } from '../errors.js';
 import type { Progress } from '../progress.js';
 import type { Layers } from '../qcow2/chain.js';
 import type { LossListener } from '../salvage.js';
+import { createTrace } from '../trace.js';
 import { type Algorithm, shareOut } from './algorithms.js';
 import { allocateClaims, Claims, MAX_PARTS, type SharedClaims } from './claims.js';
 import type { HashOrder, HashReport } from './hash-worker.js';
 import { allocateRing } from './ring.js';
+
+const debug = createTrace('hash');
 
 const STDERR = 2;
 /** What is read at a time: bytes. Less costs more to hand over, and more leaves the caches of the processor. */
@@ -44,6 +47,7 @@ export async function hashDisk(input: HashInput): Promise<WholeDiskResult> {
   const partBytes = partSize(size, CHUNK_BYTES);
   const shares = shareOut(algorithms, threads);
   const consumers = shares.filter((names) => names.length > 0).length;
+  debug('%d bytes in parts of %d, %d threads, %d of them hash', size, partBytes, threads, consumers);
   const ring = allocateRing(Math.ceil(size / partBytes), partBytes, threads + SPARE_SLOTS, consumers);
   const digests = new Map<string, string>();
   const orders = shares.map((names): HashOrder['work'] => ({
@@ -74,6 +78,7 @@ export async function hashPieces(
   const claims = allocateClaims(Math.ceil(size / partBytes), PARTS_AHEAD);
   const chunkBytes = Math.max(CHUNK_BYTES, perPart > 1 ? partBytes : 0);
   const names = algorithms.map(({ name }) => name);
+  debug('%d bytes in pieces of %d, %d at a time, %d threads', size, pieceBytes, perPart, threads);
   const share = { claims, size, pieceBytes, partBytes, chunkBytes, algorithms: names };
   const early = new Map<number, readonly string[]>();
   const shared = new Claims(claims);

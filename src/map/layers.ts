@@ -4,7 +4,10 @@ import type { Layers } from '../qcow2/chain.js';
 import { readImage } from '../qcow2/image.js';
 import { ImageState } from '../qcow2/image-state.js';
 import { isMetadataPreallocated } from '../qcow2/preallocation.js';
+import { createTrace } from '../trace.js';
 import { HostHoles, RawEnd, type Splitter } from './host-holes.js';
+
+const debug = createTrace('map');
 
 /** A part of the JSON schema: contrib/schema/map-1.json. */
 export interface MapLayer {
@@ -59,6 +62,7 @@ export class Splitters {
     const layer = this.#layers[depth]!;
     if (layer.kind === 'raw') return new RawEnd(layer.length);
     if (!isMetadataPreallocated(readImage(new FileStorage(layer.file)))) return null;
+    debug('%s: preallocated, so holes of the file are told, too', layer.file.path);
     return new HostHoles(new FileStorage(layer.dataFile ?? layer.file));
   }
 }

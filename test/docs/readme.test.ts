@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
-import { EXIT_STATUS } from '../../src/cli/exit-status.js';
+import { EXIT_MEANINGS, EXIT_STATUS } from '../../src/cli/exit-status.js';
 import { mountTable } from '../../src/fuse/mount-linux.js';
 import { BIN, expectQcow2fs, ROOT } from '../support/qcow2fs.js';
 import { run } from '../support/run.js';
@@ -76,11 +76,28 @@ describe('README.md', () => {
     );
   });
 
-  it('lists every exit status', () => {
+  it('lists every exit status with its meaning', () => {
     const table = README.slice(README.indexOf('| exit status |'));
-    const listed = [...table.matchAll(/^\| (\d+) +\|/gm)].map(([, status]) => Number(status));
+    const listed = [...table.matchAll(/^\| (\d+) +\| (.*?) +\|$/gm)].map(([, status, meaning]) => [
+      status,
+      meaning,
+    ]);
+    expect(listed).to.deep.equal(Object.entries(EXIT_MEANINGS));
     const used = Object.values(EXIT_STATUS).filter((status) => status !== EXIT_STATUS['read-only']);
-    expect(listed).to.deep.equal([...new Set([0, ...used])].sort((a, b) => a - b));
+    expect(listed.map(([status]) => Number(status))).to.include.members(used);
+  });
+
+  it('names every area of traces', () => {
+    const sources = path.join(ROOT, 'src');
+    const areas = fs
+      .readdirSync(sources, { recursive: true, encoding: 'utf8' })
+      .filter((name) => name.endsWith('.ts'))
+      .flatMap((name) => [
+        ...fs.readFileSync(path.join(sources, name), 'utf8').matchAll(/createTrace\('([a-z]+)'\)/g),
+      ])
+      .map(([, area]) => area!);
+    const said = /the areas are ([^.]*)\./.exec(README)![1]!.match(/[a-z]+(?=`)/g)!;
+    expect(said).to.deep.equal([...new Set(areas)].sort());
   });
 });
 
