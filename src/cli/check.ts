@@ -56,6 +56,8 @@ Examples:
 }
 
 async function check(image: string, flags: CheckFlags): Promise<void> {
+  // Before and after there is something to tell, too, the signal must not start Node's debugger.
+  process.on('SIGUSR1', () => {});
   const request: CheckRequest = {
     path: absolutePath(image),
     repair: parseLevel(flags),
@@ -102,10 +104,14 @@ async function inThread(request: CheckRequest): Promise<CheckReport> {
     worker.once('exit', () => reject(new Qcow2fsError('internal', 'a thread ended without a result')));
   });
   const labels = { phases: Object.values(CHECK_PHASES), unit: 'steps' } as const;
-  const interrupt = request.repair === undefined ? undefined : () => progress.cancel();
-  const end = await withProgress(progress, labels, outcome, interrupt);
+  let signal: NodeJS.Signals = 'SIGINT';
+  const interrupt = (received: NodeJS.Signals): void => {
+    signal = received;
+    progress.cancel();
+  };
+  const end = await withProgress(progress, labels, outcome, request.repair && interrupt);
   if (end.type === 'done') return end.report;
   if (end.type === 'failed') throw fromErrorRecord(end.error);
-  endBySignal('SIGINT');
+  endBySignal(signal);
   return new Promise(() => {});
 }

@@ -29,10 +29,10 @@ export function addHashCommand(program: Command): void {
     .command('hash')
     .summary('make digests of the disk, or compare it with some')
     .description(
-      'Makes digests of the disk that IMAGE holds, decrypted, without mounting it:\n' +
-        'those that sha256sum and its like would make of the mounted file. Runs that\n' +
-        'are known to be zeros are not read. SIGUSR1 shows how far it is.\n' +
-        'What cannot be read of a damaged image counts as zeros, is told, and gives\n' +
+      'Makes digests of the disk that IMAGE holds, decrypted, without mounting it: ' +
+        'those that sha256sum and its like would make of the mounted file. Runs that ' +
+        'are known to be zeros are not read. SIGUSR1 shows how far it is. ' +
+        'What cannot be read of a damaged image counts as zeros, is told, and gives ' +
         'exit status 4.',
     )
     .argument('IMAGE', 'a qcow2 image: a file or a block device')
