@@ -62,7 +62,8 @@ export class Qcow2fsError extends Error {
 /** The beginning says where and what, the end what to do next. */
 function shortened(message: string): string {
   if (message.length <= MAX_MESSAGE) return message;
-  return `${message.slice(0, MAX_MESSAGE / 2)} ... ${message.slice(-MAX_MESSAGE / 2)}`;
+  const half = MAX_MESSAGE / 2 - 3;
+  return `${message.slice(0, half)} ... ${message.slice(-half)}`;
 }
 
 /** A host error as one line, without the call and path that Node appends: `ENOENT: no such file or directory`. */

@@ -11,6 +11,7 @@ import { type ImageInfo, readInfo } from '../../src/qcow2/info.js';
 import { attempt, Finding, judgeFailure, refuseCanary } from './finding.js';
 import { applyEdits, type Content, type ImageInput, writeContent } from './input.js';
 import { IMAGE, type Seed } from './seeds.js';
+import { checkOnly, repair } from './target-check.js';
 
 /** CPU seconds. Keys are the slowest: eight slots, and two secrets for each when there is a NUL in one. */
 const MAX_OPEN_SECONDS = 6;
@@ -45,9 +46,12 @@ export async function runImage(input: ImageInput, seed: Seed): Promise<void> {
     const snapshot = info?.snapshots[0]?.id;
     if (snapshot !== undefined) await readDisk(image, { secret, snapshot }, seed);
     unchanged.check('reading');
+    await checkOnly(image);
+    unchanged.check('checking');
     companions.check('reading', new Set());
     const written = await writeDisk(image, input, seed);
     companions.check('writing', written);
+    if (input.session === 'overlay') await repair(image);
     const count = openDescriptors().length - descriptors.length;
     if (count !== 0) throw new Finding('leak', 'closing', `${count} descriptors stay open`);
   } catch (error) {

@@ -139,6 +139,7 @@ export class L2Checker {
   #count(start: number, length: number): void {
     if (this.#scan.isOutside(start, length)) {
       this.#report('outside-file', `the data at ${hex(start)} lie outside the file`);
+      this.#scan.noteOutside(start, length, this.#references);
       return;
     }
     const clash = this.#scan.countRange('data cluster', start, length, this.#references);

@@ -13,6 +13,9 @@ import { forEachEntry } from './table-reader.js';
  */
 const MAX_ENTRIES = 2 ** 28;
 
+/** Clusters that a repair may add to a file. */
+const MAX_GROWTH = 2 ** 20;
+
 /** Thrown in the middle of work that somebody asked to stop. */
 export class Cancelled extends Error {}
 
@@ -26,6 +29,8 @@ export function advance(progress: Progress | undefined, amount: number): void {
 export class ReferenceScan {
   readonly counts: ReferenceCounts;
   readonly report: Report;
+  /** References to clusters a little beyond the end of the file, by cluster: a file that grows must not grow into them. */
+  readonly outside = new Map<number, number>();
   readonly #image: Image;
   readonly #progress: Progress | undefined;
   readonly #fileSize: number;
@@ -83,6 +88,15 @@ export class ReferenceScan {
       clash ??= `overlaps the ${present} at ${hex(cluster * this.#clusterSize)}`;
     }
     return clash;
+  }
+
+  /** Remembers references that lie outside the file, as far as it may grow. */
+  noteOutside(offset: number, length: number, references: number): void {
+    const first = Math.ceil(this.#fileSize / this.#clusterSize);
+    const end = Math.min(Math.ceil((offset + length) / this.#clusterSize), first + MAX_GROWTH);
+    for (let cluster = Math.max(first, Math.floor(offset / this.#clusterSize)); cluster < end; cluster++) {
+      this.outside.set(cluster, (this.outside.get(cluster) ?? 0) + references);
+    }
   }
 
   /** Visits the entries of a table that are not 0. */

@@ -32,6 +32,8 @@ export interface References {
   /** False where a table is lost: what it referred to is not counted. */
   readonly isComplete: boolean;
   readonly refcounts: RefcountStructures;
+  /** References by cluster, for those a little beyond the end of the file. */
+  readonly outside: ReadonlyMap<number, number>;
   readonly clusters: ClusterStatistics;
 }
 
@@ -92,6 +94,7 @@ class ReferenceCounter {
     for (const l1 of l1Tables) this.#countData(l1, checker);
     return {
       counts: this.#scan.counts,
+      outside: this.#scan.outside,
       isComplete: this.#isComplete,
       refcounts: findRefcountStructures(this.#scan, this.#image, owner),
       clusters: this.#clusters,

@@ -26,7 +26,7 @@ export interface RefcountPlan {
  * @param references whose counts learn of the clusters that the plan takes and gives up
  * @throws Qcow2fsError `unsupported` when the refcounts need a table larger than is allowed
  */
-export function planRefcounts(image: Image, { counts, refcounts }: References): RefcountPlan {
+export function planRefcounts(image: Image, { counts, refcounts, outside }: References): RefcountPlan {
   const { header, storage } = image;
   const { clusterSize, refcountTableOffset, refcountTableClusters } = header;
   const clustersPerBlock = (clusterSize * 8) / header.refcountBits;
@@ -35,20 +35,40 @@ export function planRefcounts(image: Image, { counts, refcounts }: References): 
   const added = new Set<number>();
 
   let next = counts.end;
+  let covered = next;
   let lastIndex = -1;
+  /** A cluster for a new structure. What the file grows over on the way there is counted, if something refers to it. */
+  const take = (): number => {
+    for (;;) {
+      const references = outside.get(next);
+      if (references === undefined) return next++;
+      counts.add(next++, references, 'data cluster');
+    }
+  };
+  const takeRun = (length: number): number => {
+    for (let first = take(); ; first = take()) {
+      while (next < first + length && !outside.has(next)) next++;
+      if (next === first + length) return first;
+    }
+  };
   /** Sees to it that block `index` exists, and the blocks that hold the refcounts of what that takes. */
   const ensure = (index: number): void => {
     for (let wanted = index; ; ) {
       lastIndex = Math.max(lastIndex, wanted);
       if (blocks.has(wanted)) return;
-      const cluster = next++;
+      const cluster = take();
       counts.add(cluster, 1, 'refcount block');
       blocks.set(wanted, cluster * clusterSize);
       added.add(wanted);
       wanted = Math.floor(cluster / clustersPerBlock);
     }
   };
+  /** Sees to the refcounts of what the file grows over. */
+  const cover = (): void => {
+    for (; covered < next; covered++) ensure(Math.floor(covered / clustersPerBlock));
+  };
   for (const index of [...counts.referencedRuns(clustersPerBlock)].sort((a, b) => a - b)) ensure(index);
+  cover();
 
   const plan = { clustersPerBlock, blocks, added };
   const { isTableSound, broken } = refcounts;
@@ -65,7 +85,7 @@ export function planRefcounts(image: Image, { counts, refcounts }: References): 
 
   let tableClusters = refcountTableClusters;
   // The table and the blocks for it are themselves counted: at most one block a cluster of the table, and one more.
-  while (tableClusters * entriesPerCluster * clustersPerBlock < next + 2 * tableClusters + 2)
+  while (tableClusters * entriesPerCluster * clustersPerBlock < next + outside.size + 2 * tableClusters + 2)
     tableClusters *= 2;
   if (tableClusters * clusterSize > Math.max(MAX_REFCOUNT_TABLE_BYTES, clusterSize)) {
     throw new Qcow2fsError(
@@ -77,11 +97,10 @@ export function planRefcounts(image: Image, { counts, refcounts }: References): 
   for (let cluster = first; isTableSound && cluster < first + refcountTableClusters; cluster++) {
     counts.release(cluster);
   }
-  const table = next;
-  next += tableClusters;
+  const table = takeRun(tableClusters);
   for (let cluster = table; cluster < table + tableClusters; cluster++) {
     counts.add(cluster, 1, 'refcount table');
-    ensure(Math.floor(cluster / clustersPerBlock));
   }
+  cover();
   return { ...plan, tableOffset: table * clusterSize, tableClusters, moved: true, changed: true };
 }
