@@ -123,6 +123,15 @@ describe('qcow2fs hash', () => {
     });
   }
 
+  it('--piecewise gives pieces of zeros their own digest, the last and shorter one too', () => {
+    const zeros = createImage(scratch.subdir(), { size: 9 * MiB + 512 });
+    writeSteps(zeros, 1, [{ do: 'data', offset: 2 * MiB, length: 64 * KiB }]);
+    for (const piece of [64 * KiB, 2 * MiB, 4 * MiB]) {
+      const lines = hash('--piecewise', String(piece), imagePath(zeros)).trimEnd().split('\n');
+      expect(lines).to.deep.equal(pieceLines('sha256sum', piece, convertToRaw(zeros)));
+    }
+  });
+
   /** A disk of which a process for each sector is not too many. */
   function small(): { file: string; raw: string } {
     const other = createImage(scratch.subdir(), { size: 40 * 512 });
