@@ -114,7 +114,7 @@ function inUse(
 
 function remedy(held: readonly number[]): string {
   if (held.includes(USED + write) || held.includes(USED + resize)) {
-    return 'which writes it; shut it down first, or look at it read-only with --force-share -r';
+    return 'which writes it; shut it down first, or look at it read-only: --force-share (mount: with -r)';
   }
   if (held.includes(UNSHARED + consistentRead)) {
     return 'which lets nobody read it meanwhile; wait until that is done';

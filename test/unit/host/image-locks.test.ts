@@ -175,7 +175,10 @@ describe("QEMU's image locks", () => {
 
     it('by readers and writers when a QEMU writes the image, which the error names', () => {
       const pid = qemuHolds('disk.qcow2', 'rw');
-      const words = [`in use by qemu-storage-da (process ${pid}), which writes it; `, '--force-share -r'];
+      const words = [
+        `in use by qemu-storage-da (process ${pid}), which writes it; `,
+        '--force-share (mount: with -r)',
+      ];
       expectRefusal('disk.qcow2', 'write', words);
       expectRefusal('disk.qcow2', 'read', words);
       lock('disk.qcow2', 'force-share');
