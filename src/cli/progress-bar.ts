@@ -8,7 +8,7 @@ import { humanBytes, warn } from './output.js';
 /** Work that is done sooner shows no bar: milliseconds. */
 const DELAY = 400;
 const INTERVAL = 200;
-const BAR_CELLS = 24;
+const BAR_CELLS = 16;
 const ERASE_LINE = '\r\x1b[K';
 
 export interface ProgressLabels {

@@ -12,6 +12,7 @@ import {
   patchL2,
   patchNumber,
   patchSubclusterBitmap,
+  readBytes,
   readExtensions,
   readField,
   readL1,
@@ -463,6 +464,27 @@ const others: Readonly<Record<string, Damage>> = {
     kinds: ['snapshot-table'],
     repair: 'remains',
     reference: 'guesses',
+  },
+  'snapshots that do not tell their disk size': {
+    base: snapshots,
+    damage: (path) => {
+      let to = snapshotEntryOffset(path, 0);
+      const entries = [0, 1].map((index) => {
+        const at = snapshotEntryOffset(path, index);
+        const extra = Number(readNumber(path, at + 36, 4));
+        const names = Number(readNumber(path, at + 12, 2)) + Number(readNumber(path, at + 14, 2));
+        return [readBytes(path, at, 40), readBytes(path, at + 40 + extra, names)] as const;
+      });
+      for (const [fixed, names] of entries) {
+        const entry = Buffer.alloc(Math.ceil((40 + names.length) / 8) * 8);
+        fixed.copy(entry, 0, 0, 36);
+        names.copy(entry, 40);
+        patchBytes(path, to, entry);
+        to += entry.length;
+      }
+    },
+    kinds: ['snapshot-incomplete'],
+    repair: 'mended',
   },
   'a snapshot entry that claims too much': {
     base: snapshots,

@@ -25,6 +25,7 @@ const SCENES = [
   'all COPIED flags wrong',
   'reserved bits in an L2 entry',
   'two entries that name one data cluster',
+  'snapshots that do not tell their disk size',
   'a data cluster on the refcount table',
 ] as const;
 

@@ -212,7 +212,7 @@ describe('qcow2fs check on the command line', () => {
       process.kill(Number(/pid (\d+)/.exec(output)![1]), name);
     };
     const steps: [RegExp, () => void][] = [
-      [/\[[#-]{24}\] counting references {2}\d+ %/, () => signal('SIGUSR1')],
+      [/\[[#-]{16}\] counting references {2}\d+ %/, () => signal('SIGUSR1')],
       [/qcow2fs: [a-z ]+, \d+ %[^\n]*\n/, () => signal('SIGINT')],
     ];
     child.stdout.setEncoding('utf8').on('data', (text: string) => {

@@ -124,8 +124,7 @@ export const FINDING_KINDS = {
   'snapshot-incomplete': {
     meaning: 'a snapshot does not tell its disk size, as version 3 demands',
     severity: 'corruption',
-    remedy: 'none',
-    advice: 'qemu-img check -r all completes it',
+    remedy: 'all',
   },
   snapshot: {
     meaning: 'a snapshot cannot be shown',

@@ -140,6 +140,7 @@ export type HeaderFields =
   | { readonly size: number }
   | { readonly l1Size: number; readonly l1TableOffset: number }
   | { readonly refcountTableOffset: number; readonly refcountTableClusters: number }
+  | { readonly snapshotsOffset: number }
   | { readonly incompatibleFeatures: bigint }
   | { readonly autoclearFeatures: bigint };
 

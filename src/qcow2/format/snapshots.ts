@@ -77,6 +77,36 @@ export function readSnapshots(
   return snapshots;
 }
 
+/**
+ * The table with the extra data that version 3 demands in each entry: VM state size and disk size.
+ * @param bytes of a table that `readSnapshots` can read
+ */
+export function completeSnapshotTable(bytes: Buffer, header: Header): Buffer {
+  const entries: Buffer[] = [];
+  for (let at = 0; at < bytes.length; ) {
+    const entry = snapshotEntry.read(bytes, at);
+    const { extraDataSize, idSize, nameSize } = entry;
+    const extra = Buffer.alloc(Math.max(EXTRA_DISK_SIZE_END, extraDataSize));
+    const tail = at + snapshotEntry.size;
+    extra.writeBigUInt64BE(BigInt(entry.vmStateSize), 0);
+    extra.writeBigUInt64BE(BigInt(header.size), EXTRA_VM_STATE_SIZE_END);
+    bytes.copy(extra, 0, tail, tail + extraDataSize);
+    const names = bytes.subarray(tail + extraDataSize, tail + extraDataSize + idSize + nameSize);
+    const whole = Buffer.alloc(paddedBytes(extra.length + names.length));
+    snapshotEntry.write(whole, 0, { ...entry, extraDataSize: extra.length });
+    extra.copy(whole, snapshotEntry.size);
+    names.copy(whole, snapshotEntry.size + extra.length);
+    entries.push(whole);
+    at += paddedBytes(extraDataSize + idSize + nameSize);
+  }
+  return Buffer.concat(entries);
+}
+
+/** Bytes of an entry whose variable part has `tail` bytes. */
+function paddedBytes(tail: number): number {
+  return Math.ceil((snapshotEntry.size + tail) / 8) * 8;
+}
+
 /** Bytes of the whole table. */
 export function snapshotTableBytes(snapshots: readonly Snapshot[]): number {
   return snapshots.reduce((sum, { entryBytes }) => sum + entryBytes, 0);
@@ -129,6 +159,6 @@ function decode(
     vmStateSize,
     date: entry.dateSeconds * 1000 + Math.floor(entry.dateNanoseconds / 1e6),
     vmClock: entry.vmClockNanoseconds,
-    entryBytes: Math.ceil((snapshotEntry.size + tail.length) / 8) * 8,
+    entryBytes: paddedBytes(tail.length),
   };
 }

@@ -2,7 +2,7 @@
  * Repairs: what a check found and what can be mended without guessing. No order of writes makes an image worse at any
  * instant, so a repair that is cut off can be started again:
  *
- *   1. Entries that say nothing else when they are sound. Sync.
+ *   1. Snapshots that do not tell their size: see snapshot-table.ts. Entries that say nothing else when they are sound. Sync.
  *   2. Refcounts. Those that are raised protect what is used; those that are lowered count what nothing refers to any
  *      more since the last sync. New blocks and a new table are complete before anything names them.
  *   3. COPIED flags, when the refcounts are true.
@@ -23,6 +23,7 @@ import { fixCopiedFlags } from './copied-flags.js';
 import { fixEntries } from './entries.js';
 import { planRefcounts } from './refcount-plan.js';
 import { refuseOverflow, writeRefcounts } from './refcount-writer.js';
+import { completeSnapshots } from './snapshot-table.js';
 
 export const REPAIR_LEVELS = ['leaks', 'all'] as const;
 /** `leaks`: gives back space that is lost. `all`: that, and what is corrupt. */
@@ -55,7 +56,7 @@ export function repairImage(
   level: RepairLevel,
   progress?: Progress,
 ): void {
-  const image = readImage(storage);
+  let image = readImage(storage);
   let references = countReferences(image, COUNTED, progress);
   refuseIncomplete(image, references);
   if (level === 'all') refuseOverflow(image, references.counts);
@@ -63,6 +64,10 @@ export function repairImage(
   stopIfAsked(progress);
   if (clearUnknownAutoclear(storage, image.header)) storage.sync();
   if (level === 'all') {
+    if (completeSnapshots(image, references)) {
+      image = readImage(storage);
+      references = countReferences(image, COUNTED, progress);
+    }
     fixEntries(image, references);
     references = countReferences(image, COUNTED, progress);
   } else keepLowRefcounts(image, references);

@@ -45,6 +45,11 @@ export function writeRefcountTableLocation(
   writeField(storage, { refcountTableOffset, refcountTableClusters });
 }
 
+/** The number of snapshots stays. */
+export function writeSnapshotTableLocation(storage: Storage, snapshotsOffset: number): void {
+  writeField(storage, { snapshotsOffset });
+}
+
 function writeField(storage: Storage, fields: HeaderFields): void {
   const { offset, bytes } = encodeField(fields);
   storage.write(bytes, 0, bytes.length, offset);
