@@ -15,7 +15,7 @@ export class ErrorMapFile {
   constructor(path: string, image: string, size: number) {
     this.#path = path;
     this.#base = { size, title: `Made by qcow2fs of ${JSON.stringify(image)}` };
-    this.#isNew = !refuseOther(path);
+    this.#isNew = !refuseOther(path, `${MAPFILE_MARKS[0]} ${this.#base.title}`);
     this.write([], 0);
   }
 
@@ -39,26 +39,30 @@ export class ErrorMapFile {
 }
 
 /**
- * A slip of the fingers must not replace an image by a map of it.
+ * A slip of the fingers must not replace an image by a map of it, nor the map of another one, nor one that ddrescue made.
+ * @param firstLine of our own maps of this image
  * @returns whether there is a file
  */
-function refuseOther(path: string): boolean {
+function refuseOther(path: string, firstLine: string): boolean {
   let beginning: string;
   try {
     if (!(fs.statSync(path, { throwIfNoEntry: false })?.isFile() ?? true)) {
       throw new Qcow2fsError('host-io', `${path}: not a regular file, which an error map must be`);
     }
     const fd = fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
-    const bytes = Buffer.alloc(Math.max(...MAPFILE_MARKS.map((mark) => mark.length)));
-    beginning = bytes.toString('latin1', 0, fs.readSync(fd, bytes));
+    const bytes = Buffer.alloc(Buffer.byteLength(firstLine) + 1);
+    beginning = bytes.toString('utf8', 0, fs.readSync(fd, bytes));
     fs.closeSync(fd);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
     if (error instanceof Qcow2fsError) throw error;
     throw failure(path, error);
   }
-  if (beginning === '' || MAPFILE_MARKS.some((mark) => beginning.startsWith(mark))) return true;
-  throw new Qcow2fsError('host-io', `${path}: there is a file that is no error map; choose another name`);
+  if (beginning === '' || beginning === `${firstLine}\n`) return true;
+  const what = MAPFILE_MARKS.some((mark) => beginning.startsWith(mark))
+    ? 'a map of another image, or another program made it'
+    : 'no error map';
+  throw new Qcow2fsError('host-io', `${path}: there is a file that is ${what}; choose another name`);
 }
 
 function failure(path: string, error: unknown): Qcow2fsError {

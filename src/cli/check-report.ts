@@ -1,14 +1,16 @@
 /** What `check` tells people: findings of a kind together, the first ones of each, and what to do. */
 import { printable } from '../printable.js';
 import type { CheckReport, Found } from '../qcow2/check/check-file.js';
-import { FINDING_KINDS, type Finding, type FindingKind } from '../qcow2/check/finding.js';
+import { FINDING_KINDS, type Finding, type FindingKind, type Severity } from '../qcow2/check/finding.js';
 import { humanBytes } from './output.js';
 import type { Colour, Paint } from './style.js';
 
 /** Findings of a kind that are shown. */
 const MAX_SHOWN = 10;
-const COLOURS: Readonly<Record<Finding['severity'], Colour>> = {
+/** The worst first. */
+const COLOURS: Readonly<Record<Severity, Colour>> = {
   corruption: 'red',
+  missing: 'red',
   leak: 'yellow',
   warning: 'cyan',
 };
@@ -25,9 +27,12 @@ export function describeCheck(report: CheckReport, name: string, paint: Paint): 
 }
 
 function describeFindings(found: Found, name: string, paint: Paint): string[] {
-  const kinds = (Object.keys(FINDING_KINDS) as FindingKind[]).filter((kind) =>
-    found.findings.some((one) => one.kind === kind),
-  );
+  const severities = Object.keys(COLOURS) as Severity[];
+  const kinds = (Object.keys(FINDING_KINDS) as FindingKind[])
+    .filter((kind) => found.findings.some((one) => one.kind === kind))
+    .map((kind) => ({ kind, rank: severities.indexOf(FINDING_KINDS[kind].severity) }))
+    .sort((a, b) => a.rank - b.rank)
+    .map(({ kind }) => kind);
   const lines = kinds.flatMap((kind) => {
     const alike = found.findings.filter((one) => one.kind === kind);
     const { meaning } = FINDING_KINDS[kind];
@@ -35,7 +40,7 @@ function describeFindings(found: Found, name: string, paint: Paint): string[] {
     const count = alike.reduce((sum, one) => sum + one.count, 0);
     const more = alike.length - MAX_SHOWN;
     const mend =
-      remedy === 'none' ? advice : `to mend it: qcow2fs check --repair ${remedy} ${printable(name)}`;
+      remedy === 'none' ? advice : `to mend it: qcow2fs check --repair ${remedy} ${shellWord(name)}`;
     return [
       `${paint(COLOURS[severity], severity)}: ${meaning}${count > 1 ? ` (${count})` : ''} ${paint('dim', `[${kind}]`)}`,
       ...alike.slice(0, MAX_SHOWN).map((one) => `  ${placeOf(one)}${printable(one.what)}`),
@@ -48,23 +53,29 @@ function describeFindings(found: Found, name: string, paint: Paint): string[] {
   return lines;
 }
 
-function placeOf({ structure, offset, entry, guestOffset }: Finding): string {
-  // Its text tells the clusters.
-  if (structure === 'refcounts') return '';
+function placeOf({ kind, structure, offset, entry, guestOffset }: Finding): string {
+  // Their text tells the place.
+  if (structure === 'refcounts' || kind === 'chain') return '';
   const index = entry === null ? '' : `, entry ${entry}`;
   const guest = guestOffset === null ? '' : ` (disk offset ${hex(guestOffset)})`;
   return `${printable(structure)} at ${hex(offset)}${index}${guest}: `;
 }
 
-function describeRepair({ repair, totals }: CheckReport, paint: Paint): string[] {
+function describeRepair({ repair, totals, findings }: CheckReport, paint: Paint): string[] {
   if (repair === null) return [];
   if (repair.refusal !== null) return [`${paint('red', 'not repaired')}: ${repair.refusal}`];
   const { corruption, leak } = repair.before.totals;
+  const wasMarked = isMarked(repair.before.findings) && !isMarked(findings);
   const mended = [
     counted(corruption - totals.corruption, 'corruption'),
     counted(leak - totals.leak, 'leaked cluster'),
+    wasMarked ? 'the image is marked sound' : '',
   ].filter((part) => part !== '');
   return [mended.length === 0 ? 'nothing to repair' : `${paint('green', 'repaired')}: ${mended.join(', ')}`];
+}
+
+function isMarked(findings: readonly Finding[]): boolean {
+  return findings.some(({ kind }) => kind === 'dirty' || kind === 'marked-corrupt');
 }
 
 function counted(count: number, what: string): string {
@@ -75,7 +86,7 @@ function counted(count: number, what: string): string {
 function describeImage({ clusters, end, snapshots }: CheckReport['checked'][number]): string {
   const { allocated, total, compressed, fragmented } = clusters;
   const percent = (part: number, whole: number): string =>
-    whole === 0 ? '0 %' : `${Math.round((100 * part) / whole)} %`;
+    whole === 0 ? '0 %' : `${Math.min(100, Math.round((100 * part) / whole))} %`;
   const parts = [
     `${allocated} of ${total} clusters allocated (${percent(allocated, total)})`,
     `${compressed} compressed`,
@@ -92,8 +103,15 @@ function verdict({ totals }: CheckReport, paint: Paint): string {
     counted(totals.leak, 'leaked cluster'),
     counted(totals.warning, 'warning'),
   ].filter((part) => part !== '');
-  if (totals.corruption > 0) return paint('red', parts.join(', '));
+  if (totals.missing > 0) parts.push('the disk cannot be read without what is missing');
+  if (totals.corruption > 0 || totals.missing > 0) return paint('red', parts.join(', '));
   return parts.length === 0 ? paint('green', 'sound') : `sound, but ${parts.join(', ')}`;
+}
+
+/** As a shell takes it for one word. */
+function shellWord(text: string): string {
+  const shown = printable(text);
+  return /^[\w@%+=:,./-]+$/.test(shown) ? shown : `'${shown.replaceAll("'", "'\\''")}'`;
 }
 
 function hex(value: number): string {

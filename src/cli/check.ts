@@ -1,6 +1,6 @@
 /** `qcow2fs check`: is an image sound, and what can be mended? */
 import { Worker } from 'node:worker_threads';
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { fromErrorRecord, Qcow2fsError } from '../errors.js';
 import { Progress } from '../progress.js';
 import { CHECK_PHASES } from '../qcow2/check/check.js';
@@ -16,7 +16,7 @@ import { endBySignal, withProgress } from './progress-bar.js';
 import { painter } from './style.js';
 
 interface CheckFlags extends ReadFlags {
-  repair?: string;
+  repair?: RepairLevel;
   readData?: boolean;
   chain?: boolean;
   json?: boolean;
@@ -33,9 +33,11 @@ export function addCheckCommand(program: Command): void {
         'image stands on cannot be opened, and nothing else is wrong.',
     )
     .argument('IMAGE', 'a qcow2 image: a file or a block device')
-    .option(
-      '--repair <what>',
-      'leaks: give back space that is lost. all: that, and mend what is corrupt, where that takes no guess',
+    .addOption(
+      new Option(
+        '--repair <what>',
+        'leaks: give back space that is lost. all: that, and mend what is corrupt, where that takes no guess',
+      ).choices(REPAIR_LEVELS),
     )
     .option('--read-data', 'read all data, too, and inflate what is compressed')
     .option('--chain', 'check the backing files, too (they are never repaired)')
@@ -56,8 +58,6 @@ Examples:
 }
 
 async function check(image: string, flags: CheckFlags): Promise<void> {
-  // Before and after there is something to tell, too, the signal must not start Node's debugger.
-  process.on('SIGUSR1', () => {});
   const request: CheckRequest = {
     path: absolutePath(image),
     repair: parseLevel(flags),
@@ -74,22 +74,15 @@ async function check(image: string, flags: CheckFlags): Promise<void> {
 }
 
 function parseLevel({ repair, forceShare }: CheckFlags): RepairLevel | undefined {
-  if (repair === undefined) return undefined;
-  const level = REPAIR_LEVELS.find((known) => known === repair);
-  if (level === undefined) {
-    throw new Qcow2fsError('usage', `--repair ${repair}: ${REPAIR_LEVELS.join(' or ')} is needed`);
-  }
-  if (forceShare) {
+  if (repair !== undefined && forceShare) {
     throw new Qcow2fsError('usage', '--repair needs the image for itself: leave out --force-share');
   }
-  return level;
+  return repair;
 }
 
-function statusOf({ totals, findings }: CheckReport): number {
-  if (totals.corruption > 0) {
-    const onlyChain = findings.every(({ kind, severity }) => kind === 'chain' || severity !== 'corruption');
-    return onlyChain ? EXIT_STATUS['named-file'] : EXIT_DAMAGED;
-  }
+function statusOf({ totals }: CheckReport): number {
+  if (totals.corruption > 0) return EXIT_DAMAGED;
+  if (totals.missing > 0) return EXIT_STATUS['named-file'];
   return totals.leak > 0 ? EXIT_LEAKS : 0;
 }
 

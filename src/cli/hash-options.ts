@@ -2,7 +2,7 @@
 import fs from 'node:fs';
 import os from 'node:os';
 import { hostReason, Qcow2fsError } from '../errors.js';
-import { ALGORITHM_NAMES, type Algorithm, parseAlgorithms } from '../hash/algorithms.js';
+import { ALGORITHM_NAMES, type Algorithm, needsTag, parseAlgorithms } from '../hash/algorithms.js';
 import { type ExpectedSums, parseSums } from '../hash/expected-sums.js';
 import { isPlainName } from '../hash/sums.js';
 import type { ReadFlags } from './image-options.js';
@@ -69,7 +69,7 @@ export function parseHashFlags(flags: HashFlags): HashPlan {
     pieceBytes: expected === undefined ? pieceBytes : expected.sums.pieces?.pieceBytes,
     expected,
     name,
-    tagged: tag || algorithms.length > 1,
+    tagged: tag || algorithms.length > 1 || algorithms.some(needsTag),
     json,
     threads,
     errorMap: flags.errorMap === undefined ? undefined : absolutePath(flags.errorMap),

@@ -56,7 +56,10 @@ export function addHashCommand(program: Command): void {
       '--name <name>',
       `the name of the disk in lines of digests (default: ${DEFAULT_DISK_NAME}, as in a mountpoint)`,
     )
-    .option('--tag', 'lines as BSD has them, which name the algorithm; always for several')
+    .option(
+      '--tag',
+      'lines as BSD has them, which name the algorithm; always for several, and for blake2b512',
+    )
     .option('--threads <n>', 'threads that read and hash (default: one for each processor, from 2 to 8)')
     .option('--json', 'as a JSON object');
   addReadOptions(addKeyOptions(command))
@@ -76,8 +79,6 @@ Examples:
 }
 
 async function hash(image: string, flags: HashFlags): Promise<void> {
-  // Before and after there is something to tell, too, the signal must not start Node's debugger.
-  process.on('SIGUSR1', () => {});
   const plan = parseHashFlags(flags);
   const layers = openAndWipe(image, flags);
   try {

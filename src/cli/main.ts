@@ -1,4 +1,7 @@
 /** Entry of the program: the command line, and the daemon that it becomes. */
+// Node opens a debugger for whoever sends this signal; commands that take long answer it with how far they are.
+process.on('SIGUSR1', () => {});
+
 import { findLauncher, releaseLauncher } from '../daemon/launch.js';
 import { startThreadEarly } from '../daemon/thread-pool.js';
 

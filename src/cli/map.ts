@@ -41,7 +41,7 @@ export function addMapCommand(program: Command): void {
     )
     .argument('IMAGE', 'a qcow2 image: a file or a block device')
     .option('--json', 'as a JSON object: layers, runs and totals, in bytes')
-    .option('--output <format>', 'json: the very list that qemu-img map --output=json prints; or human')
+    .option('--output <format>', 'json: the list that qemu-img map --output=json prints; or human')
     .option('--svg <file>', 'write the picture to FILE, too, for a report; replaces FILE')
     .option('--snapshot <name>', 'show the internal snapshot of this ID or name');
   addReadOptions(command)

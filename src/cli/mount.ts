@@ -115,7 +115,7 @@ function toConfig(image: string, mountpoint: string, options: MountFlags): Daemo
   const { overlay } = options;
   return {
     image: absolutePath(image),
-    mountpoint: resolveMountpoint(mountpoint),
+    mountpoint: resolveMountpoint(mountpoint, 'make it first: mkdir or touch'),
     name: parseFileName(options.name ?? DEFAULT_NAME),
     ...keysOf(options),
     snapshot: options.snapshot,

@@ -5,6 +5,8 @@ import { errnoName, hostReason, Qcow2fsError } from '../errors.js';
 
 /** Where `..` leads behind a symbolic link only the host knows, so it is asked; else the path stays as it was given. */
 export function absolutePath(file: string): string {
+  if (file === '')
+    throw new Qcow2fsError('usage', 'a name of a file is empty; is a variable of the shell not set?');
   const tidy = path.resolve(file);
   if (!file.split('/').includes('..')) return tidy;
   try {
@@ -17,17 +19,17 @@ export function absolutePath(file: string): string {
 /**
  * Absolute and without symbolic links, as the mount table shows it. The last component is left alone: it may be a
  * mount whose daemon died.
+ * @param hint what to do when there is none
  * @throws Qcow2fsError `mountpoint` when there is none
  */
-export function resolveMountpoint(mountpoint: string): string {
+export function resolveMountpoint(mountpoint: string, hint = 'see what is mounted: qcow2fs list'): string {
   const absolute = absolutePath(mountpoint);
   try {
     return fs.realpathSync(absolute);
   } catch (error) {
     if (errnoName(error) === 'ENOTCONN') return resolveParent(absolute);
-    const hint =
-      errnoName(error) === 'ENOENT' ? 'does not exist; make it first: mkdir or touch' : hostReason(error);
-    throw new Qcow2fsError('mountpoint', `${absolute}: the mountpoint ${hint}`);
+    const reason = errnoName(error) === 'ENOENT' ? `does not exist; ${hint}` : hostReason(error);
+    throw new Qcow2fsError('mountpoint', `${absolute}: the mountpoint ${reason}`);
   }
 }
 

@@ -72,6 +72,8 @@ function withCommand(args: readonly string[], program: Command): readonly string
   if (first === undefined || ['-h', '--help', '-V', '--version'].includes(first)) return args;
   const names = program.commands.flatMap((command) => [command.name(), ...command.aliases()]);
   if (names.includes(first)) return args;
+  // Else an unknown command would get the help of the program.
+  if (first === 'help' && args.length === 2 && !names.includes(args[1]!)) return [args[1]!];
   const looksLikePath = first.startsWith('-') || /[./]/.test(first) || fs.existsSync(first);
   return looksLikePath ? ['mount', ...args] : args;
 }
@@ -84,8 +86,21 @@ function endWithoutReader(error: unknown): void {
 
 /** @returns the exit status */
 export async function run(args: readonly string[]): Promise<number> {
-  const program = buildProgram();
   process.stdout.on('error', endWithoutReader);
+  const status = await runCommand(args);
+  await outputIsWritten();
+  return status;
+}
+
+/** What fails to be written is told a moment later: to the listener, which then ends the program. */
+function outputIsWritten(): Promise<void> {
+  return new Promise((resolve) => {
+    process.stdout.write('', () => setImmediate(resolve));
+  });
+}
+
+async function runCommand(args: readonly string[]): Promise<number> {
+  const program = buildProgram();
   try {
     await program.parseAsync([...withCommand(args, program)], { from: 'user' });
     return EXIT_SUCCESS;

@@ -22,6 +22,11 @@ export const ALGORITHMS: readonly Algorithm[] = [
   { name: 'blake2b512', tag: 'BLAKE2b', bytes: 64, cost: 860 },
 ];
 
+/** A digest without its tag would be taken for that of another algorithm. */
+export function needsTag(algorithm: Algorithm): boolean {
+  return ALGORITHMS.find(({ bytes }) => bytes === algorithm.bytes) !== algorithm;
+}
+
 export const ALGORITHM_NAMES: readonly string[] = ALGORITHMS.map(({ name }) => name);
 
 /**

@@ -100,7 +100,7 @@ function release(fd: number, bytes: readonly number[]): void {
 function inUse(
   file: LockedFile,
   conflicts: readonly number[],
-  advise: (held: readonly number[]) => string,
+  advise: (held: readonly number[], isOurs: boolean) => string,
 ): Qcow2fsError {
   const [holder] = findLockHolders(file, conflicts);
   if (holder?.pid === process.pid) {
@@ -108,13 +108,14 @@ function inUse(
     return new Qcow2fsError('locked', `${file.path}: ${what}`);
   }
   const who = holder === undefined ? 'another process' : `${holder.name} (process ${holder.pid})`;
-  const advice = advise(holder?.bytes ?? conflicts);
+  const advice = advise(holder?.bytes ?? conflicts, holder?.name === 'qcow2fs');
   return new Qcow2fsError('locked', `${file.path}: in use by ${who}, ${advice}`);
 }
 
-function remedy(held: readonly number[]): string {
+function remedy(held: readonly number[], isOurs: boolean): string {
   if (held.includes(USED + write) || held.includes(USED + resize)) {
-    return 'which writes it; shut it down first, or look at it read-only: --force-share (mount: with -r)';
+    const first = isOurs ? 'unmount it first (qcow2fs list tells where)' : 'shut it down first';
+    return `which writes it; ${first}, or look at it read-only: --force-share (mount: with -r)`;
   }
   if (held.includes(UNSHARED + consistentRead)) {
     return 'which lets nobody read it meanwhile; wait until that is done';

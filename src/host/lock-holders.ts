@@ -16,7 +16,7 @@ export interface LockHolder {
 const LOCK = /^lock:\s+\d+: (?:OFDLCK|POSIX)\s.*\s(\d+) (\d+|EOF)$/gm;
 
 /** What Node runs in a process of this program, of any version. */
-const OWN_SCRIPT = /\/(?:daemon\/main\.js|bin\/qcow2fs)$/;
+const OWN_SCRIPT = /\/(?:(?:daemon|cli)\/main\.js|bin\/qcow2fs)$/;
 
 /**
  * The processes that hold locks on some of the bytes, those that hold most first: as far as this user may look,

@@ -3,19 +3,16 @@ import { foreignIfPresent } from './libc.js';
 import { addressOf } from './memory.js';
 
 const PR_SET_DUMPABLE = 4;
-const SIGUSR1 = 10;
-const SIG_IGN = 1;
 
 /**
- * From now on the process leaves no core dump, and only root may look into it (prctl(2), PR_SET_DUMPABLE). Node opens
- * a debugger for whoever sends SIGUSR1, so the signal is ignored.
+ * From now on the process leaves no core dump, and only root may look into it (prctl(2), PR_SET_DUMPABLE). Node's
+ * debugger is the business of cli/main.ts.
  */
 export function keepMemoryPrivate(): void {
   if (process.platform !== 'linux') return;
   foreignIfPresent(
     'int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d)',
   )?.(PR_SET_DUMPABLE, 0, 0, 0, 0);
-  foreignIfPresent('intptr_t signal(int signal, intptr_t action)')?.(SIGUSR1, SIG_IGN);
 }
 
 /** A copy of a key that all threads share, and that stays out of swap space where RLIMIT_MEMLOCK permits that (mlock(2)). */

@@ -1,7 +1,10 @@
 /** What a check finds: plain data, of kinds that people can look up and programs can tell apart. */
 
-/** `corruption`: something is wrong or lost. `leak`: space is. `warning`: nothing is, but somebody should know. */
-export type Severity = 'corruption' | 'leak' | 'warning';
+/**
+ * `corruption`: something is wrong or lost. `missing`: a file that the image stands on. `leak`: space is lost.
+ * `warning`: nothing is, but somebody should know.
+ */
+export type Severity = 'corruption' | 'missing' | 'leak' | 'warning';
 
 /** What mends it: `check --repair leaks` (and `all`), `check --repair all`, or nothing that this program does. */
 export type Remedy = 'leaks' | 'all' | 'none';
@@ -68,7 +71,7 @@ export const FINDING_KINDS = {
     remedy: 'all',
   },
   'misplaced-data': {
-    meaning: 'a data cluster starts inside a cluster: where its bytes are nobody knows',
+    meaning: 'the place of a data cluster makes no sense: where its bytes are nobody knows',
     severity: 'corruption',
     remedy: 'none',
     advice: COPY,
@@ -80,7 +83,7 @@ export const FINDING_KINDS = {
     advice: COPY,
   },
   'outside-file': {
-    meaning: 'a cluster lies beyond the end of the file: it reads as zeros',
+    meaning: 'clusters lie beyond the end of the file: they read as zeros, and compressed ones not at all',
     severity: 'corruption',
     remedy: 'none',
     advice: 'was the file cut off? restore it from a backup, or finish the copy',
@@ -182,7 +185,7 @@ export const FINDING_KINDS = {
   },
   chain: {
     meaning: 'a file that the image stands on cannot be opened: the disk cannot be read without it',
-    severity: 'corruption',
+    severity: 'missing',
     remedy: 'none',
   },
   'data-file': {
@@ -242,7 +245,7 @@ const MAX_KEPT = 10_000;
 export class Findings {
   readonly kept: Finding[] = [];
   /** By severity: clusters, entries and ranges. */
-  readonly totals: Record<Severity, number> = { corruption: 0, leak: 0, warning: 0 };
+  readonly totals: Record<Severity, number> = { corruption: 0, missing: 0, leak: 0, warning: 0 };
   readonly kinds = new Set<FindingKind>();
   /** Findings that were not kept. */
   omitted = 0;

@@ -12,6 +12,7 @@ import {
 import { hex, swapWords } from '../format/units.js';
 import { type Geometry, geometryOf } from '../geometry.js';
 import type { Image } from '../image.js';
+import { MAX_HOST_OFFSET } from '../mapping.js';
 import type { FindingKind, Place } from './finding.js';
 import type { ReferenceScan } from './reference-scan.js';
 import type { ClusterStatistics } from './references.js';
@@ -137,6 +138,10 @@ export class L2Checker {
   }
 
   #count(start: number, length: number): void {
+    if (start > MAX_HOST_OFFSET) {
+      this.#report('misplaced-data', `the data at ${hex(start)} lie beyond what a file can have`);
+      return;
+    }
     if (this.#scan.isOutside(start, length)) {
       this.#report('outside-file', `the data at ${hex(start)} lie outside the file`);
       this.#scan.noteOutside(start, length, this.#references);

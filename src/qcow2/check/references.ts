@@ -10,6 +10,7 @@ import type { Progress } from '../../progress.js';
 import { entryOffset, isCompressed, isCopied } from '../format/entries.js';
 import { MAX_L1_BYTES } from '../format/limits.js';
 import { snapshotTableBytes } from '../format/snapshots.js';
+import { hex } from '../format/units.js';
 import { type Geometry, geometryOf } from '../geometry.js';
 import type { Image } from '../image.js';
 import { countBitmaps } from './bitmaps.js';
@@ -147,8 +148,18 @@ class ReferenceCounter {
       const offset = entryOffset(high, low);
       if (offset === 0) return;
       this.#tables++;
-      this.#note(this.#scan.refer('L2 table', offset, this.#geometry.clusterSize, l1, index));
+      const isSound = this.#scan.refer('L2 table', offset, this.#geometry.clusterSize, l1, index);
+      this.#note(isSound && !this.#isCutOff(offset, l1, index));
     });
+  }
+
+  /** Whoever reads it would take what is missing for clusters that are not allocated. */
+  #isCutOff(offset: number, l1: L1Table, entry: number): boolean {
+    if (offset + this.#geometry.clusterSize <= this.#image.storage.size()) return false;
+    this.#scan.report('lost-table', l1, `the L2 table at ${hex(offset)} is cut off by the end of the file`, {
+      entry,
+    });
+    return true;
   }
 
   #countData(l1: L1Table, checker: L2Checker): void {

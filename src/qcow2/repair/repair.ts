@@ -113,7 +113,7 @@ function refuseIncomplete({ storage }: Image, { isComplete }: References): void 
   if (isComplete) return;
   throw new Qcow2fsError(
     'corrupt',
-    `${storage.path}: not repaired: a table is lost, so nobody knows what else is in use; copy what can be read: qcow2fs mount -r and ddrescue`,
+    `${storage.path}: a table is lost, so nobody knows what else is in use; copy what can be read: qcow2fs mount -r and ddrescue`,
   );
 }
 
@@ -121,7 +121,7 @@ function refuseBrokenRefcounts({ storage }: Image, { refcounts }: References): v
   if (refcounts.isTableSound && refcounts.broken === 0) return;
   throw new Qcow2fsError(
     'corrupt',
-    `${storage.path}: not repaired: the refcounts themselves are damaged; repair them, too: --repair all`,
+    `${storage.path}: the refcounts themselves are damaged; repair them, too: --repair all`,
   );
 }
 

@@ -561,7 +561,7 @@ describe('the repair of a dirty image', () => {
     patchL2(subject.path, 512, COPIED | 0x7f00_0000_0000n);
     const findings = new Findings();
     countReferences(readImage(new CrashStorage(subject.path)), findings.reportFor(subject.path));
-    expect(findings.totals).to.deep.equal({ corruption: 2, leak: 0, warning: 0 });
+    expect(findings.totals).to.deep.equal({ corruption: 2, missing: 0, leak: 0, warning: 0 });
     const l2 = l2EntryOffset(subject.path, 0);
     const expected = { kind: 'outside-file', structure: 'L2 table', offset: l2 };
     expect(findings.kept.map(({ kind, structure, offset }) => ({ kind, structure, offset }))).to.deep.equal([
