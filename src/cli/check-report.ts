@@ -37,19 +37,18 @@ function describeFindings(found: Found, name: string, paint: Paint): string[] {
     const alike = found.findings.filter((one) => one.kind === kind);
     const { meaning } = FINDING_KINDS[kind];
     const { severity, remedy, advice } = alike[0]!;
-    const count = alike.reduce((sum, one) => sum + one.count, 0);
+    const count = found.kinds[kind] ?? 0;
     const more = alike.length - MAX_SHOWN;
     const mend =
       remedy === 'none' ? advice : `to mend it: qcow2fs check --repair ${remedy} ${shellWord(name)}`;
     return [
       `${paint(COLOURS[severity], severity)}: ${meaning}${count > 1 ? ` (${count})` : ''} ${paint('dim', `[${kind}]`)}`,
       ...alike.slice(0, MAX_SHOWN).map((one) => `  ${placeOf(one)}${printable(one.what)}`),
-      ...(more > 0 ? [`  and ${more} more; --json lists them`] : []),
+      ...(more > 0 ? [`  and more; --json lists ${alike.length} of them`] : []),
       ...(mend === null ? [] : [`  ${paint('dim', mend)}`]),
       '',
     ];
   });
-  if (found.omitted > 0) lines.push(`${found.omitted} more findings are not listed`, '');
   return lines;
 }
 

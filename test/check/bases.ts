@@ -24,6 +24,8 @@ export const plain: Base = (dir) => {
   writeSteps(image, 2, [{ do: 'data', offset: 3 * MiB, length: 2 * MiB }]);
   return image;
 };
+/** One cluster of its refcount table reaches 8 MiB. */
+export const tinyClusters: Base = (dir) => filled(dir, { size: 512 * KiB, clusterSize: 512 }, 1, richGuest);
 export const version2: Base = (dir) => filled(dir, { ...small, version: 2 }, 1, richGuest);
 export const compressed: Base = (dir) => filled(dir, small, 1, compressedGuest);
 export const extended: Base = (dir) =>

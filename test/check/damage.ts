@@ -24,7 +24,7 @@ import {
   truncateImage,
 } from '../support/damage.js';
 import { patchLuks, patchLuksSlot, readLuksSlot } from '../support/damage-luks.js';
-import { KiB } from '../support/images.js';
+import { KiB, MiB } from '../support/images.js';
 import { flipCopied, refcountBlocks } from '../unit/qcow2/repair/dirty-images.js';
 import {
   type Base,
@@ -36,6 +36,7 @@ import {
   plain,
   refcountsOf,
   snapshots,
+  tinyClusters,
   version2,
 } from './bases.js';
 
@@ -222,6 +223,16 @@ const refcounts: Readonly<Record<string, Damage>> = {
     kinds: ['refcount-structure'],
     repair: 'mended',
   },
+  'a data cluster that the refcount table does not reach': {
+    base: tinyClusters,
+    damage: (path) => {
+      const far = 9 * MiB;
+      patchBytes(path, far, readBytes(path, dataOf(path), 512));
+      patchL2(path, GUEST, COPIED | BigInt(far));
+    },
+    kinds: ['refcount-too-low', 'leak'],
+    repair: 'mended',
+  },
   'a refcount table outside the file': {
     base: plain,
     damage: (path) => patchField(path, 'refcountTableOffset', 0x4000_0000),
@@ -401,6 +412,37 @@ const places: Readonly<Record<string, Damage>> = {
     kinds: ['outside-file'],
     repair: 'remains',
   },
+  'a file that was cut off, and a leak': {
+    base: plain,
+    damage: (path) => {
+      truncateImage(path, Math.floor((0.7 * fileLength(path)) / CLUSTER) * CLUSTER);
+      setRefcount(path, dataOf(path), 2);
+    },
+    kinds: ['outside-file', 'leak'],
+    repair: 'remains',
+  },
+  'a file that was cut off, and a broken refcount block': {
+    base: plain,
+    damage: (path) => {
+      truncateImage(path, Math.floor((0.7 * fileLength(path)) / CLUSTER) * CLUSTER);
+      const { entry, offset } = refcountBlocks(path)[0]!;
+      patchNumber(path, entry, 8, offset + 1);
+    },
+    kinds: ['outside-file', 'refcount-structure'],
+    repair: 'remains',
+  },
+  'an entry of a data cluster that looks compressed': {
+    base: plain,
+    damage: setL2((entry) => entry | COMPRESSED),
+    kinds: ['compressed-flag'],
+    repair: 'remains',
+  },
+  'a compressed cluster where no file reaches': {
+    base: compressed,
+    damage: (path) => patchL2(path, 0, COMPRESSED | 0x15_5555_5555_5555n),
+    kinds: ['misplaced-data'],
+    repair: 'remains',
+  },
   'a zero cluster in version 2': {
     base: version2,
     damage: (path) => patchL2(path, 0, readL2(path, 0) | 1n),
@@ -530,6 +572,52 @@ const others: Readonly<Record<string, Damage>> = {
     kinds: ['bitmaps-stale', 'leak'],
     repair: 'mended',
   },
+  'a bitmap fewer than there are': {
+    base: bitmaps,
+    damage: (path) => patchNumber(path, extension(path, EXTENSION.bitmaps).offset, 4, 1),
+    kinds: ['bitmap-directory'],
+    repair: 'remains',
+  },
+  'no bitmaps, it is said': {
+    base: bitmaps,
+    damage: (path) => patchNumber(path, extension(path, EXTENSION.bitmaps).offset, 4, 0),
+    kinds: ['bitmap-directory'],
+    repair: 'remains',
+  },
+  'a bitmap directory that is too long': {
+    base: bitmaps,
+    damage: (path) => {
+      const { offset, data } = extension(path, EXTENSION.bitmaps);
+      patchNumber(path, offset + 8, 8, data.readBigUInt64BE(8) + 8n);
+    },
+    kinds: ['bitmap-directory'],
+    repair: 'remains',
+  },
+  'a bitmap of an unknown type': {
+    base: bitmaps,
+    damage: (path) => patchNumber(path, bitmapDirectory(path) + 16, 1, 2),
+    kinds: ['bitmap'],
+    repair: 'remains',
+  },
+  'a bitmap table that is too long': {
+    base: bitmaps,
+    damage: (path) => patchNumber(path, bitmapDirectory(path) + 8, 4, 2),
+    kinds: ['bitmap'],
+    repair: 'remains',
+  },
+  'two bitmaps of one name': {
+    base: bitmaps,
+    damage: (path) => {
+      const first = bitmapDirectory(path);
+      const second = first + 32;
+      patchNumber(path, second + 18, 2, readNumber(path, first + 18, 2));
+      patchBytes(path, second + 24, readBytes(path, first + 24, 8));
+      const { offset } = extension(path, EXTENSION.bitmaps);
+      patchNumber(path, offset + 8, 8, 64);
+    },
+    kinds: ['bitmap'],
+    repair: 'remains',
+  },
   'a refcount of 0 of a bitmap table': {
     base: bitmaps,
     damage: (path) => setRefcount(path, bitmapTable(path), 0),
@@ -542,6 +630,18 @@ const others: Readonly<Record<string, Damage>> = {
       setRefcount(path, Number(extension(path, EXTENSION.encryption).data.readBigUInt64BE(0)), 0),
     kinds: ['refcount-too-low'],
     repair: 'mended',
+  },
+  'a LUKS header that is said to be too short': {
+    base: luks,
+    damage: (path) => patchNumber(path, extension(path, EXTENSION.encryption).offset + 8, 8, 4096),
+    kinds: ['luks', 'leak'],
+    repair: 'remains',
+  },
+  'a LUKS header that is said to be empty': {
+    base: luks,
+    damage: (path) => patchNumber(path, extension(path, EXTENSION.encryption).offset + 8, 8, 0),
+    kinds: ['luks', 'leak'],
+    repair: 'remains',
   },
   'a key slot beyond the LUKS header': {
     base: luks,

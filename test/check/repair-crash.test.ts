@@ -26,6 +26,7 @@ const SCENES = [
   'reserved bits in an L2 entry',
   'two entries that name one data cluster',
   'snapshots that do not tell their disk size',
+  'a data cluster that the refcount table does not reach',
   'a data cluster on the refcount table',
 ] as const;
 

@@ -14,6 +14,8 @@ const RESERVED_LOW = 0x1fe;
 /** Without an offset: all bits of the cluster are set. */
 const ALL_ONES = 1;
 const KNOWN_FLAGS = 0b111;
+const DIRTY_BITMAP = 1;
+const MAX_NAME_BYTES = 1023;
 const MIN_GRANULARITY = 2 ** 9;
 const MAX_GRANULARITY = 2 ** 31;
 
@@ -21,51 +23,71 @@ const MAX_GRANULARITY = 2 ** 31;
 export function countBitmaps(scan: ReferenceScan, image: Image, owner: Place): boolean {
   const { header, extensions, storage } = image;
   const { bitmaps } = extensions;
-  if (bitmaps === undefined || bitmaps.count === 0) return true;
+  if (bitmaps === undefined) return true;
   const directory: Place = { name: 'bitmap directory', offset: bitmaps.directoryOffset };
+  const bad = (what: string): false => {
+    scan.report('bitmap-directory', directory, what);
+    return false;
+  };
   // Else whoever wrote the image did not know of them: they may be anywhere.
   if ((header.autoclearFeatures & Autoclear.bitmaps) === 0n) {
     scan.report('bitmaps-stale', directory, 'a program that knows no bitmaps wrote the image: none is valid');
     return true;
   }
+  if (bitmaps.count === 0) return bad('the header has its place, but says that there are no bitmaps');
+  if (bitmaps.reserved !== 0) bad('a reserved field of the header extension is not 0');
   if (!scan.refer('bitmap directory', bitmaps.directoryOffset, bitmaps.directorySize, owner)) return false;
   let found: Bitmap[];
   try {
     found = readBitmaps(bitmaps, scan.read, storage.path);
   } catch (error) {
     if (!(error instanceof Qcow2fsError) || error.kind !== 'format') throw error;
-    scan.report('bitmap-directory', directory, error.message.slice(storage.path.length + 2));
-    return false;
+    return bad(error.message.slice(storage.path.length + 2));
+  }
+  const { end } = found.at(-1)!;
+  if (end !== bitmaps.directorySize) {
+    return bad(`${bitmaps.count} bitmaps take ${end} of its ${bitmaps.directorySize} bytes`);
   }
   let isComplete = true;
+  const names = new Set<string>();
   for (const [index, bitmap] of found.entries()) {
-    checkBitmap(scan, image, directory, bitmap, index);
-    if (!countBitmap(scan, image, directory, bitmap, index)) isComplete = false;
+    if (names.has(bitmap.name)) {
+      scan.report('bitmap', directory, `two bitmaps have the name ${bitmap.name}`, { entry: index });
+    }
+    names.add(bitmap.name);
+    if (!checkBitmap(scan, image, directory, bitmap, index)) isComplete = false;
+    else if (!countBitmap(scan, image, directory, bitmap, index)) isComplete = false;
   }
   return isComplete;
 }
 
+/** @returns whether its table is what the disk needs: else it is not known what belongs to it */
 function checkBitmap(
   scan: ReferenceScan,
   image: Image,
   directory: Place,
   bitmap: Bitmap,
   index: number,
-): void {
-  const { name, granularity, tableSize, flags, inUse } = bitmap;
+): boolean {
+  const { name, granularity, tableSize, flags, inUse, type, extraDataSize, nameBytes } = bitmap;
   const at = { entry: index };
   const bad = (what: string): void => scan.report('bitmap', directory, `bitmap ${name}: ${what}`, at);
-  if (granularity < MIN_GRANULARITY || granularity > MAX_GRANULARITY) {
-    bad(`a granularity of ${granularity} bytes; ${MIN_GRANULARITY} to ${MAX_GRANULARITY} are valid`);
-  } else {
-    const bytes = Math.ceil(image.header.size / granularity / 8);
-    const needed = Math.ceil(bytes / image.header.clusterSize);
-    if (tableSize < needed) bad(`its table has ${tableSize} entries; the disk needs ${needed}`);
-  }
+  if (type !== DIRTY_BITMAP) bad(`type ${type}; ${DIRTY_BITMAP} is valid`);
+  if (extraDataSize !== 0) bad(`${extraDataSize} bytes of extra data, which nobody knows`);
+  if (nameBytes > MAX_NAME_BYTES) bad(`a name of ${nameBytes} bytes; ${MAX_NAME_BYTES} are allowed`);
   if ((flags & ~KNOWN_FLAGS) !== 0) bad('reserved flags are set');
   if (inUse) {
     scan.report('bitmap-in-use', directory, `bitmap ${name} was not saved properly, and is not valid`, at);
   }
+  if (granularity < MIN_GRANULARITY || granularity > MAX_GRANULARITY) {
+    bad(`a granularity of ${granularity} bytes; ${MIN_GRANULARITY} to ${MAX_GRANULARITY} are valid`);
+    return false;
+  }
+  const bytes = Math.ceil(Math.ceil(image.header.size / granularity) / 8);
+  const needed = Math.ceil(bytes / image.header.clusterSize);
+  if (tableSize === needed) return true;
+  bad(`its table has ${tableSize} entries; the disk needs ${needed}`);
+  return false;
 }
 
 function countBitmap(

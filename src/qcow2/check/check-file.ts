@@ -10,7 +10,7 @@ import { hex } from '../format/units.js';
 import { readImage } from '../image.js';
 import { markSound, type RepairLevel, repairImage } from '../repair/repair.js';
 import { type CheckedImage, checkImage } from './check.js';
-import { FINDING_KINDS, type Finding, Findings, type Severity } from './finding.js';
+import { FINDING_KINDS, type Finding, type FindingKind, Findings, type Severity } from './finding.js';
 
 const debug = createTrace('check');
 
@@ -27,6 +27,8 @@ export interface CheckRequest {
 export interface Found {
   /** Clusters, entries and ranges by severity. */
   readonly totals: Readonly<Record<Severity, number>>;
+  /** The same by kind; kinds that were not found are not there. */
+  readonly kinds: Readonly<Partial<Record<FindingKind, number>>>;
   readonly findings: readonly Finding[];
   /** Findings that are only counted, because there are so many. */
   readonly omitted: number;
@@ -62,7 +64,7 @@ export async function checkFile(request: CheckRequest, progress: Progress): Prom
       repaired = { level: repair, before, refusal };
       findings = new Findings();
       checked = await checkImage(storage, findings, options);
-      if (findings.totals.corruption === 0 && isMarked(storage)) {
+      if (repair === 'all' && findings.totals.corruption === 0 && isMarked(storage)) {
         markSound(storage);
         findings = new Findings();
         checked = await checkImage(storage, findings, options);
@@ -75,8 +77,8 @@ export async function checkFile(request: CheckRequest, progress: Progress): Prom
   return { image: path, checked: all, ...found(findings), repair: repaired };
 }
 
-function found({ totals, kept, omitted }: Findings): Found {
-  return { totals, findings: kept, omitted };
+function found({ totals, kinds, kept, omitted }: Findings): Found {
+  return { totals, kinds: Object.fromEntries(kinds), findings: kept, omitted };
 }
 
 function openLocked({ path, repair, forceShare }: CheckRequest): OpenFile {
@@ -91,7 +93,7 @@ function openLocked({ path, repair, forceShare }: CheckRequest): OpenFile {
 }
 
 function isMendable({ kinds }: Findings, level: RepairLevel): boolean {
-  return [...kinds].some((kind) => {
+  return [...kinds.keys()].some((kind) => {
     const { remedy } = FINDING_KINDS[kind];
     return remedy === 'leaks' || (level === 'all' && remedy === 'all');
   });

@@ -7,7 +7,6 @@ import { prepareZstd } from '../zstd.js';
 import { checkCopiedFlags, PHASE_FLAGS } from './copied-flags.js';
 import { checkData, PHASE_DATA } from './data.js';
 import type { Findings, Place, Report } from './finding.js';
-import { checkLuksHeader } from './luks-header.js';
 import { type ClusterStatistics, countReferences, PHASE_CLUSTERS, PHASE_TABLES } from './references.js';
 import { compareRefcounts, PHASE_REFCOUNTS, StoredRefcounts } from './stored-refcounts.js';
 
@@ -52,15 +51,13 @@ export async function checkImage(
     report('marked-corrupt', HEADER, 'the image is marked corrupt: it cannot be written');
   }
   checkSnapshots(image, report);
-  checkLuksHeader(image, report);
   const references = countReferences(image, report, progress);
   const stored = new StoredRefcounts(image, references);
   compareRefcounts(image, references, stored, report, progress);
   checkCopiedFlags(image, references, stored, report, progress);
-  if (readData) {
-    if (header.compressionType === 'zstd') await prepareZstd();
-    checkData(image, references, report, progress);
-  }
+  // A repair may want it, too.
+  if (header.compressionType === 'zstd') await prepareZstd();
+  if (readData) checkData(image, references, report, progress);
   return {
     isComplete: references.isComplete,
     clusters: { ...references.clusters, total: Math.ceil(header.size / header.clusterSize) },

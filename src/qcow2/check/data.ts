@@ -4,6 +4,7 @@ import type { Progress } from '../../progress.js';
 import type { Storage } from '../../storage.js';
 import { allocateCompression, CompressedClusters } from '../compressed.js';
 import {
+  type CompressedLayout,
   compressedLayout,
   compressedLength,
   compressedOffset,
@@ -13,7 +14,7 @@ import {
 import { hex, host } from '../format/units.js';
 import { geometryOf } from '../geometry.js';
 import type { Image } from '../image.js';
-import { Run, RunKind } from '../mapping.js';
+import { MAX_HOST_OFFSET, Run, RunKind } from '../mapping.js';
 import type { Place, Report } from './finding.js';
 import { advance } from './reference-scan.js';
 import { isL2Table, type References } from './references.js';
@@ -31,15 +32,15 @@ export function checkData(image: Image, references: References, report: Report, 
   progress?.begin(PHASE_DATA, storage.size());
   readWholeFile(storage, report, progress);
   const reader = new CompressedReader(image, report);
-  const done = new Set<number>();
+  const { counts } = references;
+  counts.beginPass();
   const tables = [header, ...image.snapshots];
   for (const [index, { l1TableOffset, l1Size }] of tables.entries()) {
-    if (!['L1 table', 'snapshot L1 table'].includes(references.counts.structure(l1TableOffset / clusterSize)))
-      continue;
+    if (!['L1 table', 'snapshot L1 table'].includes(counts.structure(l1TableOffset / clusterSize))) continue;
     forEachEntry(storage, l1TableOffset, l1Size, (l1Index, high, low) => {
       const offset = entryOffset(high, low);
-      if (offset === 0 || !isL2Table(references.counts, offset, clusterSize) || done.has(offset)) return;
-      done.add(offset);
+      if (offset === 0 || !isL2Table(counts, offset, clusterSize) || !counts.visit(offset / clusterSize))
+        return;
       reader.check(offset, index === 0 ? l1Index : undefined);
       advance(progress, 0);
     });
@@ -63,23 +64,47 @@ function readWholeFile(storage: Storage, report: Report, progress: Progress | un
   }
 }
 
-class CompressedReader {
-  readonly #image: Image;
-  readonly #report: Report;
+/** Tells whether compressed clusters inflate. Needs zstd to be prepared. */
+export class Inflater {
   readonly #clusters: CompressedClusters;
-  readonly #table: Buffer;
+  readonly #layout: CompressedLayout;
   readonly #room: Buffer;
   readonly #run = new Run();
 
+  constructor({ header, storage }: Image) {
+    this.#clusters = new CompressedClusters(storage, allocateCompression(header));
+    this.#layout = compressedLayout(header.clusterBits);
+    this.#room = Buffer.alloc(header.clusterSize);
+    this.#run.kind = RunKind.compressed;
+    this.#run.length = header.clusterSize;
+  }
+
+  /** Of an L2 entry. */
+  inflates(high: number, low: number): boolean {
+    this.#run.hostOffset = host(compressedOffset(high, low, this.#layout));
+    this.#run.compressedBytes = compressedLength(high, low, this.#layout);
+    if (this.#run.hostOffset > MAX_HOST_OFFSET) return false;
+    try {
+      this.#clusters.read(this.#run, this.#room, 0, 0);
+      return true;
+    } catch (error) {
+      if (!(error instanceof Qcow2fsError) || error.kind === 'internal') throw error;
+      return false;
+    }
+  }
+}
+
+class CompressedReader {
+  readonly #image: Image;
+  readonly #report: Report;
+  readonly #inflater: Inflater;
+  readonly #table: Buffer;
+
   constructor(image: Image, report: Report) {
-    const { clusterSize } = image.header;
     this.#image = image;
     this.#report = report;
-    this.#clusters = new CompressedClusters(image.storage, allocateCompression(image.header));
-    this.#table = Buffer.alloc(clusterSize);
-    this.#room = Buffer.alloc(clusterSize);
-    this.#run.kind = RunKind.compressed;
-    this.#run.length = clusterSize;
+    this.#inflater = new Inflater(image);
+    this.#table = Buffer.alloc(image.header.clusterSize);
   }
 
   /** @param l1Index of a table of the active disk */
@@ -94,18 +119,12 @@ class CompressedReader {
     readPadded(this.#image.storage, this.#table, offset);
     for (let at = 0; at < clusterSize; at += entryBytes) {
       const high = this.#table.readUInt32BE(at);
-      if (!isCompressed(high)) continue;
       const low = this.#table.readUInt32BE(at + 4);
-      const start = compressedOffset(high, low, layout);
-      this.#run.hostOffset = host(start);
-      this.#run.compressedBytes = compressedLength(high, low, layout);
-      try {
-        this.#clusters.read(this.#run, this.#room, 0, 0);
-      } catch (error) {
-        if (!(error instanceof Qcow2fsError) || error.kind === 'internal') throw error;
-        const what = `the compressed cluster at ${hex(start)} does not inflate`;
-        this.#report('inflate', place, what, { entry: at / entryBytes });
-      }
+      if (!isCompressed(high) || this.#inflater.inflates(high, low)) continue;
+      const start = hex(compressedOffset(high, low, layout));
+      this.#report('inflate', place, `the compressed cluster at ${start} does not inflate`, {
+        entry: at / entryBytes,
+      });
     }
   }
 }

@@ -239,27 +239,31 @@ export type Report = (
   more?: Partial<Pick<Finding, 'entry' | 'count'>>,
 ) => void;
 
-/** Findings that are kept one by one: an image may have millions. */
-const MAX_KEPT = 10_000;
+/** Findings of a kind that are kept one by one: an image may have millions. */
+const MAX_KEPT = 1000;
 
 export class Findings {
   readonly kept: Finding[] = [];
   /** By severity: clusters, entries and ranges. */
   readonly totals: Record<Severity, number> = { corruption: 0, missing: 0, leak: 0, warning: 0 };
-  readonly kinds = new Set<FindingKind>();
+  /** How many of each kind, in the same measure. */
+  readonly kinds = new Map<FindingKind, number>();
   /** Findings that were not kept. */
   omitted = 0;
+  readonly #keptOf = new Map<FindingKind, number>();
 
   /** @param image the file that is looked at */
   reportFor(image: string): Report {
     return (kind, place, what, { entry = null, count = 1 } = {}) => {
       const { severity, remedy, advice }: KindOfFinding = FINDING_KINDS[kind];
       this.totals[severity] += count;
-      this.kinds.add(kind);
-      if (this.kept.length === MAX_KEPT) {
+      this.kinds.set(kind, (this.kinds.get(kind) ?? 0) + count);
+      const kept = this.#keptOf.get(kind) ?? 0;
+      if (kept === MAX_KEPT) {
         this.omitted++;
         return;
       }
+      this.#keptOf.set(kind, kept + 1);
       const { name: structure, offset, guest } = place;
       const guestOffset = guest === undefined ? null : guest.start + (entry ?? 0) * guest.step;
       this.kept.push({

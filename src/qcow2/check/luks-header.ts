@@ -11,9 +11,12 @@ import type { Place, Report } from './finding.js';
 
 const STRIPES = 4000;
 
-export function checkLuksHeader(image: Image, report: Report): void {
+/**
+ * @returns false when its place or its length may be wrong: then it is not known what else belongs to it
+ */
+export function checkLuksHeader(image: Image, report: Report): boolean {
   const pointer = image.extensions.encryption;
-  if (image.header.cryptMethod !== 'luks' || pointer === undefined) return;
+  if (image.header.cryptMethod !== 'luks' || pointer === undefined) return true;
   const place: Place = { name: 'LUKS header', offset: pointer.offset };
   let header: LuksHeader;
   try {
@@ -29,12 +32,14 @@ export function checkLuksHeader(image: Image, report: Report): void {
       place,
       error.message.startsWith(named) ? error.message.slice(named.length) : error.message,
     );
-    return;
+    return false;
   }
-  checkKeySlots(header, pointer.length, place, report);
+  return checkKeySlots(header, pointer.length, place, report);
 }
 
-function checkKeySlots(header: LuksHeader, length: number, place: Place, report: Report): void {
+/** @returns whether all key material lies in the header */
+function checkKeySlots(header: LuksHeader, length: number, place: Place, report: Report): boolean {
+  let isWhole = true;
   const active = [...header.keySlots.entries()].filter(([, slot]) => slot.active);
   if (active.length === 0) report('luks', place, 'no key slot is active: no secret opens the image');
   if (header.masterKeyDigestIterations === 0)
@@ -55,10 +60,12 @@ function checkKeySlots(header: LuksHeader, length: number, place: Place, report:
       bad(
         `its key material at ${hex(start)} ends at ${hex(end)}, outside the LUKS header of ${length} bytes`,
       );
+      isWhole = false;
       continue;
     }
     const other = taken.find((range) => start < range.end && range.start < end);
     if (other !== undefined) bad(`its key material at ${hex(start)} overlaps ${other.name}`);
     taken.push({ name: `that of slot ${index}`, start, end });
   }
+  return isWhole;
 }

@@ -36,6 +36,8 @@ interface Page {
   readonly structures: Uint8Array;
   /** Of these references, those as L2 tables; made with the first one. */
   tables: Uint32Array | undefined;
+  /** The last pass that visited the cluster; made with the first one. */
+  visited: Uint8Array | undefined;
 }
 
 export class ReferenceCounts {
@@ -50,6 +52,7 @@ export class ReferenceCounts {
   #last: Page | undefined;
   #end = 0;
   #largest = 0;
+  #passNumber = 0;
 
   /** @param path names the image in messages */
   constructor(path: string, maxPages = MAX_PAGES) {
@@ -110,12 +113,27 @@ export class ReferenceCounts {
 
   /** References to an L2 table as such, the first time that it is asked; 0 later, and for other clusters. */
   takeTable(cluster: number): number {
-    const { tables } = this.#pageOf(cluster);
+    const tables = this.#pages.get(Math.floor(cluster / PAGE_CLUSTERS))?.tables;
     if (tables === undefined) return 0;
     const at = cluster % PAGE_CLUSTERS;
     const references = tables[at]!;
     tables[at] = 0;
     return references;
+  }
+
+  /** Begins a pass over clusters, each of which is to be visited once; there are few passes. */
+  beginPass(): void {
+    this.#passNumber++;
+  }
+
+  /** True the first time that it is asked of a counted cluster in a pass. */
+  visit(cluster: number): boolean {
+    const page = this.#pageOf(cluster);
+    page.visited ??= new Uint8Array(PAGE_CLUSTERS);
+    const at = cluster % PAGE_CLUSTERS;
+    if (page.visited[at] === this.#passNumber) return false;
+    page.visited[at] = this.#passNumber;
+    return true;
   }
 
   /** Corrects the count of a cluster that is counted. */
@@ -175,6 +193,7 @@ export class ReferenceCounts {
         counts: new Uint32Array(PAGE_CLUSTERS),
         structures: new Uint8Array(PAGE_CLUSTERS),
         tables: undefined,
+        visited: undefined,
       };
       this.#pages.set(index, page);
     }

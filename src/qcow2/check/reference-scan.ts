@@ -15,6 +15,8 @@ const MAX_ENTRIES = 2 ** 28;
 
 /** Clusters that a repair may add to a file. */
 const MAX_GROWTH = 2 ** 20;
+/** References farther away that are remembered. */
+const MAX_FAR = 100_000;
 
 /** Thrown in the middle of work that somebody asked to stop. */
 export class Cancelled extends Error {}
@@ -29,13 +31,14 @@ export function advance(progress: Progress | undefined, amount: number): void {
 export class ReferenceScan {
   readonly counts: ReferenceCounts;
   readonly report: Report;
-  /** References to clusters a little beyond the end of the file, by cluster: a file that grows must not grow into them. */
+  /** References to clusters beyond the end of the file, by cluster: a file that grows must not grow into them. */
   readonly outside = new Map<number, number>();
   readonly #image: Image;
   readonly #progress: Progress | undefined;
   readonly #fileSize: number;
   readonly #clusterSize: number;
   #visited = 0;
+  #far = 0;
 
   constructor(image: Image, report: Report, progress?: Progress) {
     this.counts = new ReferenceCounts(image.storage.path);
@@ -90,11 +93,12 @@ export class ReferenceScan {
     return clash;
   }
 
-  /** Remembers references that lie outside the file, as far as it may grow. */
+  /** Remembers references that lie outside the file: all near its end, and some far ones. */
   noteOutside(offset: number, length: number, references: number): void {
     const first = Math.ceil(this.#fileSize / this.#clusterSize);
-    const end = Math.min(Math.ceil((offset + length) / this.#clusterSize), first + MAX_GROWTH);
+    const end = Math.ceil((offset + length) / this.#clusterSize);
     for (let cluster = Math.max(first, Math.floor(offset / this.#clusterSize)); cluster < end; cluster++) {
+      if (cluster >= first + MAX_GROWTH && this.#far++ >= MAX_FAR) return;
       this.outside.set(cluster, (this.outside.get(cluster) ?? 0) + references);
     }
   }

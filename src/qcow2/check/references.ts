@@ -16,9 +16,11 @@ import type { Image } from '../image.js';
 import { countBitmaps } from './bitmaps.js';
 import type { Place, Report } from './finding.js';
 import { L2Checker } from './l2-checker.js';
+import { checkLuksHeader } from './luks-header.js';
 import { findRefcountStructures, type RefcountStructures } from './refcount-structures.js';
 import type { ReferenceCounts } from './reference-counts.js';
 import { ReferenceScan } from './reference-scan.js';
+import { StoredRefcounts } from './stored-refcounts.js';
 import { readPadded } from './table-reader.js';
 
 /** Specification: "L1 table entry": bits 0 to 8 and 56 to 62. */
@@ -30,7 +32,7 @@ export const PHASE_CLUSTERS = 1;
 
 export interface References {
   readonly counts: ReferenceCounts;
-  /** False where a table is lost: what it referred to is not counted. */
+  /** False where a table is lost, or the file was cut off: what is in use is not known then. */
   readonly isComplete: boolean;
   readonly refcounts: RefcountStructures;
   /** References by cluster, for those a little beyond the end of the file. */
@@ -44,6 +46,17 @@ export interface ClusterStatistics {
   compressed: number;
   /** Clusters that do not follow the one before in the file, within an L2 table; all compressed ones. */
   fragmented: number;
+}
+
+/**
+ * Entries that point beyond the end of the file may be garbage. But where the refcounts know of a cluster there, it was
+ * cut off: whoever finishes the copy has it back, and until then nobody may count anew.
+ */
+function isCutOff(image: Image, references: References): boolean {
+  const { outside, refcounts } = references;
+  const knowsAll = refcounts.isTableSound && refcounts.broken === 0;
+  const stored = new StoredRefcounts(image, references);
+  return [...outside.keys()].some((cluster) => !knowsAll || stored.get(cluster) > 0);
 }
 
 interface L1Table extends Place {
@@ -87,19 +100,21 @@ class ReferenceCounter {
     );
     const { encryption } = extensions;
     if (encryption) this.#note(this.#scan.refer('LUKS header', encryption.offset, encryption.length, owner));
+    this.#note(checkLuksHeader(this.#image, this.#scan.report));
     this.#note(countBitmaps(this.#scan, this.#image, owner));
     for (const l1 of l1Tables) this.#countL2Tables(l1);
     const { clusterSize, entryBytes } = this.#geometry;
     this.#progress?.begin(PHASE_CLUSTERS, this.#tables * (clusterSize / entryBytes));
     const checker = new L2Checker(this.#scan, this.#image, this.#clusters);
     for (const l1 of l1Tables) this.#countData(l1, checker);
-    return {
+    const references: References = {
       counts: this.#scan.counts,
       outside: this.#scan.outside,
       isComplete: this.#isComplete,
       refcounts: findRefcountStructures(this.#scan, this.#image, owner),
       clusters: this.#clusters,
     };
+    return { ...references, isComplete: this.#isComplete && !isCutOff(this.#image, references) };
   }
 
   #note(isSound: boolean): void {
@@ -189,15 +204,11 @@ export function forEachActiveL2(
   const table = Buffer.alloc(clusterSize);
   const l1 = Buffer.alloc(header.l1Size * 8);
   readPadded(storage, l1, header.l1TableOffset);
-  const done = new Set<number>();
+  counts.beginPass();
   for (let at = 0; at < l1.length; at += 8) {
     const offset = entryOffset(l1.readUInt32BE(at), l1.readUInt32BE(at + 4));
-    if (offset === 0 || !isL2Table(counts, offset, clusterSize)) continue;
-    // Only tables that more than one entry names can come again.
-    if (counts.count(offset / clusterSize) > 1) {
-      if (done.has(offset)) continue;
-      done.add(offset);
-    }
+    if (offset === 0 || !isL2Table(counts, offset, clusterSize) || !counts.visit(offset / clusterSize))
+      continue;
     readPadded(storage, table, offset);
     visit(offset, table, at / 8);
   }

@@ -50,6 +50,13 @@ export class StoredRefcounts {
     return this.#last;
   }
 
+  /** The file has no data for the block: all its refcounts are 0. */
+  isHole(index: number): boolean {
+    const offset = this.#blocks.get(index);
+    const { storage, header } = this.#image;
+    return offset !== undefined && storage.nextData(offset) >= offset + header.clusterSize;
+  }
+
   #load(index: number, offset: number): Buffer {
     let block = this.#cache.get(index);
     this.#cache.delete(index);
@@ -80,7 +87,8 @@ export function compareRefcounts(
   const { clustersPerBlock } = stored;
   // What is counted beyond the end of the file takes no space.
   const fileClusters = Math.ceil(image.storage.size() / clusterSize);
-  const indexes = new Set([...refcounts.blocks.keys(), ...counts.referencedRuns(clustersPerBlock)]);
+  const referenced = new Set(counts.referencedRuns(clustersPerBlock));
+  const indexes = new Set([...refcounts.blocks.keys(), ...referenced]);
   const runs = new MismatchRuns(clusterSize, maxRefcount(refcountBits), report);
   progress?.begin(PHASE_REFCOUNTS, indexes.size * clustersPerBlock);
   debug('%s: comparing %d refcount blocks', image.storage.path, indexes.size);
@@ -88,6 +96,7 @@ export function compareRefcounts(
     advance(progress, clustersPerBlock);
     const first = index * clustersPerBlock;
     const end = Math.min(first + clustersPerBlock, fileClusters);
+    if (stored.isHole(index) && !referenced.has(index)) continue;
     const block = stored.block(index);
     for (let cluster = first; cluster < end; cluster++) {
       const has = block === undefined ? 0 : readRefcount(block, refcountBits, cluster - first);

@@ -9,7 +9,7 @@ export function readPadded(storage: Storage, buffer: Buffer, position: number): 
   buffer.fill(0, storage.read(buffer, 0, buffer.length, position));
 }
 
-/** Visits the entries that are not 0. */
+/** Visits the entries that are not 0; holes of the file are passed over. */
 export function forEachEntry(
   storage: Storage,
   tableOffset: number,
@@ -17,7 +17,12 @@ export function forEachEntry(
   visit: (index: number, high: number, low: number) => void,
 ): void {
   const room = Buffer.alloc(Math.min(PIECE_BYTES, entries * 8));
+  const fileSize = storage.size();
   for (let first = 0; first < entries; first += room.length / 8) {
+    const position = tableOffset + first * 8;
+    if (position >= fileSize) return;
+    first = Math.max(first, Math.floor((storage.nextData(position) - tableOffset) / 8));
+    if (first >= entries) return;
     const piece = room.subarray(0, Math.min(room.length, (entries - first) * 8));
     readPadded(storage, piece, tableOffset + first * 8);
     for (let at = 0; at < piece.length; at += 8) {

@@ -31,6 +31,12 @@ export interface Bitmap {
   readonly tableOffset: number;
   /** Entries of 8 bytes. */
   readonly tableSize: number;
+  /** 1: a dirty bitmap. */
+  readonly type: number;
+  readonly extraDataSize: number;
+  readonly nameBytes: number;
+  /** Bytes from the start of the directory to the end of the entry, with its padding. */
+  readonly end: number;
 }
 
 /**
@@ -66,8 +72,12 @@ export function readBitmaps(
       flagsOffset: extension.directoryOffset + at + directoryEntry.offsets.flags,
       tableOffset: Number(entry.tableOffset),
       tableSize: entry.tableSize,
+      type: entry.type,
+      extraDataSize: entry.extraDataSize,
+      nameBytes: entry.nameSize,
+      end: Math.ceil((name + entry.nameSize) / 8) * 8,
     });
-    at = Math.ceil((name + entry.nameSize) / 8) * 8;
+    at = bitmaps.at(-1)!.end;
   }
   return bitmaps;
 }

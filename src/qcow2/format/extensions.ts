@@ -41,7 +41,12 @@ export interface Extensions {
   /** Where the LUKS header lies in the image file: bytes. */
   readonly encryption: { readonly offset: number; readonly length: number } | undefined;
   readonly bitmaps:
-    | { readonly count: number; readonly directoryOffset: number; readonly directorySize: number }
+    | {
+        readonly count: number;
+        readonly reserved: number;
+        readonly directoryOffset: number;
+        readonly directorySize: number;
+      }
     | undefined;
   readonly featureNames: readonly FeatureName[];
   /** Types that this version does not know. */
@@ -155,8 +160,8 @@ function parseBitmaps(data: Buffer, bad: (what: string) => Qcow2fsError): NonNul
     throw bad(`the bitmaps extension has ${data.length} bytes; 24 are valid`);
   }
   try {
-    const { bitmapCount, directoryOffset, directorySize } = bitmapsExtension.read(data);
-    return { count: bitmapCount, directoryOffset, directorySize };
+    const { bitmapCount, ...extension } = bitmapsExtension.read(data);
+    return { count: bitmapCount, ...extension };
   } catch (error) {
     throw bad(`the bitmaps extension is out of range: ${(error as Error).message}`);
   }

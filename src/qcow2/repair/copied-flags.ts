@@ -5,7 +5,7 @@
 import type { ReferenceCounts } from '../check/reference-counts.js';
 import { flaggedOffset, forEachActiveL2, isL2Table } from '../check/references.js';
 import { readPadded } from '../check/table-reader.js';
-import { entryOffset } from '../format/entries.js';
+import { entryOffset, isCompressed } from '../format/entries.js';
 import { type Geometry, geometryOf } from '../geometry.js';
 import type { Image } from '../image.js';
 import { writeChanges } from './changed-sectors.js';
@@ -49,6 +49,8 @@ function fixL2(table: Buffer, geometry: Geometry, counts: ReferenceCounts): void
   for (let at = 0; at < clusterSize; at += entryBytes) {
     const high = table.readUInt32BE(at);
     const offset = flaggedOffset(high, table.readUInt32BE(at + 4), externalData);
+    // What is said of a compressed cluster is the business of entries.ts.
+    if (isCompressed(high)) continue;
     // External data belong to nobody else.
     if (offset === undefined) setCopied(table, at, false);
     else setCopied(table, at, externalData || counts.count(Math.floor(offset / clusterSize)) === 1);

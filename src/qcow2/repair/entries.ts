@@ -6,6 +6,7 @@
  * An entry that changes refers to fewer clusters than before, or to the same ones, so it may change at any time.
  */
 
+import { Inflater } from '../check/data.js';
 import { L2_RESERVED_HIGH, L2_RESERVED_LOW } from '../check/l2-checker.js';
 import type { References } from '../check/references.js';
 import { isL2Table, L1_RESERVED_HIGH, L1_RESERVED_LOW } from '../check/references.js';
@@ -25,7 +26,8 @@ export function fixEntries(image: Image, { counts }: References): void {
   const { storage, header, snapshots } = image;
   const geometry = geometryOf(header);
   const { clusterSize } = geometry;
-  const done = new Set<number>();
+  counts.beginPass();
+  const inflater = new Inflater(image);
   let changed = false;
   for (const { l1TableOffset, l1Size } of [header, ...snapshots]) {
     const structure = counts.structure(l1TableOffset / clusterSize);
@@ -36,28 +38,35 @@ export function fixEntries(image: Image, { counts }: References): void {
     for (let at = 0; at < after.length; at += 8) {
       mask(after, at, L1_RESERVED_HIGH, L1_RESERVED_LOW);
       const offset = entryOffset(after.readUInt32BE(at), after.readUInt32BE(at + 4));
-      if (offset === 0 || !isL2Table(counts, offset, clusterSize) || done.has(offset)) continue;
-      done.add(offset);
-      if (fixL2(image, geometry, offset)) changed = true;
+      if (offset === 0 || !isL2Table(counts, offset, clusterSize) || !counts.visit(offset / clusterSize))
+        continue;
+      if (fixL2(image, geometry, inflater, offset)) changed = true;
     }
     if (writeChanges(storage, before, after, l1TableOffset)) changed = true;
   }
   if (changed) storage.sync();
 }
 
-function fixL2({ storage }: Image, geometry: Geometry, offset: number): boolean {
+function fixL2({ storage }: Image, geometry: Geometry, inflater: Inflater, offset: number): boolean {
   const { clusterSize, entryBytes } = geometry;
   const before = Buffer.alloc(clusterSize);
   readPadded(storage, before, offset);
   const after = Buffer.from(before);
   for (let at = 0; at < clusterSize; at += entryBytes) {
-    if (isCompressed(after.readUInt32BE(at))) fixCompressed(after, at, geometry);
+    if (isCompressed(after.readUInt32BE(at))) fixCompressed(after, at, geometry, inflater);
     else fixStandard(after, at, geometry);
   }
   return writeChanges(storage, before, after, offset);
 }
 
-function fixCompressed(table: Buffer, at: number, { extended }: Geometry): void {
+/** A normal cluster's entry with one bit flipped looks compressed, too: such a one stays, for it tells where the data are. */
+function fixCompressed(
+  table: Buffer,
+  at: number,
+  { extended, externalData }: Geometry,
+  inflater: Inflater,
+): void {
+  if (externalData || !inflater.inflates(table.readUInt32BE(at), table.readUInt32BE(at + 4))) return;
   mask(table, at, COPIED_HIGH, 0);
   if (extended) table.fill(0, at + 8, at + 16);
 }

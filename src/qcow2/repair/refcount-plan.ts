@@ -16,14 +16,14 @@ export interface RefcountPlan {
   readonly added: ReadonlySet<number>;
   readonly tableOffset: number;
   readonly tableClusters: number;
-  /** The table takes new clusters, yet to be written. */
+  /** The table takes new clusters, yet to be written; those of the old one are counted until the header names it. */
   readonly moved: boolean;
   /** Entries of the table change. */
   readonly changed: boolean;
 }
 
 /**
- * @param references whose counts learn of the clusters that the plan takes and gives up
+ * @param references whose counts learn of the clusters that the plan takes
  * @throws Qcow2fsError `unsupported` when the refcounts need a table larger than is allowed
  */
 export function planRefcounts(image: Image, { counts, refcounts, outside }: References): RefcountPlan {
@@ -74,6 +74,7 @@ export function planRefcounts(image: Image, { counts, refcounts, outside }: Refe
   const { isTableSound, broken } = refcounts;
   if (isTableSound && lastIndex < refcountTableClusters * entriesPerCluster) {
     const changed = added.size > 0 || broken > 0;
+    refuseBeyondDevice(image, added.size > 0 ? next : 0);
     return {
       ...plan,
       tableOffset: refcountTableOffset,
@@ -93,14 +94,20 @@ export function planRefcounts(image: Image, { counts, refcounts, outside }: Refe
       `${storage.path}: the refcounts need a table of more than ${MAX_REFCOUNT_TABLE_BYTES} bytes; copy the image: qemu-img convert`,
     );
   }
-  const first = refcountTableOffset / clusterSize;
-  for (let cluster = first; isTableSound && cluster < first + refcountTableClusters; cluster++) {
-    counts.release(cluster);
-  }
   const table = takeRun(tableClusters);
   for (let cluster = table; cluster < table + tableClusters; cluster++) {
     counts.add(cluster, 1, 'refcount table');
   }
   cover();
+  refuseBeyondDevice(image, next);
   return { ...plan, tableOffset: table * clusterSize, tableClusters, moved: true, changed: true };
+}
+
+/** Before anything is written. */
+function refuseBeyondDevice({ storage, header }: Image, clusters: number): void {
+  if (storage.extensible || clusters * header.clusterSize <= storage.size()) return;
+  throw new Qcow2fsError(
+    'no-space',
+    `${storage.path}: there is no room behind the last cluster for new refcounts; copy the image to a larger device`,
+  );
 }

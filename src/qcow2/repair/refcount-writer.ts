@@ -1,6 +1,7 @@
 /** Brings the refcounts in the file to what was counted. */
 import { Qcow2fsError } from '../../errors.js';
 import { ReferenceCounts } from '../check/reference-counts.js';
+import type { References } from '../check/references.js';
 import { readPadded } from '../check/table-reader.js';
 import { maxRefcount, writeRefcount } from '../format/refcounts.js';
 import { TWO_32 } from '../format/units.js';
@@ -20,10 +21,12 @@ export function refuseOverflow(image: Image, counts: ReferenceCounts): void {
 }
 
 /**
- * Writes refcount blocks where they differ, then the table that points to new ones, and syncs after each.
+ * Writes refcount blocks where they differ, then the table that points to new ones, and syncs after each. A table that
+ * moved is counted until the header names the new one.
+ * @param references whose counts lose the old table
  * @throws Qcow2fsError `host-io`
  */
-export function writeRefcounts(image: Image, counts: ReferenceCounts, plan: RefcountPlan): void {
+export function writeRefcounts(image: Image, { counts, refcounts }: References, plan: RefcountPlan): void {
   const { storage } = image;
   const changed = writeBlocks(image, counts, plan);
   if (plan.moved) {
@@ -38,6 +41,11 @@ export function writeRefcounts(image: Image, counts: ReferenceCounts, plan: Refc
   if (plan.moved) {
     writeRefcountTableLocation(storage, plan.tableOffset, plan.tableClusters);
     storage.sync();
+    if (refcounts.isTableSound) {
+      releaseTable(image, counts);
+      writeBlocks(image, counts, { ...plan, added: new Set() });
+      storage.sync();
+    }
   } else if (plan.changed) {
     const table = encodeTable(image, plan);
     const before = Buffer.alloc(table.length);
@@ -45,6 +53,12 @@ export function writeRefcounts(image: Image, counts: ReferenceCounts, plan: Refc
     writeChanges(storage, before, table, plan.tableOffset);
     storage.sync();
   }
+}
+
+function releaseTable({ header }: Image, counts: ReferenceCounts): void {
+  const first = header.refcountTableOffset / header.clusterSize;
+  for (let cluster = first; cluster < first + header.refcountTableClusters; cluster++)
+    counts.release(cluster);
 }
 
 function writeBlocks(image: Image, counts: ReferenceCounts, plan: RefcountPlan): boolean {

@@ -40,6 +40,7 @@ const DOUBTFUL: ReadonlySet<FindingKind> = new Set([
   'compressed-external',
   'refcount-structure',
   'bitmap-directory',
+  'luks',
 ]);
 const COUNTED: Report = () => {};
 
@@ -72,7 +73,7 @@ export function repairImage(
     references = countReferences(image, COUNTED, progress);
   } else keepLowRefcounts(image, references);
   stopIfAsked(progress);
-  writeRefcounts(image, references.counts, planRefcounts(image, references));
+  writeRefcounts(image, references, planRefcounts(image, references));
   if (level === 'all' || onlyFlagsAreCorrupt(findings)) fixCopiedFlags(readImage(storage), references.counts);
 }
 
@@ -104,7 +105,7 @@ export function repairDirtyImage(image: Image): void {
     );
   });
   refuseOverflow(image, references.counts);
-  writeRefcounts(image, references.counts, planRefcounts(image, references));
+  writeRefcounts(image, references, planRefcounts(image, references));
   fixCopiedFlags(image, references.counts);
   writeIncompatible(storage, header.incompatibleFeatures & ~Incompatible.dirty);
 }
@@ -113,7 +114,7 @@ function refuseIncomplete({ storage }: Image, { isComplete }: References): void 
   if (isComplete) return;
   throw new Qcow2fsError(
     'corrupt',
-    `${storage.path}: a table is lost, so nobody knows what else is in use; copy what can be read: qcow2fs mount -r and ddrescue`,
+    `${storage.path}: a table is lost or the file was cut off, so nobody knows what else is in use; copy what can be read: qcow2fs mount -r and ddrescue`,
   );
 }
 
@@ -137,7 +138,9 @@ function keepLowRefcounts(image: Image, references: References): void {
 
 /** A cluster that leaked and is used once has COPIED clear, which is right only until the leak is mended. */
 function onlyFlagsAreCorrupt({ kinds }: Findings): boolean {
-  return [...kinds].every((kind) => kind === 'copied-flag' || FINDING_KINDS[kind].severity !== 'corruption');
+  return [...kinds.keys()].every(
+    (kind) => kind === 'copied-flag' || FINDING_KINDS[kind].severity !== 'corruption',
+  );
 }
 
 function stopIfAsked(progress: Progress | undefined): void {

@@ -30,7 +30,7 @@ export function completeSnapshots(image: Image, references: References): boolean
     if (outside.has(cluster)) first = cluster + 1;
   }
   for (let cluster = first; cluster < first + clusters; cluster++) counts.add(cluster, 1, 'snapshot table');
-  writeRefcounts(image, counts, planRefcounts(image, references));
+  writeRefcounts(image, references, planRefcounts(image, references));
   storage.write(table, 0, table.length, first * clusterSize);
   storage.sync();
   writeSnapshotTableLocation(storage, first * clusterSize);

@@ -20,7 +20,7 @@ function encode(name: string, flags = 0, granularityBits = 16, extra = 0): Buffe
 
 function read(directory: Buffer, count: number, directorySize = directory.length) {
   const file = Buffer.concat([Buffer.alloc(AT), directory]);
-  const extension = { count, directoryOffset: AT, directorySize };
+  const extension = { count, reserved: 0, directoryOffset: AT, directorySize };
   return readBitmaps(extension, (at, length) => file.subarray(at, at + length), 'image');
 }
 
@@ -37,6 +37,10 @@ describe('the bitmap directory', () => {
         flagsOffset: AT + 12,
         tableOffset: 2 ** 63,
         tableSize: 1,
+        type: 1,
+        extraDataSize: 0,
+        nameBytes: 1,
+        end: 32,
       },
       {
         name: 'bitmap',
@@ -47,6 +51,10 @@ describe('the bitmap directory', () => {
         flagsOffset: AT + 44,
         tableOffset: 2 ** 63,
         tableSize: 1,
+        type: 1,
+        extraDataSize: 8,
+        nameBytes: 6,
+        end: 72,
       },
       {
         name: '12345678',
@@ -57,6 +65,10 @@ describe('the bitmap directory', () => {
         flagsOffset: AT + 84,
         tableOffset: 2 ** 63,
         tableSize: 1,
+        type: 1,
+        extraDataSize: 0,
+        nameBytes: 8,
+        end: 104,
       },
     ]);
   });

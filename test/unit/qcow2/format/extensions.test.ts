@@ -110,7 +110,8 @@ describe('header extensions', () => {
 
   it('tell where the bitmaps are', () => {
     const found = parse([extension(EXTENSION.bitmaps, words(5n << 32n, 0x100, 0x70000))]);
-    expect(found.bitmaps).to.deep.equal({ count: 5, directorySize: 0x100, directoryOffset: 0x70000 });
+    const bitmaps = { count: 5, reserved: 0, directorySize: 0x100, directoryOffset: 0x70000 };
+    expect(found.bitmaps).to.deep.equal(bitmaps);
     expectError('format', ['bitmaps extension has 16 bytes'], () =>
       parse([extension(EXTENSION.bitmaps, words(1, 2))]),
     );

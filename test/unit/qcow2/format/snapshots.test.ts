@@ -63,6 +63,7 @@ describe('the snapshot table', () => {
       l1TableOffset: 0x30000,
       l1Size: 1,
       diskSize: 0x80200,
+      tellsDiskSize: true,
       vmStateSize: 0,
       date: 1_700_000_000_250,
       vmClock: 2n ** 63n,
