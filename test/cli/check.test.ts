@@ -12,6 +12,7 @@ import {
   patchNumber,
   readL2,
   readNumber,
+  setFeatureBit,
   truncateImage,
 } from '../support/damage.js';
 import { createImage, GiB, type Image, imagePath, KiB, MiB, qemuImg, writeSteps } from '../support/images.js';
@@ -138,7 +139,9 @@ describe('qcow2fs check on the command line', () => {
     fs.writeFileSync(text, 'no image');
     const cases: [string[], number, RegExp][] = [
       [['check'], 2, /IMAGE/],
-      [['check', '--repair', 'some', image], 2, /leaks or all/],
+      [['check', '--repair', 'some', image], 2, /--repair.*leaks, all/],
+      [['check', '--repair', image], 2, /--repair.*leaks, all/],
+      [['check', ''], 2, /empty/],
       [['check', '--repair', 'all', '--force-share', image], 2, /--force-share/],
       [['check', '--reapir', 'all', image], 2, /--reapir.*Did you mean --repair/],
       [['check', scratch.path('missing')], 3, /ENOENT/],
@@ -161,10 +164,49 @@ describe('qcow2fs check on the command line', () => {
     it('is refused with 12, but for --force-share; and a repair always', () => {
       const image = makeImage();
       mountWritableOn(defer, imagePath(image), scratch.subdir());
-      expect(check(image).status).to.equal(12);
+      const refused = check(image);
+      expect(refused.status).to.equal(12);
+      expect(refused.stderr).to.match(/in use by qcow2fs \(process \d+\), which writes it; unmount it first/);
       expect(check(image, '--repair', 'leaks').status).to.equal(12);
       expect(check(image, '--force-share').status).to.equal(0);
     });
+  });
+
+  it('tells many findings completely through a pipe, and lets no kind crowd out another', async () => {
+    const image = createImage(scratch.subdir(), { size: 8 * MiB, clusterSize: 512 });
+    writeSteps(image, 1, [{ do: 'data', offset: 0, length: 4 * MiB }]);
+    const path = imagePath(image);
+    for (let at = 0; at < 4 * MiB; at += 1024) patchL2(path, at, readL2(path, at) | RESERVED);
+    const table = Number(readNumber(path, 48, 8));
+    const block = Number(readNumber(path, table, 8));
+    for (let cluster = 100; cluster < 250; cluster += 2) patchNumber(path, block + 2 * cluster, 2, 7);
+    // A reader that does not hurry: the pipe is full before it looks.
+    const slow = `${BIN} check --json ${path} | (read -r first; cat)`;
+    const rest = run('sh', ['-c', slow]);
+    const report = JSON.parse(`{${rest}`) as {
+      kinds: Record<string, number>;
+      findings: { kind: string }[];
+      omitted: number;
+    };
+    expect(rest.length).to.be.above(128 * KiB);
+    expect(report.kinds['reserved-bits']).to.equal(4096);
+    expect(report.kinds['leak']).to.be.above(50);
+    expect(report.findings.filter(({ kind }) => kind === 'reserved-bits')).to.have.length(1000);
+    expect(report.omitted).to.be.at.least(3096);
+    expect(report.findings.some(({ kind }) => kind === 'leak')).to.equal(true);
+    const shown = check(image).stdout;
+    expect(shown).to.match(/bits that must be zero are set \(4096\)/);
+    expect(shown).to.include('and more; --json lists 1000 of them');
+  });
+
+  it('says that an image is marked sound by a repair', () => {
+    const image = makeImage();
+    setFeatureBit(imagePath(image), 'incompatibleFeatures', 1);
+    expect(check(image).stdout).to.include('sound, but 1 warning');
+    expect(check(image, '--repair', 'leaks').stdout).to.include('nothing to repair');
+    expect(check(image).stdout).to.include('sound, but 1 warning');
+    expect(check(image, '--repair', 'all').stdout).to.include('repaired: the image is marked sound');
+    expect(check(image).stdout).not.to.include('warning');
   });
 
   it('does not let names write on the terminal', () => {

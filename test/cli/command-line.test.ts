@@ -1,5 +1,6 @@
 /** The command line: what makes no sense is told in one line with status 2; the short form; help. */
 
+import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
@@ -91,6 +92,40 @@ describe('a command line that makes no sense', () => {
   });
 });
 
+describe('standard output that cannot be written', () => {
+  const scratch = useScratch();
+
+  it('is told, with status 3, however little there is to write', () => {
+    const image = imagePath(createImage(scratch.subdir(), { size: MiB }));
+    for (const args of [
+      '--help',
+      '--version',
+      'list',
+      `info ${image}`,
+      `check ${image}`,
+      `map ${image}`,
+      `hash ${image}`,
+    ]) {
+      const { status, stderr } = spawnSync('sh', ['-c', `${BIN} ${args} > /dev/full`], { encoding: 'utf8' });
+      expect(status, args).to.equal(3);
+      expect(stderr, args).to.match(/^qcow2fs: standard output: ENOSPC[^\n]*\n$/);
+    }
+  });
+
+  it('ends the program quietly when nobody reads it any more', () => {
+    const image = imagePath(createImage(scratch.subdir(), { size: MiB }));
+    const { stderr, stdout } = spawnSync(
+      'bash',
+      ['-c', `${BIN} map --output=json ${image} | true; echo \${PIPESTATUS[0]}`],
+      {
+        encoding: 'utf8',
+      },
+    );
+    expect(stderr).to.equal('');
+    expect(['0', '141']).to.include(stdout.trim());
+  });
+});
+
 describe('the help', () => {
   for (const args of [
     ['--help'],
@@ -99,6 +134,10 @@ describe('the help', () => {
     ['umount', '--help'],
     ['list', '-h'],
     ['info', '-h'],
+    ['check', '--help'],
+    ['map', '--help'],
+    ['hash', '--help'],
+    ['help', 'check'],
   ]) {
     it(`of "${args.join(' ')}" goes to standard output with status 0`, () => {
       const { status, stdout, stderr } = qcow2fs(args);
@@ -107,6 +146,19 @@ describe('the help', () => {
       expect(stdout).to.contain('Usage: qcow2fs');
     });
   }
+
+  for (const command of ['mount', 'umount', 'list', 'info', 'check', 'map', 'hash']) {
+    it(`of ${command} has examples`, () => {
+      expect(expectQcow2fs(['help', command])).to.match(/\nExamples:\n {2}qcow2fs /);
+    });
+  }
+
+  it('of a command that does not exist is refused', () => {
+    expect(qcow2fs(['help', 'chekc'])).to.include({ status: 2, stdout: '' });
+    expect(qcow2fs(['help', 'chekc']).stderr).to.match(
+      /^qcow2fs: [^\n]*chekc[^\n]*Did you mean check[^\n]*\n$/,
+    );
+  });
 
   it('is not the version, which --version gives', () => {
     expect(expectQcow2fs(['--version'])).to.match(/^\d+\.\d+\.\d+\n$/);

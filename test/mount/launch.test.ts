@@ -3,6 +3,7 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
+import { createImage, imagePath, MiB } from '../support/images.js';
 import { BIN, expectQcow2fs, ROOT } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
 import { daemonOf, daemonsOf, endMount, isRunning, mountsAt, useCleanUp, waitUntil } from './support.js';
@@ -232,5 +233,24 @@ describe('bin/qcow2fs', () => {
     const { status, stderr } = spawnSync(bin, ['--version'], { encoding: 'utf8' });
     expect(stderr).to.match(/^qcow2fs: [^\n]*make build\n$/);
     expect(status).to.equal(1);
+  });
+});
+
+describe('a daemon of an image without a key', () => {
+  const scratch = useScratch();
+  const defer = useCleanUp();
+
+  it('opens no debugger for SIGUSR1', () => {
+    const image = imagePath(createImage(scratch.subdir(), { size: MiB }));
+    const mountpoint = scratch.subdir();
+    const log = `${mountpoint}.log`;
+    defer(() => endMount(mountpoint));
+    expectQcow2fs(['mount', '-r', '--log', log, image, mountpoint]);
+    const daemon = daemonOf(mountpoint);
+    process.kill(daemon, 'SIGUSR1');
+    // Node opens it in a thread of its own, which the process would wait for at its end.
+    expectQcow2fs(['umount', mountpoint]);
+    expect(fs.readFileSync(log, 'utf8')).to.match(/: unmounted\n$/);
+    expect(fs.readFileSync(log, 'utf8')).not.to.match(/debugger/i);
   });
 });
