@@ -61,6 +61,20 @@ describe('the JSON schemas', () => {
     for (const name of withJson) expect(schemaOf(name).$id).to.equal(`urn:qcow2fs:schema:${name}:1`);
   });
 
+  it('have their findings explained in contrib/docs/check.md', () => {
+    const text = fs.readFileSync(path.join(ROOT, 'contrib/docs/check.md'), 'utf8');
+    const rows = [...text.matchAll(/^\| `([a-z0-9-]+)` \| (\w+) \| (?:-|`--repair (\w+)`) \| (.*?) \|/gm)];
+    const listed = rows.map(([, kind, severity, remedy = 'none', meaning]) => [
+      kind,
+      { severity, remedy, meaning },
+    ]);
+    const known = Object.entries(FINDING_KINDS).map(([kind, { severity, remedy, meaning }]) => [
+      kind,
+      { severity, remedy, meaning },
+    ]);
+    expect(listed).to.deep.equal(known);
+  });
+
   it('describe info', () => {
     const secret = writeSecret(scratch.subdir(), 'secret');
     const encryption = ['encrypt.format=luks', 'encrypt.iter-time=10'];
