@@ -32,7 +32,7 @@ export function addHashCommand(program: Command): void {
       'Makes digests of the disk that IMAGE holds, decrypted, without mounting it: ' +
         'those that sha256sum and its like would make of the mounted file. Runs that ' +
         'are known to be zeros are not read. SIGUSR1 shows how far it is. ' +
-        'What cannot be read of a damaged image counts as zeros, is told, and gives ' +
+        'What cannot be read of a damaged image, or was cut off, counts as zeros, is told, and gives ' +
         'exit status 4.',
     )
     .argument('IMAGE', 'a qcow2 image: a file or a block device')
@@ -96,6 +96,8 @@ async function hashLayers(image: string, flags: HashFlags, plan: HashPlan, layer
   const damage = new HashDamage();
   const progress = new Progress();
   progress.begin(0, size);
+  const tell = tellOnce();
+  let isCutOff = false;
   const input = {
     layers,
     size,
@@ -103,7 +105,10 @@ async function hashLayers(image: string, flags: HashFlags, plan: HashPlan, layer
     threads: plan.threads ?? defaultThreads(size),
     progress,
     onLoss: damage.add,
-    onNotice: tellOnce(),
+    onNotice: (message: string) => {
+      isCutOff = true;
+      tell(message);
+    },
   };
   let signal: NodeJS.Signals | undefined;
   const interrupt = (received: NodeJS.Signals): void => {
@@ -120,7 +125,7 @@ async function hashLayers(image: string, flags: HashFlags, plan: HashPlan, layer
   const matches = json ? printResult(image, flags, plan, result, damage) : result.finish();
   damage.tell(image);
   if (!matches) throw new CommandEnd(EXIT_DIFFERS);
-  if (damage.bytes > 0) throw new CommandEnd(EXIT_DAMAGED);
+  if (damage.bytes > 0 || isCutOff) throw new CommandEnd(EXIT_DAMAGED);
 }
 
 /** The secrets have done their work then, or will not. */
