@@ -2,6 +2,7 @@
 import { printable } from '../printable.js';
 import type { CheckReport, Found } from '../qcow2/check/check-file.js';
 import { FINDING_KINDS, type Finding, type FindingKind, type Severity } from '../qcow2/check/finding.js';
+import { hex } from '../qcow2/format/units.js';
 import { humanBytes } from './output.js';
 import type { Colour, Paint } from './style.js';
 
@@ -111,8 +112,4 @@ function verdict({ totals }: CheckReport, paint: Paint): string {
 function shellWord(text: string): string {
   const shown = printable(text);
   return /^[\w@%+=:,./-]+$/.test(shown) ? shown : `'${shown.replaceAll("'", "'\\''")}'`;
-}
-
-function hex(value: number): string {
-  return `0x${value.toString(16)}`;
 }

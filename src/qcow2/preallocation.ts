@@ -2,7 +2,9 @@
  * Whether an image's clusters were set aside without being written (`preallocation=metadata`). Then the host file tells
  * which of them hold anything: it has holes where nothing was written yet.
  */
+
 import type { Storage } from '../storage.js';
+import { readPadded } from './check/table-reader.js';
 import { TWO_32 } from './format/units.js';
 import type { Image } from './image.js';
 
@@ -51,10 +53,6 @@ export function isMetadataPreallocated({ header, storage }: Image): boolean {
 function blockOffset(table: Buffer, at: number): number {
   const low = table.readUInt32BE(at + 4);
   return table.readUInt32BE(at) * TWO_32 + low - (low % (RESERVED_LOW + 1));
-}
-
-function readPadded(storage: Storage, buffer: Buffer, position: number): void {
-  buffer.fill(0, storage.read(buffer, 0, buffer.length, position));
 }
 
 /** How many of the first `count` reference counts are not 0. The order of their bytes does not matter for that. */

@@ -221,86 +221,71 @@ describe('qcow2fs check on the command line', () => {
   it('colours its words on a terminal alone, and heeds NO_COLOR', () => {
     const image = makeImage();
     damage(image);
-    const onTerminal = (env: NodeJS.ProcessEnv): string =>
+    const inColour = (env: NodeJS.ProcessEnv): string =>
       run('script', ['-qec', `${BIN} check ${imagePath(image)} || true`, '/dev/null'], {
         env: { ...process.env, TERM: 'xterm', ...env },
       });
     expect(check(image).stdout).not.to.include('\u001b');
-    expect(onTerminal({ NO_COLOR: '' })).to.include('\u001b[31mcorruption\u001b[0m');
-    expect(onTerminal({ NO_COLOR: '1' })).not.to.include('\u001b[31m');
+    expect(inColour({ NO_COLOR: '' })).to.include('\u001b[31mcorruption\u001b[0m');
+    expect(inColour({ NO_COLOR: '1' })).not.to.include('\u001b[31m');
   });
 
-  it('shows a bar on a terminal, a line for SIGUSR1, and ends at once for SIGINT', async () => {
+  /** A disk whose metadata take a while. */
+  function makeLarge(size: number): string {
     const dir = scratch.subdir();
-    qemuImg(dir, [
-      'create',
-      '-q',
-      '-f',
-      'qcow2',
-      '-o',
-      'preallocation=metadata',
-      'big.qcow2',
-      String(1024 * GiB),
-    ]);
-    const before = fs.statSync(path.join(dir, 'big.qcow2'));
-    const command = `exec ${BIN} check ${dir}/big.qcow2`;
+    const options = ['-q', '-f', 'qcow2', '-o', 'preallocation=metadata'];
+    qemuImg(dir, ['create', ...options, 'large.qcow2', String(size)]);
+    return path.join(dir, 'large.qcow2');
+  }
+
+  /**
+   * Runs the program on a terminal of its own.
+   * @param answers signals to send when something shows, one after the other
+   * @returns how it ended, as a shell shows it
+   */
+  async function onTerminal(
+    args: readonly string[],
+    answers: readonly (readonly [shown: RegExp, signal: NodeJS.Signals])[],
+  ): Promise<{ status: number | null; output: string; left: number }> {
     // Its own shell tells the process that it becomes.
-    const child = spawn('script', ['-qefc', `echo pid $$; ${command}`, '/dev/null'], {
+    const command = `echo pid $$; exec ${BIN} ${args.join(' ')}`;
+    const child = spawn('script', ['-qefc', command, '/dev/null'], {
       env: { ...process.env, TERM: 'xterm' },
       stdio: ['pipe', 'pipe', 'inherit'],
     });
+    const waiting = [...answers];
     let output = '';
-    const signal = (name: NodeJS.Signals): void => {
-      process.kill(Number(/pid (\d+)/.exec(output)![1]), name);
-    };
-    const steps: [RegExp, () => void][] = [
-      [/\[[#-]{16}\] counting references {2}\d+ %/, () => signal('SIGUSR1')],
-      [/qcow2fs: [a-z ]+, \d+ %[^\n]*\n/, () => signal('SIGINT')],
-    ];
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
       output += text;
-      if (steps.length > 0 && steps[0]![0].test(output)) steps.shift()![1]();
+      if (!waiting[0]?.[0].test(output)) return;
+      process.kill(Number(/pid (\d+)/.exec(output)![1]), waiting.shift()![1]);
     });
-    const status = await new Promise((resolve) => child.on('exit', resolve));
-    expect(steps, output).to.deep.equal([]);
-    // As a shell shows it; the bar is gone.
+    const status = await new Promise<number | null>((resolve) => child.on('exit', resolve));
+    return { status, output, left: waiting.length };
+  }
+
+  it('shows a bar on a terminal, a line for SIGUSR1, and ends at once for SIGINT', async () => {
+    const image = makeLarge(1024 * GiB);
+    const before = fs.statSync(image);
+    const { status, output, left } = await onTerminal(
+      ['check', image],
+      [
+        [/\[[#-]{16}\] [a-z ]+ {2}\d+ %/, 'SIGUSR1'],
+        [/qcow2fs: [a-z ]+, \d+ %[^\n]*\n/, 'SIGINT'],
+      ],
+    );
+    expect(left, output).to.equal(0);
     expect(status, output).to.equal(130);
+    // The bar is gone.
     expect(output).not.to.match(/\[[^\n\r]*$/);
-    expect(fs.statSync(path.join(dir, 'big.qcow2')).mtimeMs).to.equal(before.mtimeMs);
+    expect(fs.statSync(image).mtimeMs).to.equal(before.mtimeMs);
   });
 
   it('ends a repair for SIGINT where it does no harm', async () => {
-    const dir = scratch.subdir();
-    qemuImg(dir, [
-      'create',
-      '-q',
-      '-f',
-      'qcow2',
-      '-o',
-      'preallocation=metadata',
-      'big.qcow2',
-      String(256 * GiB),
-    ]);
-    const image = path.join(dir, 'big.qcow2');
+    const image = makeLarge(256 * GiB);
     const entry = l2EntryOffset(image, 0);
     patchNumber(image, entry, 8, readNumber(image, entry, 8) | RESERVED);
-    const child = spawn(
-      'script',
-      ['-qefc', `echo pid $$; exec ${BIN} check --repair all ${image}`, '/dev/null'],
-      {
-        env: { ...process.env, TERM: 'xterm' },
-        stdio: ['pipe', 'pipe', 'inherit'],
-      },
-    );
-    let output = '';
-    let isAsked = false;
-    child.stdout.setEncoding('utf8').on('data', (text: string) => {
-      output += text;
-      if (isAsked || !output.includes('[')) return;
-      isAsked = true;
-      process.kill(Number(/pid (\d+)/.exec(output)![1]), 'SIGINT');
-    });
-    const status = await new Promise((resolve) => child.on('exit', resolve));
+    const { status, output } = await onTerminal(['check', '--repair', 'all', image], [[/\[[#-]/, 'SIGINT']]);
     expect(status, output).to.equal(130);
     // Interrupted while it was looking: as it was; a moment later: repaired.
     expect([0, 2]).to.include(Number(run('sh', ['-c', `qemu-img check -q ${image} >&2; echo $?`])));
