@@ -3,7 +3,6 @@
  * which of them hold anything: it has holes where nothing was written yet.
  */
 
-import type { Storage } from '../storage.js';
 import { readPadded } from './check/table-reader.js';
 import { TWO_32 } from './format/units.js';
 import type { Image } from './image.js';

@@ -17,6 +17,7 @@ import { Cancelled } from '../check/reference-scan.js';
 import { countReferences, type References } from '../check/references.js';
 import { StoredRefcounts } from '../check/stored-refcounts.js';
 import { encodeField, hasFeature, Incompatible } from '../format/header.js';
+import { hex } from '../format/units.js';
 import { type Image, readImage } from '../image.js';
 import { clearUnknownAutoclear } from '../writing/header-fields.js';
 import { fixCopiedFlags } from './copied-flags.js';
@@ -96,14 +97,15 @@ export function markSound(storage: Storage): void {
 export function repairDirtyImage(image: Image): void {
   const { header, storage } = image;
   if (!hasFeature(header, Incompatible.dirty)) return;
+  const refuse = (where: string, what: string): never => {
+    const advice = 'see what is wrong: qcow2fs check, or mount it read-only: -r';
+    throw new Qcow2fsError('corrupt', `${storage.path}: ${where}: ${what}; ${advice}`);
+  };
   const references = countReferences(image, (kind, { name, offset }, what, { entry = null } = {}) => {
     if (!DOUBTFUL.has(kind)) return;
-    const where = `${name} at 0x${offset.toString(16)}${entry === null ? '' : `, entry ${entry}`}`;
-    throw new Qcow2fsError(
-      'corrupt',
-      `${storage.path}: ${where}: ${what}; see what is wrong: qcow2fs check, or mount it read-only: -r`,
-    );
+    refuse(`${name} at ${hex(offset)}${entry === null ? '' : `, entry ${entry}`}`, what);
   });
+  if (!references.isComplete) refuse('header at 0x0', 'it is not known what else is in use');
   refuseOverflow(image, references.counts);
   writeRefcounts(image, references, planRefcounts(image, references));
   fixCopiedFlags(image, references.counts);

@@ -322,6 +322,31 @@ const STRUCTURAL_DAMAGE: Readonly<Record<string, StructuralDamage>> = {
     where: 'table of bitmap ',
     what: 'overlaps the L1 table',
   },
+  'a bitmap table that is too long': {
+    kind: withBitmaps,
+    damage: (path) => patchNumber(path, bitmapDirectory(path) + 8, 4, 2),
+    where: 'header at 0x0',
+    what: 'it is not known what else is in use',
+  },
+  'a bitmap fewer than there are': {
+    kind: withBitmaps,
+    damage: (path) =>
+      patchNumber(path, readExtensions(path).find(({ type }) => type === EXTENSION.bitmaps)!.offset, 4, 1),
+    where: 'bitmap directory at 0x',
+    what: '1 bitmaps take',
+  },
+  'a LUKS header that is said to be too short': {
+    kind: withLuks,
+    damage: (path) =>
+      patchNumber(
+        path,
+        readExtensions(path).find(({ type }) => type === EXTENSION.encryption)!.offset + 8,
+        8,
+        4096,
+      ),
+    where: 'LUKS header at 0x',
+    what: 'outside the LUKS header',
+  },
   'a bitmap table outside the file': {
     kind: withBitmaps,
     damage: (path) => patchNumber(path, bitmapDirectory(path), 8, FAR),
