@@ -16,9 +16,10 @@ const COPIED = 0x80;
 /**
  * Mends the flags, and syncs when any were wrong.
  * @param counts what the refcounts in the file are by now
+ * @param keepsCompressed leaves alone what looks compressed: entries.ts knows more of it
  * @throws Qcow2fsError `host-io`
  */
-export function fixCopiedFlags(image: Image, counts: ReferenceCounts): void {
+export function fixCopiedFlags(image: Image, counts: ReferenceCounts, keepsCompressed = false): void {
   const { storage, header } = image;
   const geometry = geometryOf(header);
   const { clusterSize } = geometry;
@@ -26,7 +27,7 @@ export function fixCopiedFlags(image: Image, counts: ReferenceCounts): void {
   let changed = false;
   forEachActiveL2(image, counts, (offset, before) => {
     before.copy(after);
-    fixL2(after, geometry, counts);
+    fixL2(after, geometry, counts, keepsCompressed);
     if (writeChanges(storage, before, after, offset)) changed = true;
   });
   const l1Before = Buffer.alloc(header.l1Size * 8);
@@ -44,13 +45,15 @@ export function fixCopiedFlags(image: Image, counts: ReferenceCounts): void {
   if (changed) storage.sync();
 }
 
-function fixL2(table: Buffer, geometry: Geometry, counts: ReferenceCounts): void {
+function fixL2(table: Buffer, geometry: Geometry, counts: ReferenceCounts, keepsCompressed: boolean): void {
   const { clusterSize, entryBytes, externalData } = geometry;
   for (let at = 0; at < clusterSize; at += entryBytes) {
     const high = table.readUInt32BE(at);
     const offset = flaggedOffset(high, table.readUInt32BE(at + 4), externalData);
-    // What is said of a compressed cluster is the business of entries.ts.
-    if (isCompressed(high)) continue;
+    if (isCompressed(high)) {
+      if (!keepsCompressed) setCopied(table, at, false);
+      continue;
+    }
     // External data belong to nobody else.
     if (offset === undefined) setCopied(table, at, false);
     else setCopied(table, at, externalData || counts.count(Math.floor(offset / clusterSize)) === 1);

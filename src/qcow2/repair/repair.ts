@@ -75,7 +75,8 @@ export function repairImage(
   } else keepLowRefcounts(image, references);
   stopIfAsked(progress);
   writeRefcounts(image, references, planRefcounts(image, references));
-  if (level === 'all' || onlyFlagsAreCorrupt(findings)) fixCopiedFlags(readImage(storage), references.counts);
+  if (level === 'all' || onlyFlagsAreCorrupt(findings))
+    fixCopiedFlags(readImage(storage), references.counts, true);
 }
 
 /** Clears the dirty and the corrupt bit of an image in which a check found nothing corrupt. */
