@@ -114,7 +114,8 @@ export class Mapping {
       run.length = Math.min(this.#describeCompressed(metadata, slot, offset, run), limit);
       return true;
     }
-    if (run.kind !== RunKind.corrupt) {
+    // Most requests end within the unit that they begin in.
+    if (length < limit && run.kind !== RunKind.corrupt) {
       const plain = this.#plainUnits(metadata, slot, at, Math.ceil((limit - length) / unitSize));
       at += plain * unitSize;
       length += plain * unitSize;
