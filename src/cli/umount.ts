@@ -1,7 +1,7 @@
 /** `qcow2fs umount`: unmounts, and returns when the daemon has released the image. */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Command } from 'commander';
-import { isAlive, type MountState, readState, removeState } from '../daemon/state.js';
+import { isAlive, type MountState, readFailure, readState, removeState } from '../daemon/state.js';
 import { Qcow2fsError } from '../errors.js';
 import { mountedAt, unmountKernel } from '../fuse/mount-linux.js';
 import { resolveMountpoint } from './paths.js';
@@ -41,7 +41,7 @@ async function umount(mountpoint: string): Promise<void> {
   unmountKernel(resolved, false);
   if (state === undefined) return;
   await waitForRelease(state);
-  const failure = readState(entry.device, userId)?.failure;
+  const failure = readFailure(entry.device, userId, state.pid);
   // A daemon that was killed, or failed at the end, could not do it.
   removeState(entry.device, userId, state.pid);
   if (failure !== undefined) {

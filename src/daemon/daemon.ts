@@ -178,6 +178,7 @@ async function serve(
     transport,
     threads,
     log: logFile,
+    since: Number(process.hrtime.bigint() / 1000n),
   };
   keepState(session.device, state);
   try {

@@ -1,6 +1,7 @@
 /**
- * What is known of each mount besides the kernel's mount table: a small file by device number, in a directory that
- * belongs to the mounting user. It tells which process serves the mount.
+ * What is known of each mount besides the kernel's mount table: a small file in a directory that belongs to the mounting
+ * user. It tells which process serves the mount. Its name holds that process besides the device number: the kernel gives
+ * the number of an unmounted file system to the next, while its daemon still brings the last writes to the image.
  */
 import fs from 'node:fs';
 import path from 'node:path';
@@ -11,6 +12,8 @@ export interface MountState {
   readonly pid: number;
   /** Tells the process from a later one with the same number: clock ticks after boot (proc(5), field 22). */
   readonly startTime: string;
+  /** When it was mounted: microseconds of the monotonic clock. */
+  readonly since: number;
   readonly image: string;
   readonly mountpoint: string;
   /** Path of the raw disk. */
@@ -26,8 +29,15 @@ export interface MountState {
 
 const MAX_STATE_BYTES = 64 * 1024;
 
-function fileName(device: string): string {
-  return `${device.replace(':', '-')}.json`;
+/** How long why a daemon failed is kept for who unmounts: milliseconds. */
+const FAILURE_LIFETIME = 10 * 60_000;
+
+function fileName(device: string, pid: number): string {
+  return `${prefix(device)}${pid}.json`;
+}
+
+function prefix(device: string): string {
+  return `${device.replace(':', '-')}.`;
 }
 
 /** Where the user's daemons keep their state: the run-time directory if the system has one, else one in /tmp. */
@@ -56,7 +66,8 @@ export function writeState(device: string, state: MountState): void {
       reason = error;
     }
     if (!isOwn(directory, userId)) continue;
-    const file = path.join(directory, fileName(device));
+    sweep(directory, userId);
+    const file = path.join(directory, fileName(device, state.pid));
     fs.writeFileSync(`${file}.new`, `${JSON.stringify(state)}\n`, { mode: 0o600 });
     fs.renameSync(`${file}.new`, file);
     return;
@@ -65,6 +76,18 @@ export function writeState(device: string, state: MountState): void {
     'host-io',
     `cannot keep the mount's state below /run or /tmp: ${hostReason(reason)}`,
   );
+}
+
+/** Removes what killed daemons left, and failures that nobody asked for. */
+function sweep(directory: string, userId: number): void {
+  const entries = fs.readdirSync(directory, { withFileTypes: true });
+  for (const { name } of entries.filter((entry) => entry.isFile() && entry.name.endsWith('.json'))) {
+    const file = path.join(directory, name);
+    const state = readStateFile(file, userId);
+    if (state === undefined || isAlive(state)) continue;
+    const age = Date.now() - (fs.statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? 0);
+    if (state.failure === undefined || age > FAILURE_LIFETIME) fs.rmSync(file, { force: true });
+  }
 }
 
 /** Root reads what other users wrote here, so the file may be anything: a link, a FIFO, nonsense. */
@@ -86,20 +109,19 @@ function readStateFile(file: string, userId: number): MountState | undefined {
 
 function isMountState(value: unknown): value is MountState {
   if (typeof value !== 'object' || value === null) return false;
-  const { pid, startTime, image, mountpoint, disk, size, transport, threads, failure, log } =
+  const { pid, startTime, since, image, mountpoint, disk, size, transport, threads, failure, log } =
     value as Partial<MountState>;
   return (
     [image, mountpoint, disk, startTime, transport].every((text) => typeof text === 'string') &&
-    [pid, size, threads].every((number) => Number.isSafeInteger(number) && number! >= 0) &&
+    [pid, since, size, threads].every((number) => Number.isSafeInteger(number) && number! >= 0) &&
     [failure, log].every((text) => text === undefined || typeof text === 'string')
   );
 }
 
-/** Removes what process `pid` of the user wrote; a new mount may have the same device number already. */
+/** Removes what process `pid` of the user wrote of its mount. */
 export function removeState(device: string, userId: number, pid: number): void {
-  if (readState(device, userId)?.pid !== pid) return;
   for (const directory of directories(userId)) {
-    if (isOwn(directory, userId)) fs.rmSync(path.join(directory, fileName(device)), { force: true });
+    if (isOwn(directory, userId)) fs.rmSync(path.join(directory, fileName(device, pid)), { force: true });
   }
 }
 
@@ -110,10 +132,24 @@ export function removeOwnState(device: string): void {
 
 /** The state of a user's mount; undefined when there is none that this process may read. */
 export function readState(device: string, userId: number): MountState | undefined {
+  const states = directories(userId).flatMap((directory) => statesIn(directory, userId, prefix(device)));
+  return states.sort((a, b) => b.since - a.since)[0];
+}
+
+function statesIn(directory: string, userId: number, start: string): MountState[] {
+  if (!isOwn(directory, userId)) return [];
+  return fs
+    .readdirSync(directory)
+    .filter((name) => name.startsWith(start) && name.endsWith('.json'))
+    .flatMap((name) => readStateFile(path.join(directory, name), userId) ?? []);
+}
+
+/** Why the last writes of a mount that was served by process `pid` may be lost; undefined when they are not. */
+export function readFailure(device: string, userId: number, pid: number): string | undefined {
   for (const directory of directories(userId)) {
     if (!isOwn(directory, userId)) continue;
-    const state = readStateFile(path.join(directory, fileName(device)), userId);
-    if (state !== undefined) return state;
+    const state = readStateFile(path.join(directory, fileName(device, pid)), userId);
+    if (state !== undefined) return state.failure;
   }
   return undefined;
 }

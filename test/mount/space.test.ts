@@ -20,12 +20,15 @@ import { useScratch } from '../support/scratch.js';
 import {
   attachLoop,
   type Defer,
+  daemonOf,
   expectNoCorruption,
+  isRunning,
   keyOptions,
   mountWritableOn,
   refusalOf,
   tool,
   useCleanUp,
+  waitUntil,
   withFile,
 } from './support.js';
 
@@ -248,6 +251,26 @@ describe('a full host', () => {
       expect(stderr).to.contain(imagePath(image));
       expect(status).to.equal(3);
       expectNoCorruption(image);
+    });
+
+    it('is not taken for a failure of the next disk, which has the device number of this one', async () => {
+      const { mountpoint, disk } = mountThin();
+      const other = createImage(scratch.subdir(), { size: SIZE });
+      const daemon = daemonOf(mountpoint);
+      const { dev } = fs.statSync(mountpoint);
+      const fd = fs.openSync(disk, O_WRONLY);
+      fill(fd);
+      expect(refusalOf(() => fs.closeSync(fd))).to.be.oneOf(['ENOSPC', 'EIO']);
+      process.kill(daemon, 'SIGSTOP');
+      // Without a look at what is mounted, which would wait for the daemon.
+      tool('umount', '--no-canonicalize', '--internal-only', mountpoint);
+      const next = mount(other);
+      // Another program may have mounted something in between; then there is nothing to mistake.
+      const same = fs.statSync(next.mountpoint).dev === dev ? 'the same' : 'another';
+      process.kill(daemon, 'SIGCONT');
+      await waitUntil('the first daemon has ended', () => !isRunning(daemon));
+      expect(daemonOf(next.mountpoint), `${same} device number`).to.not.equal(daemon);
+      expectQcow2fs(['umount', next.mountpoint]);
     });
   });
 

@@ -6,6 +6,7 @@ import {
   isAlive,
   type MountState,
   processStartTime,
+  readFailure,
   readState,
   removeState,
   writeState,
@@ -18,6 +19,7 @@ function state(changes: Partial<MountState> = {}): MountState {
   return {
     pid: process.pid,
     startTime: processStartTime(process.pid) ?? '',
+    since: 1,
     image: '/i',
     mountpoint: '/m',
     disk: '/m/disk.raw',
@@ -50,10 +52,41 @@ describe('the state of a mount', () => {
     expect(readState(DEVICE, userId)).to.deep.equal(state());
   });
 
+  it('is not mistaken for that of the next mount with the same device number', () => {
+    const later = process.ppid;
+    writeState(DEVICE, state());
+    writeState(DEVICE, state({ pid: later, startTime: processStartTime(later)!, since: 2, image: '/j' }));
+    writeState(DEVICE, state({ failure: 'no space' }));
+    try {
+      expect(readState(DEVICE, userId)?.image).to.equal('/j');
+      expect(readFailure(DEVICE, userId, later)).to.equal(undefined);
+      expect(readFailure(DEVICE, userId, process.pid)).to.equal('no space');
+      removeState(DEVICE, userId, process.pid);
+      expect(readState(DEVICE, userId)?.image).to.equal('/j');
+    } finally {
+      removeState(DEVICE, userId, later);
+    }
+  });
+
+  it('of a killed daemon goes when the next one writes its own, and a failure is kept', () => {
+    const { pid } = spawnSync('true');
+    const failed = spawnSync('true').pid;
+    try {
+      writeState(DEVICE, state({ pid }));
+      writeState(DEVICE, state({ pid: failed, since: 2, failure: 'no space' }));
+      writeState(DEVICE, state({ since: 0 }));
+      expect(readState(DEVICE, userId)?.pid).to.equal(failed);
+      removeState(DEVICE, userId, failed);
+      expect(readState(DEVICE, userId)?.pid).to.equal(process.pid);
+    } finally {
+      removeState(DEVICE, userId, failed);
+    }
+  });
+
   it('is nothing when the file is no state', () => {
     writeState(DEVICE, state());
     const file = ['/run/qcow2fs', `/tmp/qcow2fs-${userId}`, `/run/user/${userId}/qcow2fs`]
-      .map((directory) => path.join(directory, `${DEVICE.replace(':', '-')}.json`))
+      .map((directory) => path.join(directory, `${DEVICE.replace(':', '-')}.${process.pid}.json`))
       .find((candidate) => fs.existsSync(candidate))!;
     const sound = fs.readFileSync(file, 'utf8');
     for (const text of ['null', '{', '{"pid":"1"}', '[]', sound.padEnd(100_000)]) {
