@@ -21,6 +21,7 @@ export interface MountFlags {
   forceShare?: boolean;
   errorMap?: string;
   allowOther?: boolean;
+  loop?: boolean;
   name?: string;
   threads?: string;
   transport?: string;
@@ -43,6 +44,7 @@ const FLAG_WORDS = {
   resizable: 'resizable',
   'force-share': 'forceShare',
   'allow-other': 'allowOther',
+  loop: 'loop',
   foreground: 'foreground',
 } as const;
 const VALUE_WORDS = {

@@ -48,6 +48,7 @@ export function addMountCommand(program: Command): void {
       'with -r: keep in FILE what could not be read, as a mapfile of GNU ddrescue',
     );
   addAllowOption(command)
+    .option('--loop', 'as root: attach the disk to a loop device with its partitions, and print the devices')
     .option('--allow-other', 'let other users open the disk, as its permissions allow')
     .option('--name <name>', `the name of the file in a directory mountpoint (default: ${DEFAULT_NAME})`)
     .option('--threads <n>', `threads that serve requests (default: ${DEFAULT_THREADS})`)
@@ -126,6 +127,7 @@ function toConfig(image: string, mountpoint: string, options: MountFlags): Daemo
     forceShare: options.forceShare ?? false,
     errorMap: options.errorMap === undefined ? undefined : absolutePath(options.errorMap),
     allowOther: options.allowOther ?? false,
+    loop: options.loop ?? false,
     threads: parseThreads(options.threads ?? DEFAULT_THREADS),
     transport: parseTransport(options.transport ?? (process.platform === 'linux' ? 'kernel' : 'libfuse')),
     log: undefined,

@@ -28,7 +28,8 @@ const COMMANDS = [
   addHashCommand,
 ] as const;
 
-function buildProgram(): Command {
+/** All commands and their options: what help shows, and what manual pages and completions are held to. */
+export function buildProgram(): Command {
   const program = new Command('qcow2fs')
     .description('Presents a qcow2 disk image, encrypted or not, as one raw file.')
     .usage('COMMAND ...  |  IMAGE MOUNTPOINT [-o OPTIONS]')

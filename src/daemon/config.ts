@@ -24,6 +24,8 @@ export interface DaemonConfig {
   /** Where what cannot be read is recorded: an absolute path. Read-only disks alone. */
   readonly errorMap: string | undefined;
   readonly allowOther: boolean;
+  /** Attach the disk to a loop device. */
+  readonly loop: boolean;
   readonly threads: number;
   readonly transport: Transport;
   /** Where the daemon's standard error goes, for messages; undefined in the foreground. */
