@@ -1,6 +1,7 @@
 /** The options of `mount`, given as words of the command line or of mount(8)'s `-o` list. */
 import { TRANSPORTS, type Transport } from '../daemon/config.js';
 import { Qcow2fsError } from '../errors.js';
+import { isMountWord, type MountWord } from '../fuse/mount-words.js';
 import { SECRET_FORMATS, type SecretFormat } from './secret.js';
 
 export const MAX_THREADS = 64;
@@ -28,17 +29,23 @@ export interface MountFlags {
   log?: string;
   foreground?: boolean;
   option?: string[];
+  /** What the kernel is to know of the mount: keys of `MOUNT_FLAGS`. */
+  mountWords?: MountWord[];
 }
 
-/** Words that mount(8) and fstab pass along and that mean nothing here. */
-const IGNORED_WORDS = new Set(
-  (
-    'defaults rw dev nodev suid nosuid exec noexec atime noatime diratime nodiratime relatime norelatime ' +
-    'strictatime nostrictatime lazytime nolazytime sync async dirsync auto noauto user nouser users nousers ' +
-    'owner noowner group nogroup nofail _netdev loud silent'
-  ).split(' '),
-);
-const FLAG_WORDS = {
+/** Words that mount(8) and fstab pass along and that mean nothing here, or what is so anyway. */
+export const IGNORED_WORDS = (
+  'defaults rw dev nodev suid nosuid relatime norelatime strictatime nostrictatime lazytime nolazytime ' +
+  'auto noauto user nouser users nousers owner noowner group nogroup nofail _netdev loud silent default_permissions'
+).split(' ');
+/** Words that take one of the mount's back, which the kernel is told otherwise. */
+export const UNDOING_WORDS: Readonly<Record<string, readonly MountWord[]>> = {
+  exec: ['noexec'],
+  async: ['sync', 'dirsync'],
+  atime: ['noatime'],
+  diratime: ['nodiratime'],
+};
+export const FLAG_WORDS = {
   ro: 'readOnly',
   'read-only': 'readOnly',
   resizable: 'resizable',
@@ -47,7 +54,7 @@ const FLAG_WORDS = {
   loop: 'loop',
   foreground: 'foreground',
 } as const;
-const VALUE_WORDS = {
+export const VALUE_WORDS = {
   'secret-format': 'secretFormat',
   'max-iterations': 'maxIterations',
   snapshot: 'snapshot',
@@ -58,7 +65,7 @@ const VALUE_WORDS = {
   log: 'log',
   'error-map': 'errorMap',
 } as const;
-const LIST_WORDS = {
+export const LIST_WORDS = {
   'allow-dir': 'allowDir',
   'secret-file': 'secretFile',
 } as const;
@@ -67,9 +74,10 @@ function usage(message: string): Qcow2fsError {
   return new Qcow2fsError('usage', message);
 }
 
-/** Splits at commas that no backslash protects. */
+/** Splits at commas, unless a backslash protects them or the value is in double quotes (mount(8)). */
 function splitList(list: string): string[] {
-  return list.split(/(?<!\\),/).map((word) => word.replaceAll('\\,', ','));
+  const words = list.match(/[^,=]*="[^"]*"(?=,|$)|(?:\\,|[^,])+/g) ?? [];
+  return words.map((word) => word.replace(/="([^"]*)"$/, '=$1').replaceAll('\\,', ','));
 }
 
 /** Adds the words of all `-o` lists to the flags. @throws Qcow2fsError `usage` */
@@ -80,7 +88,8 @@ export function applyOptionLists(flags: MountFlags): MountFlags {
 }
 
 function applyWord(flags: MountFlags, word: string): void {
-  if (word === '' || IGNORED_WORDS.has(word) || /^(x-|X-|comment=)/.test(word)) return;
+  if (word === '' || IGNORED_WORDS.includes(word) || /^(x-|X-|comment=|user=)/.test(word)) return;
+  if (applyMountWord(flags, word)) return;
   const equals = word.indexOf('=');
   const key = (equals === -1 ? word : word.slice(0, equals)).replaceAll('_', '-');
   const value = equals === -1 ? undefined : word.slice(equals + 1);
@@ -96,6 +105,19 @@ function applyWord(flags: MountFlags, word: string): void {
   } else {
     throw usage(`-o ${word}: unknown option; see qcow2fs mount --help`);
   }
+}
+
+/** Of words that contradict each other the last one counts. @returns false when it is none of them */
+function applyMountWord(flags: MountFlags, word: string): boolean {
+  if (word === 'remount') {
+    throw usage('-o remount: a disk cannot change while it is mounted; unmount it, and mount it again');
+  }
+  const words = flags.mountWords ?? [];
+  if (isMountWord(word)) flags.mountWords = [...words.filter((other) => other !== word), word];
+  else if (Object.hasOwn(UNDOING_WORDS, word)) {
+    flags.mountWords = words.filter((other) => !UNDOING_WORDS[word]!.includes(other));
+  } else return false;
+  return true;
 }
 
 export type Access = 'reading' | 'writing' | 'overlay';

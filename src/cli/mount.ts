@@ -128,6 +128,7 @@ function toConfig(image: string, mountpoint: string, options: MountFlags): Daemo
     errorMap: options.errorMap === undefined ? undefined : absolutePath(options.errorMap),
     allowOther: options.allowOther ?? false,
     loop: options.loop ?? false,
+    mountWords: options.mountWords ?? [],
     threads: parseThreads(options.threads ?? DEFAULT_THREADS),
     transport: parseTransport(options.transport ?? (process.platform === 'linux' ? 'kernel' : 'libfuse')),
     log: undefined,

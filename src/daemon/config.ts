@@ -1,4 +1,5 @@
 /** What a mount is to be. */
+import type { MountWord } from '../fuse/mount-words.js';
 import type { ImageSecret } from '../qcow2/secrets.js';
 
 export const TRANSPORTS = ['kernel', 'libfuse'] as const;
@@ -24,6 +25,7 @@ export interface DaemonConfig {
   /** Where what cannot be read is recorded: an absolute path. Read-only disks alone. */
   readonly errorMap: string | undefined;
   readonly allowOther: boolean;
+  readonly mountWords: readonly MountWord[];
   /** Attach the disk to a loop device. */
   readonly loop: boolean;
   readonly threads: number;

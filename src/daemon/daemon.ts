@@ -123,9 +123,9 @@ function startSession(
   threads: ThreadPool,
   failures: SharedArrayBuffer,
 ): Promise<Session> {
-  const { mountpoint, allowOther, image } = config;
+  const { mountpoint, allowOther, image, mountWords: words } = config;
   const singleFile = fsOptions.name === undefined;
-  const options: SessionOptions = { mountpoint, singleFile, source: image, allowOther };
+  const options: SessionOptions = { mountpoint, singleFile, source: image, allowOther, words };
   if (config.transport === 'kernel') {
     const access = { ...options, readOnly: disk.readOnly };
     return startKernelSession(threads, layers, fsOptions, failures, access, () => disk.size);

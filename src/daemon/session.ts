@@ -1,4 +1,5 @@
 /** One mounted file system while it is served, whatever carries its requests. */
+import type { MountWord } from '../fuse/mount-words.js';
 
 export interface Session {
   /** `major:minor` of the mount. */
@@ -17,4 +18,5 @@ export interface SessionOptions {
   /** What mount tables show as the source: the image. */
   readonly source: string;
   readonly allowOther: boolean;
+  readonly words: readonly MountWord[];
 }

@@ -8,6 +8,7 @@ import { Qcow2fsError } from '../errors.js';
 import { loadLibrary } from '../host/libc.js';
 import { type Attributes, type DiskFs, ROOT_INODE } from './disk-fs.js';
 import { Errno, errnoOf } from './errno.js';
+import type { MountWord } from './mount-words.js';
 
 type FuseModule = typeof import('fuse-native');
 type Operations = ConstructorParameters<FuseModule>[1];
@@ -17,6 +18,7 @@ export interface LibfuseOptions {
   readonly mountpoint: string;
   readonly source: string;
   readonly allowOther: boolean;
+  readonly words: readonly MountWord[];
 }
 
 const STATFS_BLOCK = 4096;
@@ -42,6 +44,7 @@ export async function mountLibfuse(
         `fsname=${options.source.replace(/[\\,]/g, '\\$&')}`,
         'subtype=qcow2fs',
         ...(options.allowOther ? ['allow_other'] : []),
+        ...options.words,
       ];
       return `-o${words.join(',')}`;
     }

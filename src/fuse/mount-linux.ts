@@ -7,6 +7,7 @@ import fs from 'node:fs';
 import { errnoName, hostReason, Qcow2fsError } from '../errors.js';
 import * as libc from '../host/libc.js';
 import { createTrace } from '../trace.js';
+import { MOUNT_FLAGS, type MountWord } from './mount-words.js';
 import { S_IFDIR, S_IFREG } from './protocol.js';
 
 const debug = createTrace('mount');
@@ -23,6 +24,7 @@ export interface MountOptions {
   readonly source: string;
   readonly readOnly: boolean;
   readonly allowOther: boolean;
+  readonly words: readonly MountWord[];
 }
 
 /**
@@ -98,7 +100,8 @@ function deviceFailure(error: unknown): Qcow2fsError {
   return new Qcow2fsError('fuse', `${DEVICE}: cannot open: ${hostReason(error)}${hint}`);
 }
 
-function mountDirectly({ mountpoint, singleFile, source, readOnly, allowOther }: MountOptions): number {
+function mountDirectly(options: MountOptions): number {
+  const { mountpoint, singleFile, source, readOnly, allowOther, words } = options;
   const fd = openDevice();
   const rootMode = (singleFile ? S_IFREG : S_IFDIR).toString(8);
   const data = [
@@ -109,7 +112,8 @@ function mountDirectly({ mountpoint, singleFile, source, readOnly, allowOther }:
     'default_permissions',
     ...(allowOther ? ['allow_other'] : []),
   ];
-  const flags = libc.MS_NOSUID | libc.MS_NODEV | (readOnly ? libc.MS_RDONLY : 0);
+  const always = libc.MS_NOSUID | libc.MS_NODEV | (readOnly ? libc.MS_RDONLY : 0);
+  const flags = words.reduce((all, word) => all | MOUNT_FLAGS[word], always);
   try {
     debug('mount(2) on %s: %s', mountpoint, data.join(','));
     libc.mount(source, mountpoint, FILE_SYSTEM_TYPE, flags, data.join(','));
@@ -122,10 +126,11 @@ function mountDirectly({ mountpoint, singleFile, source, readOnly, allowOther }:
   }
 }
 
-function mountByHelper({ mountpoint, source, readOnly, allowOther }: MountOptions): number {
+function mountByHelper(options: MountOptions): number {
+  const { mountpoint, source, readOnly, allowOther } = options;
   // The helper says little about a device that it cannot open, so ask first.
   fs.closeSync(openDevice());
-  const words = [
+  const words: string[] = [
     readOnly ? 'ro' : 'rw',
     'nosuid',
     'nodev',
@@ -133,6 +138,7 @@ function mountByHelper({ mountpoint, source, readOnly, allowOther }: MountOption
     `fsname=${source.replace(/[\\,]/g, '\\$&')}`,
     'subtype=qcow2fs',
     ...(allowOther ? ['allow_other'] : []),
+    ...options.words,
   ];
   const [ours, theirs] = libc.socketPair();
   try {

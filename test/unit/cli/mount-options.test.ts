@@ -54,9 +54,29 @@ describe('the words of -o', () => {
     expect(parse('name=a\\,b,ro')).to.include({ name: 'a,b', readOnly: true });
   });
 
+  it('hold a comma in double quotes, as mount(8) has it', () => {
+    expect(parse('secret-file="/k,1",ro'))
+      .to.include({ readOnly: true })
+      .and.deep.include({ secretFile: ['/k,1'] });
+    expect(parse('snapshot="a b"')).to.include({ snapshot: 'a b' });
+    expect(parse('snapshot="a,ro')).to.include({ snapshot: '"a', readOnly: true });
+    expect(parse('snapshot=a"b"')).to.include({ snapshot: 'a"b"' });
+  });
+
+  it('that the kernel is to know reach it, and the last of two that contradict each other counts', () => {
+    expect(parse('noexec,noatime,sync')).to.deep.equal({ mountWords: ['noexec', 'noatime', 'sync'] });
+    expect(parse('noexec,sync,noexec,async').mountWords).to.deep.equal(['noexec']);
+    expect(parse('exec,noexec').mountWords).to.deep.equal(['noexec']);
+    expect(parse('noexec,exec,noatime,atime').mountWords).to.deep.equal([]);
+  });
+
+  it('that would change a mounted disk are refused', () => {
+    expectError('usage', ['remount', 'mount it again'], () => parse('remount,ro'));
+  });
+
   it('of mount(8) and fstab are passed over', () => {
     const words =
-      'defaults,rw,nosuid,nodev,relatime,noauto,nofail,_netdev,x-systemd.automount,comment=x,,user';
+      'defaults,rw,nosuid,nodev,relatime,noauto,nofail,_netdev,x-systemd.automount,comment=x,,user,user=joe';
     expect(parse(words)).to.deep.equal({});
   });
 
