@@ -32,6 +32,8 @@ export async function startKernelSession(
   const fd = mountKernel(options);
   const served = threads.serve(fd);
   if (!options.readOnly) threads.onOverrun(sizeRestorer(options, fsOptions.name, size));
+  if (!options.readOnly && options.singleFile)
+    await showAttributes(options.mountpoint, size(), fsOptions.mtimeMs);
 
   const device = mountedAt(options.mountpoint)?.device ?? '';
   raiseReadAhead(device, MAX_READ_AHEAD);
@@ -50,6 +52,19 @@ export async function startKernelSession(
     throw error;
   });
   return { device, ended, unmount, abort };
+}
+
+/**
+ * A kernel that caches writes knows size and time of a file better than whoever serves it; but those of the root of a
+ * file system, which it makes before it asks anybody, are zero until they are set.
+ */
+async function showAttributes(file: string, size: number, mtimeMs: number): Promise<void> {
+  try {
+    await fs.promises.truncate(file, size);
+    await fs.promises.utimes(file, mtimeMs / 1000, mtimeMs / 1000);
+  } catch (error) {
+    log(`${file}: its size or time could not be set: ${hostReason(error)}`);
+  }
 }
 
 /**

@@ -9,7 +9,17 @@ import { mountTable } from '../../src/fuse/mount-linux.js';
 import { convertToRaw, createImage, imagePath, MiB, writeSteps } from '../support/images.js';
 import { BIN, expectQcow2fs, qcow2fs } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
-import { daemonOf, endMount, logLines, mountOn, mountsAt, sha256, useCleanUp } from './support.js';
+import {
+  daemonOf,
+  endMount,
+  logLines,
+  mountOn,
+  mountsAt,
+  mountWritableOn,
+  sha256,
+  useCleanUp,
+  withFile,
+} from './support.js';
 
 describe('a mountpoint', () => {
   const scratch = useScratch();
@@ -57,6 +67,26 @@ describe('a mountpoint', () => {
     expect(listed(file)).to.include({ disk: file, image, state: 'mounted', size: 3 * MiB + 512 });
     expectQcow2fs(['umount', file]);
     expect(fs.readFileSync(file, 'utf8')).to.equal('what was there before');
+  });
+
+  it('that is a regular file becomes a disk that can be written, through the page cache, too', () => {
+    for (const flags of ['r+', fs.constants.O_WRONLY]) {
+      const file = freshFile('vm.raw');
+      const copy = path.join(scratch.subdir(), 'vm.qcow2');
+      fs.copyFileSync(image, copy);
+      fs.utimesSync(copy, 1e9, 1e9);
+      mountWritableOn(defer, copy, file);
+      expect(fs.statSync(file)).to.include({ size: 3 * MiB + 512, mtimeMs: 1e12 });
+      expect(sha256(file)).to.equal(expected);
+      withFile(file, flags, (fd) => fs.writeSync(fd, 'at the end', 3 * MiB));
+      expectQcow2fs(['umount', file]);
+      expect(fs.readFileSync(file, 'utf8')).to.equal('');
+      const raw = fs.readFileSync(
+        convertToRaw({ dir: path.dirname(copy), name: 'vm.qcow2', openOptions: [] }),
+      );
+      expect(raw.toString('latin1', 3 * MiB, 3 * MiB + 10)).to.equal('at the end');
+      expect(raw.length).to.equal(3 * MiB + 512);
+    }
   });
 
   it('can be the image itself', () => {
