@@ -19,6 +19,8 @@ interface ListedMount {
   readonly state: 'mounted' | 'dead' | 'unknown';
   readonly transport: string | null;
   readonly threads: number | null;
+  /** The loop device of `mount --loop`. */
+  readonly loop: string | null;
   readonly log: string | null;
 }
 
@@ -46,15 +48,17 @@ function list({ json }: { json?: boolean }): void {
 }
 
 function toTable(mounts: readonly ListedMount[]): string {
-  const rows = mounts.map(({ disk, mountpoint, size, readOnly, pid, state, image }) => [
+  const hasLoops = mounts.some(({ loop }) => loop !== null);
+  const rows = mounts.map(({ disk, loop, mountpoint, size, readOnly, pid, state, image }) => [
     printable(disk ?? mountpoint),
+    ...(hasLoops ? [loop ?? ''] : []),
     size === null ? '?' : humanBytes(size),
     readOnly ? 'ro' : 'rw',
     pid === null ? '?' : String(pid),
     state,
     printable(image),
   ]);
-  return table([['DISK', 'SIZE', 'MODE', 'PID', 'STATE', 'IMAGE'], ...rows]);
+  return table([['DISK', ...(hasLoops ? ['LOOP'] : []), 'SIZE', 'MODE', 'PID', 'STATE', 'IMAGE'], ...rows]);
 }
 
 function describe({ source, mountpoint, device, userId, readOnly }: MountEntry): ListedMount {
@@ -70,6 +74,7 @@ function describe({ source, mountpoint, device, userId, readOnly }: MountEntry):
     state: state === undefined ? 'unknown' : isAlive(state) ? 'mounted' : 'dead',
     transport: state?.transport ?? null,
     threads: state?.threads ?? null,
+    loop: state?.loop ?? null,
     log: state?.log ?? null,
   };
 }

@@ -4,9 +4,11 @@ process.on('SIGUSR1', () => {});
 
 import { findLauncher, releaseLauncher } from '../daemon/launch.js';
 import { startThreadEarly } from '../daemon/thread-pool.js';
+import { findServiceManager } from '../host/service-manager.js';
 
 // Who is launched as a daemon will probably mount. The thread loads while this one does.
 if (findLauncher()) startThreadEarly();
+findServiceManager();
 const { run } = await import('./program.js');
 const status = await run(process.argv.slice(2));
 releaseLauncher(status);

@@ -1,6 +1,7 @@
 /** `qcow2fs mount`: presents an image as one raw file. */
 import type { Command } from 'commander';
 import type { DaemonConfig } from '../daemon/config.js';
+import type { ReadyListener } from '../daemon/daemon.js';
 import { hasLauncher, launch } from '../daemon/launch.js';
 import { Qcow2fsError } from '../errors.js';
 import { CommandEnd, EXIT_FAILURE } from './exit-status.js';
@@ -14,6 +15,7 @@ import {
   parseTransport,
   TEMPORARY_OVERLAY,
 } from './mount-options.js';
+import { print } from './output.js';
 import { absolutePath, resolveMountpoint } from './paths.js';
 
 const DEFAULT_NAME = 'disk.raw';
@@ -75,11 +77,11 @@ async function mount(image: string, mountpoint: string, flags: MountFlags): Prom
   // Before anything is read: a secret that comes through a pipe comes once.
   if (!options.foreground && !hasLauncher()) throw new CommandEnd(await launch());
   const config = toConfig(image, mountpoint, options);
-  if (options.foreground) await serve(config, () => {});
+  if (options.foreground) await serve(config, (_, devices) => devices.forEach(print));
   else await serveInBackground(config, options.log);
 }
 
-async function serve(config: DaemonConfig, onReady: (disk: string) => void): Promise<void> {
+async function serve(config: DaemonConfig, onReady: ReadyListener): Promise<void> {
   const { startThreads } = await import('../daemon/thread-pool.js');
   const threads = startThreads(config);
   const { runDaemon } = await import('../daemon/daemon.js');
@@ -92,8 +94,8 @@ async function serveInBackground(config: DaemonConfig, logFile: string | undefin
   const background = new Background(log);
   let released: Promise<void> | undefined;
   let isOver = false;
-  const release = (disk: string): void => {
-    released = background.release(disk);
+  const release: ReadyListener = (disk, devices) => {
+    released = background.release(disk, devices);
     released.catch(() => {
       if (!isOver) process.kill(process.pid, 'SIGTERM');
     });
@@ -111,8 +113,17 @@ async function serveInBackground(config: DaemonConfig, logFile: string | undefin
   }
 }
 
+function refuseLoop(): void {
+  if (process.platform !== 'linux')
+    throw new Qcow2fsError('usage', '--loop: this system has no loop devices');
+  if (process.geteuid!() !== 0) {
+    throw new Qcow2fsError('usage', '--loop: only root may attach loop devices; leave it out, or use sudo');
+  }
+}
+
 function toConfig(image: string, mountpoint: string, options: MountFlags): DaemonConfig {
   const access = parseAccess(options);
+  if (options.loop) refuseLoop();
   const { overlay } = options;
   return {
     image: absolutePath(image),

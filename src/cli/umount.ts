@@ -1,9 +1,11 @@
 /** `qcow2fs umount`: unmounts, and returns when the daemon has released the image. */
+import fs from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { isAlive, type MountState, readFailure, readState, removeState } from '../daemon/state.js';
-import { Qcow2fsError } from '../errors.js';
+import { errnoName, Qcow2fsError } from '../errors.js';
 import { mountedAt, unmountKernel } from '../fuse/mount-linux.js';
+import { detachLoop, loopsBelow, refuseUsedLoop } from '../host/loop-device.js';
 import { resolveMountpoint } from './paths.js';
 
 const POLL_INTERVAL = 5;
@@ -38,6 +40,7 @@ async function umount(mountpoint: string): Promise<void> {
   }
   const userId = entry.userId ?? process.getuid!();
   const state = readState(entry.device, userId);
+  await giveBackLoops(resolved, state);
   unmountKernel(resolved, false);
   if (state === undefined) return;
   await waitForRelease(state);
@@ -49,6 +52,23 @@ async function umount(mountpoint: string): Promise<void> {
       'host-io',
       `${state.image}: unmounted, but the last writes may be lost: ${failure}`,
     );
+  }
+}
+
+/** What the daemon attached; when it is dead, whatever is attached to its disk. */
+async function giveBackLoops(mountpoint: string, state: MountState | undefined): Promise<void> {
+  const own = state?.loop === undefined ? [] : [{ device: state.loop, file: state.disk }];
+  const loops = isDead(mountpoint) ? loopsBelow(mountpoint) : own;
+  for (const { device, file } of loops) refuseUsedLoop(device, file);
+  for (const { device, file } of loops) await detachLoop(device, file);
+}
+
+function isDead(mountpoint: string): boolean {
+  try {
+    fs.statSync(mountpoint);
+    return false;
+  } catch (error) {
+    return errnoName(error) === 'ENOTCONN';
   }
 }
 

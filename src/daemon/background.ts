@@ -8,6 +8,7 @@ import { letGoOfCaller, releaseLauncher } from './launch.js';
 import { log, openLog } from './log.js';
 
 const STDIN = 0;
+const STDOUT = 1;
 const STDERR = 2;
 
 /** Where a daemon logs unless told otherwise. */
@@ -20,6 +21,7 @@ export function defaultLogFile(): string {
 export class Background {
   /** The caller's standard error, for what is to be said before the disk is ready. */
   #stderr: number | undefined;
+  readonly #stdout: number;
 
   /**
    * From here on the process logs, and holds no directory.
@@ -28,6 +30,7 @@ export class Background {
   constructor(logFile: string) {
     letGoOfCaller();
     const stderr = duplicate(STDERR);
+    this.#stdout = duplicate(STDOUT);
     openLog(logFile);
     this.#stderr = stderr;
     process.chdir('/');
@@ -44,15 +47,16 @@ export class Background {
   }
 
   /**
-   * The disk is there: tries to open it, and lets the caller go on.
-   * @throws Qcow2fsError `mountpoint` when it cannot be opened
+   * The disk is there: tries to open it, prints its devices, and lets the caller go on.
+   * @throws Qcow2fsError `mountpoint` when it cannot be opened, `host-io` when nothing can be printed
    */
-  async release(disk: string): Promise<void> {
+  async release(disk: string, devices: readonly string[]): Promise<void> {
     try {
       await (await fs.promises.open(disk, 'r')).close();
     } catch (error) {
       throw new Qcow2fsError('mountpoint', `${disk}: mounted, but cannot be opened: ${hostReason(error)}`);
     }
+    this.#print(devices);
     leaveSession();
     const nothing = fs.openSync('/dev/null', 'r');
     redirect(nothing, STDIN);
@@ -62,6 +66,17 @@ export class Background {
     if (!releaseLauncher(0)) {
       log(`${disk}: nobody waits for it any more`);
       process.kill(process.pid, 'SIGTERM');
+    }
+  }
+
+  /** To the caller's standard output, which then is let go of. */
+  #print(lines: readonly string[]): void {
+    try {
+      if (lines.length > 0) fs.writeSync(this.#stdout, `${lines.join('\n')}\n`);
+    } catch (error) {
+      throw new Qcow2fsError('host-io', `standard output: ${hostReason(error)}`);
+    } finally {
+      fs.closeSync(this.#stdout);
     }
   }
 }

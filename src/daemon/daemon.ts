@@ -6,6 +6,7 @@ import path from 'node:path';
 import type { Disk } from '../disk.js';
 import { toErrorRecord } from '../errors.js';
 import type { DiskFsOptions } from '../fuse/disk-fs.js';
+import { notifyServiceManager } from '../host/service-manager.js';
 import { onNotice } from '../notice.js';
 import { attachDisk, type Layers, openLayers } from '../qcow2/chain.js';
 import { wipeKey } from '../qcow2/encryption.js';
@@ -17,18 +18,25 @@ import { MountErrorMap } from './error-map.js';
 import { startKernelSession } from './kernel-session.js';
 import { startLibfuseSession } from './libfuse-session.js';
 import { FailureLog, log } from './log.js';
-import { claimMountpoint } from './mountpoint.js';
+import { type Loop, startLoop } from './loop.js';
+import { claimMountpoint, type Mountpoint } from './mountpoint.js';
 import type { Session, SessionOptions } from './session.js';
 import { type MountState, processStartTime, removeOwnState, writeState } from './state.js';
 import { endProcess, StopOnSignal } from './stop.js';
 import type { ThreadPool } from './thread-pool.js';
+
+/**
+ * @param disk its path
+ * @param devices what it is attached to: a loop device, and its partitions
+ */
+export type ReadyListener = (disk: string, devices: readonly string[]) => void;
 
 /** How long what was written may wait for stable storage when nobody asks for it: milliseconds. */
 const FLUSH_INTERVAL = 5000;
 
 /**
  * @param threads of `startThreads`; they end with the mount
- * @param onReady called once, with the path of the disk, when it can be opened
+ * @param onReady called once, when the disk can be opened
  * @returns when the file system is unmounted and every file is closed
  * @throws Qcow2fsError when the disk cannot be mounted; nothing is left then. When the service of a mounted disk breaks
  * down later, the process ends, after a line in the log.
@@ -36,7 +44,7 @@ const FLUSH_INTERVAL = 5000;
 export async function runDaemon(
   config: DaemonConfig,
   threads: ThreadPool,
-  onReady: (disk: string) => void,
+  onReady: ReadyListener,
 ): Promise<void> {
   let disk: Disk | undefined;
   let stop: StopOnSignal | undefined;
@@ -60,16 +68,23 @@ export async function runDaemon(
     onNotice(new FailureLog(failures).note);
     const count = disk.readOnly ? new BlockCount(disk) : undefined;
     const fsOptions = fsOptionsOf(config, layers, mountpoint.singleFile, count?.blocks);
-    session = await startSession(config, layers, disk, fsOptions, threads, failures);
+    const started = await startSession(config, layers, disk, fsOptions, threads, failures);
+    const loop = config.loop
+      ? await startLoop(started, diskFile(config, mountpoint), disk.readOnly)
+      : undefined;
+    session = started;
     const opened = disk;
-    stop.mounted(session, () => {
-      errorMap?.save();
-      opened.flush();
+    stop.mounted(session, {
+      flush() {
+        errorMap?.save();
+        opened.flush();
+      },
+      release: async () => loop?.detach(),
     });
     mountpoint.release();
     const flushing = flushRegularly(disk, new FailureLog(failures));
     try {
-      await serve(config, session, disk, mountpoint.singleFile, onReady, count);
+      await serve(config, session, disk, diskFile(config, mountpoint), onReady, count, loop);
     } finally {
       clearInterval(flushing);
       errorMap?.save();
@@ -160,16 +175,21 @@ function grantedMode(layers: Layers): number {
   return files.reduce((mode, file) => mode & file.mode, sameGroup ? 0o777 : 0o707);
 }
 
+/** The path of what looks like the raw disk. */
+function diskFile({ mountpoint, name }: DaemonConfig, { singleFile }: Mountpoint): string {
+  return singleFile ? mountpoint : path.join(mountpoint, name);
+}
+
 async function serve(
   config: DaemonConfig,
   session: Session,
   disk: Disk,
-  singleFile: boolean,
-  onReady: (disk: string) => void,
+  file: string,
+  onReady: ReadyListener,
   count: BlockCount | undefined,
+  loop: Loop | undefined,
 ): Promise<void> {
-  const { image, mountpoint, transport, threads, log: logFile, name } = config;
-  const file = singleFile ? mountpoint : path.join(mountpoint, name);
+  const { image, mountpoint, transport, threads, log: logFile } = config;
   const state = {
     image,
     mountpoint,
@@ -178,12 +198,14 @@ async function serve(
     transport,
     threads,
     log: logFile,
+    ...(loop === undefined ? {} : { loop: loop.device }),
     since: Number(process.hrtime.bigint() / 1000n),
   };
   keepState(session.device, state);
   try {
     log(`${image}: mounted on ${file}${disk.readOnly ? ', read-only' : ''}`);
-    onReady(file);
+    onReady(file, loop?.devices ?? []);
+    notifyServiceManager('READY=1', `STATUS=${image} on ${file}`, `MAINPID=${process.pid}`);
     count?.start();
     await session.ended;
     count?.stop();

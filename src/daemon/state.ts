@@ -6,6 +6,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { hostReason, Qcow2fsError } from '../errors.js';
+import { mountTable } from '../fuse/mount-linux.js';
 import type { Transport } from './config.js';
 
 export interface MountState {
@@ -22,6 +23,8 @@ export interface MountState {
   readonly size: number;
   readonly transport: Transport;
   readonly threads: number;
+  /** The loop device that the disk is attached to, when the daemon did that. */
+  readonly loop?: string;
   /** Why the last writes may not have reached the image; only after the unmount. */
   readonly failure?: string;
   readonly log: string | undefined;
@@ -78,13 +81,14 @@ export function writeState(device: string, state: MountState): void {
   );
 }
 
-/** Removes what killed daemons left, and failures that nobody asked for. */
+/** Removes what killed daemons left of mounts that are gone, too, and failures that nobody asked for. */
 function sweep(directory: string, userId: number): void {
+  const mounted = new Set(mountTable().map(({ device }) => device.replace(':', '-')));
   const entries = fs.readdirSync(directory, { withFileTypes: true });
   for (const { name } of entries.filter((entry) => entry.isFile() && entry.name.endsWith('.json'))) {
     const file = path.join(directory, name);
     const state = readStateFile(file, userId);
-    if (state === undefined || isAlive(state)) continue;
+    if (state === undefined || isAlive(state) || mounted.has(name.split('.', 1)[0]!)) continue;
     const age = Date.now() - (fs.statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? 0);
     if (state.failure === undefined || age > FAILURE_LIFETIME) fs.rmSync(file, { force: true });
   }
@@ -109,12 +113,12 @@ function readStateFile(file: string, userId: number): MountState | undefined {
 
 function isMountState(value: unknown): value is MountState {
   if (typeof value !== 'object' || value === null) return false;
-  const { pid, startTime, since, image, mountpoint, disk, size, transport, threads, failure, log } =
+  const { pid, startTime, since, image, mountpoint, disk, size, transport, threads, failure, loop, log } =
     value as Partial<MountState>;
   return (
     [image, mountpoint, disk, startTime, transport].every((text) => typeof text === 'string') &&
     [pid, since, size, threads].every((number) => Number.isSafeInteger(number) && number! >= 0) &&
-    [failure, log].every((text) => text === undefined || typeof text === 'string')
+    [failure, loop, log].every((text) => text === undefined || typeof text === 'string')
   );
 }
 

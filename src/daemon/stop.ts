@@ -1,5 +1,6 @@
 /** How a daemon ends when it is told to. */
 import { hostReason, toErrorRecord } from '../errors.js';
+import { notifyServiceManager } from '../host/service-manager.js';
 import { log } from './log.js';
 import type { Session } from './session.js';
 import { removeOwnState } from './state.js';
@@ -10,6 +11,14 @@ const GRACE = 5000;
 const ABORT_GRACE = 2000;
 const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const;
 
+/** What a mounted disk has besides its file system. */
+export interface Service {
+  /** Saves what was written, before a process that cannot end in order is killed. */
+  flush(): void;
+  /** Gives back what keeps the disk open. Rejects when others keep it from that. */
+  release(): Promise<void>;
+}
+
 /**
  * SIGTERM, SIGINT and SIGHUP unmount. A disk that is in use disappears from the file system at once; its users have a
  * few seconds to finish, then their requests fail. A second signal ends the wait.
@@ -19,7 +28,7 @@ export class StopOnSignal {
   readonly #onSignal = (signal: NodeJS.Signals): void => this.#stop(signal);
   readonly #onException = (error: Error): void => this.#crash(error);
   #session: Session | undefined;
-  #flush: () => void = () => {};
+  #service: Service = { flush() {}, async release() {} };
   #timer: NodeJS.Timeout | undefined;
   /** The first signal that came. */
   #signal: NodeJS.Signals | undefined;
@@ -31,14 +40,11 @@ export class StopOnSignal {
     process.on('uncaughtException', this.#onException);
   }
 
-  /**
-   * The file system is mounted; a signal that came meanwhile counts now.
-   * @param flush saves what was written, before a process that cannot end in order is killed
-   */
-  mounted(session: Session, flush: () => void): void {
+  /** The file system is mounted; a signal that came meanwhile counts now. */
+  mounted(session: Session, service: Service): void {
     this.#session = session;
-    this.#flush = flush;
-    if (this.#signal !== undefined) this.#unmount(session, this.#signal);
+    this.#service = service;
+    if (this.#signal !== undefined) void this.#unmount(session, this.#signal);
   }
 
   dispose(): void {
@@ -51,12 +57,15 @@ export class StopOnSignal {
     const isFirst = this.#signal === undefined;
     this.#signal ??= signal;
     if (this.#session === undefined) return;
-    if (isFirst) this.#unmount(this.#session, signal);
-    else this.#abort(this.#session);
+    if (isFirst) void this.#unmount(this.#session, signal);
+    // Before it is known that the disk is in use, it is the first one again: timeout(1) sends two.
+    else if (this.#timer !== undefined) this.#abort(this.#session);
   }
 
-  #unmount(session: Session, signal: NodeJS.Signals): void {
+  async #unmount(session: Session, signal: NodeJS.Signals): Promise<void> {
+    notifyServiceManager('STOPPING=1');
     try {
+      await this.#service.release();
       session.unmount(false);
     } catch {
       log(`${this.#image}: ${signal}: the disk is in use; its users have ${GRACE / 1000} s to finish`);
@@ -87,7 +96,7 @@ export class StopOnSignal {
 
   #tryFlush(): void {
     try {
-      this.#flush();
+      this.#service.flush();
     } catch (error) {
       log(`${this.#image}: the last writes may be lost: ${toErrorRecord(error).message}`);
     }

@@ -9,6 +9,7 @@ import { DiskFs, type DiskFsOptions } from '../fuse/disk-fs.js';
 import { Dispatcher } from '../fuse/dispatch.js';
 import { Lookout } from '../fuse/lookout.js';
 import { serve } from '../fuse/serve.js';
+import { becomeIoFlusher } from '../host/io-flusher.js';
 import { openSyslog } from '../host/syslog.js';
 import { onNotice } from '../notice.js';
 import { attachDisk, type Layers } from '../qcow2/chain.js';
@@ -55,6 +56,7 @@ async function obey(order: WorkerOrder): Promise<void> {
     case 'attach': {
       if (order.syslog) openSyslog();
       disk = await attachDisk(order.layers);
+      if (!disk.readOnly) becomeIoFlusher();
       if (order.watchReads) disk = new WatchedDisk(disk, reportLosses);
       const failures = new FailureLog(order.failures);
       onNotice(failures.note);

@@ -31,6 +31,7 @@ describe('qcow2fs list', () => {
       state: 'mounted',
       transport: 'kernel',
       threads: 1,
+      loop: null,
       log,
     });
   });

@@ -21,10 +21,13 @@ stop.mounted(
     },
     abort: () => say('abort'),
   },
-  () => {
-    say('flush');
-    if (process.argv[2] === 'fail')
-      throw new Qcow2fsError('host-io', 'image.qcow2: write failed at 0x0, no space left');
+  {
+    flush() {
+      say('flush');
+      if (process.argv[2] === 'fail')
+        throw new Qcow2fsError('host-io', 'image.qcow2: write failed at 0x0, no space left');
+    },
+    async release() {},
   },
 );
 setInterval(() => {}, 1000);

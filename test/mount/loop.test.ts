@@ -1,0 +1,222 @@
+/** `mount --loop`: the disk as a loop device with its partitions, from one command to the other. */
+import { spawnSync } from 'node:child_process';
+import fs from 'node:fs';
+import path from 'node:path';
+import { expect } from 'chai';
+import { checkImage, createImage, type Image, imagePath, MiB } from '../support/images.js';
+import { BIN, expectQcow2fs, qcow2fs } from '../support/qcow2fs.js';
+import { useScratch } from '../support/scratch.js';
+import {
+  daemonOf,
+  expectUntouched,
+  isRunning,
+  mountsAt,
+  rememberFiles,
+  tool,
+  useCleanUp,
+  useOrdinaryUser,
+  waitUntil,
+} from './support.js';
+
+const PARTITIONS = 'label: gpt\n,16M\n,16M\n';
+
+describe('mount --loop', () => {
+  const scratch = useScratch();
+  const defer = useCleanUp();
+  const ordinary = useOrdinaryUser(scratch.path('home'));
+
+  /** An image with two partitions. */
+  function partitioned(): Image {
+    const image = createImage(scratch.subdir(), { size: 64 * MiB });
+    const mountpoint = scratch.subdir();
+    expectQcow2fs(['mount', imagePath(image), mountpoint]);
+    try {
+      spawnSync('sfdisk', ['-q', path.join(mountpoint, 'disk.raw')], { input: PARTITIONS });
+    } finally {
+      expectQcow2fs(['umount', mountpoint]);
+    }
+    return image;
+  }
+
+  interface Attached {
+    readonly mountpoint: string;
+    readonly disk: string;
+    readonly devices: readonly string[];
+  }
+
+  function attach(image: Image, args: readonly string[] = [], mountpoint = scratch.subdir()): Attached {
+    const log = `${mountpoint}.log`;
+    defer(() => {
+      for (const loop of loopsOf(mountpoint)) spawnSync('losetup', ['--detach', loop]);
+      spawnSync('umount', ['-l', mountpoint]);
+    });
+    const output = expectQcow2fs(['mount', '--log', log, '--loop', ...args, imagePath(image), mountpoint]);
+    const disk = fs.statSync(mountpoint).isFile() ? mountpoint : path.join(mountpoint, 'disk.raw');
+    return { mountpoint, disk, devices: output.trimEnd().split('\n') };
+  }
+
+  /** Devices that are attached to a file at or below a path. */
+  function loopsOf(place: string): string[] {
+    const { loopdevices } = JSON.parse(tool('losetup', '--list', '--json') || '{"loopdevices":[]}') as {
+      loopdevices: readonly { name: string; 'back-file': string }[];
+    };
+    return loopdevices.filter((loop) => loop['back-file'].startsWith(place)).map(({ name }) => name);
+  }
+
+  function expectNothing(place: string): void {
+    expect(loopsOf(place)).to.deep.equal([]);
+    expect(mountsAt(place)).to.deep.equal([]);
+  }
+
+  /** A file system on a partition, mounted. */
+  function mountPartition(device: string): string {
+    const inside = scratch.subdir();
+    tool('mkfs.ext4', '-q', device);
+    tool('mount', device, inside);
+    defer(() => spawnSync('umount', ['-q', '-l', inside]));
+    return inside;
+  }
+
+  it('prints the device and its partitions, which can be used until umount gives them back', () => {
+    const image = partitioned();
+    const { mountpoint, disk, devices } = attach(image);
+    const [loop, first, second] = devices;
+    expect(devices).to.have.length(3);
+    expect([first, second]).to.deep.equal([`${loop}p1`, `${loop}p2`]);
+    expect(loopsOf(disk)).to.deep.equal([loop]);
+    const { mounts } = JSON.parse(expectQcow2fs(['list', '--json'])) as { mounts: Record<string, unknown>[] };
+    expect(mounts.find((mount) => mount['disk'] === disk)).to.include({ loop });
+    const inside = mountPartition(first!);
+    fs.writeFileSync(path.join(inside, 'hello'), 'on the first partition');
+    tool('umount', inside);
+    expectQcow2fs(['umount', mountpoint]);
+    expectNothing(mountpoint);
+    checkImage(image);
+
+    const again = attach(image, ['-r']);
+    expect(again.devices).to.have.length(3);
+    tool('mount', '-o', 'ro', again.devices[1]!, inside);
+    expect(fs.readFileSync(path.join(inside, 'hello'), 'utf8')).to.equal('on the first partition');
+    tool('umount', inside);
+    expect(tool('blockdev', '--getro', again.devices[0]!).trim()).to.equal('1');
+    expectQcow2fs(['umount', again.mountpoint]);
+    expectNothing(again.mountpoint);
+  });
+
+  it('touches no evidence', () => {
+    const image = partitioned();
+    const before = rememberFiles(image.dir);
+    const { mountpoint } = attach(image, ['-r']);
+    expectQcow2fs(['umount', mountpoint]);
+    expectUntouched(image.dir, before);
+  });
+
+  it('works where a regular file is the disk, over libfuse, and for a disk without partitions', () => {
+    const image = partitioned();
+    const file = scratch.path('disk.img');
+    fs.writeFileSync(file, '');
+    for (const args of [[], ['--transport', 'libfuse']]) {
+      const attached = attach(image, args, args.length === 0 ? file : scratch.subdir());
+      expect(attached.devices).to.have.length(3);
+      expectQcow2fs(['umount', attached.mountpoint]);
+      expectNothing(attached.mountpoint);
+    }
+    const plain = attach(createImage(scratch.subdir(), { size: MiB }));
+    expect(plain.devices).to.have.length(1);
+    expectQcow2fs(['umount', plain.mountpoint]);
+    expectNothing(plain.mountpoint);
+  });
+
+  it('is not unmounted while a partition is mounted, and says which and where', () => {
+    const { mountpoint, disk, devices } = attach(partitioned());
+    const inside = mountPartition(devices[2]!);
+    const { status, stderr } = qcow2fs(['umount', mountpoint]);
+    expect(stderr).to.equal(
+      `qcow2fs: ${devices[2]} is mounted on ${inside}; unmount that first: umount ${inside}\n`,
+    );
+    expect(status).to.equal(9);
+    expect(loopsOf(disk)).to.deep.equal([devices[0]]);
+    fs.writeFileSync(path.join(inside, 'still'), 'there');
+    tool('umount', inside);
+    expectQcow2fs(['umount', mountpoint]);
+    expectNothing(mountpoint);
+  });
+
+  it('gives everything back when the daemon is told to stop', async () => {
+    const { mountpoint } = attach(partitioned());
+    const daemon = daemonOf(mountpoint);
+    process.kill(daemon, 'SIGTERM');
+    process.kill(daemon, 'SIGTERM');
+    await waitUntil('the daemon has ended', () => !isRunning(daemon));
+    expectNothing(mountpoint);
+  });
+
+  it('loses nothing of a partition that is mounted when the daemon is told to stop', async () => {
+    const image = partitioned();
+    const { mountpoint, devices } = attach(image);
+    const inside = mountPartition(devices[1]!);
+    fs.writeFileSync(path.join(inside, 'hello'), 'before the end');
+    const daemon = daemonOf(mountpoint);
+    process.kill(daemon, 'SIGTERM');
+    // Its name is gone at once; who uses it has some seconds.
+    await waitUntil('the disk is detached', () => mountsAt(mountpoint).length === 0);
+    tool('umount', inside);
+    await waitUntil('the daemon has ended', () => !isRunning(daemon));
+    expectNothing(mountpoint);
+    checkImage(image);
+    const again = attach(image, ['-r']);
+    tool('mount', '-o', 'ro', again.devices[1]!, inside);
+    expect(fs.readFileSync(path.join(inside, 'hello'), 'utf8')).to.equal('before the end');
+    tool('umount', inside);
+    expectQcow2fs(['umount', again.mountpoint]);
+  });
+
+  it('is cleared away by umount when the daemon was killed, also when others mounted since', () => {
+    const { mountpoint } = attach(partitioned());
+    process.kill(daemonOf(mountpoint), 'SIGKILL');
+    const other = attach(partitioned());
+    expectQcow2fs(['umount', other.mountpoint]);
+    expectQcow2fs(['umount', mountpoint]);
+    expectNothing(mountpoint);
+  });
+
+  it('leaves nothing when no device can be had', () => {
+    const image = partitioned();
+    const mountpoint = scratch.subdir();
+    const programs = scratch.subdir();
+    fs.writeFileSync(
+      path.join(programs, 'losetup'),
+      '#!/bin/sh\necho "losetup: cannot find an unused loop device" >&2\nexit 1\n',
+      { mode: 0o755 },
+    );
+    const overlay = scratch.path('overlay.qcow2');
+    const { status, stdout, stderr } = qcow2fs(
+      ['mount', '--log', `${mountpoint}.log`, '--loop', '--overlay', overlay, imagePath(image), mountpoint],
+      { env: { ...process.env, PATH: `${programs}:${process.env['PATH']}` } },
+    );
+    expect(stderr).to.equal('qcow2fs: losetup: cannot find an unused loop device\n');
+    expect(stdout).to.equal('');
+    expect(status).to.equal(3);
+    expect(fs.existsSync(overlay)).to.equal(false);
+    expectNothing(mountpoint);
+    checkImage(image);
+  });
+
+  it('leaves nothing when nobody can be told the devices', () => {
+    const image = partitioned();
+    const mountpoint = scratch.subdir();
+    const args = ['mount', '--log', `${mountpoint}.log`, '--loop', imagePath(image), mountpoint];
+    const { status, stderr } = spawnSync('sh', ['-c', '"$@" > /dev/full', 'sh', BIN, ...args], {
+      encoding: 'utf8',
+    });
+    expect(stderr).to.match(/^qcow2fs: standard output: ENOSPC[^\n]*\n$/);
+    expect(status).to.equal(3);
+    expectNothing(mountpoint);
+  });
+
+  it('is refused to ordinary users before anything is opened', () => {
+    const { status, stderr } = ordinary(['mount', '--loop', '/nowhere.qcow2', '/tmp']);
+    expect(stderr).to.match(/^qcow2fs: --loop: only root may attach loop devices[^\n]*\n$/);
+    expect(status).to.equal(2);
+  });
+});
