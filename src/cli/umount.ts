@@ -19,6 +19,7 @@ export function addUmountCommand(program: Command): void {
     .summary('unmount, and return when the image is released')
     .description('Unmounts, and returns when the daemon has released the image.')
     .argument('MOUNTPOINT', 'where the disk is mounted')
+    .option('-q, --quiet', 'be content when nothing is mounted there')
     .addHelpText(
       'after',
       `
@@ -29,10 +30,12 @@ Examples:
     .action(umount);
 }
 
-async function umount(mountpoint: string): Promise<void> {
+async function umount(mountpoint: string, { quiet }: { quiet?: boolean }): Promise<void> {
+  if (quiet && !fs.existsSync(mountpoint) && !isDead(mountpoint)) return;
   const resolved = resolveMountpoint(mountpoint);
   const entry = mountedAt(resolved);
   if (entry === undefined) {
+    if (quiet) return;
     throw new Qcow2fsError(
       'mountpoint',
       `${resolved}: no qcow2fs disk is mounted there; see what is: qcow2fs list`,

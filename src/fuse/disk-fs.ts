@@ -94,9 +94,7 @@ export class DiskFs {
   /** @returns undefined for an inode that does not exist */
   attributes(inode: number): Attributes | undefined {
     const { uid, gid, mtimeMs } = this.#options;
-    const counted = this.#counted?.[0] ?? NOT_COUNTED;
-    const isFinal = counted !== NOT_COUNTED;
-    const blocks = isFinal ? counted : Math.ceil(estimateAllocated(this.disk) / BLOCK);
+    const { blocks, isFinal } = this.#allocated();
     const validSeconds = isFinal ? FINAL_SECONDS : CHANGING_SECONDS;
     const common = { inode, uid, gid, mtimeMs, validSeconds };
     if (this.isDisk(inode)) {
@@ -104,6 +102,19 @@ export class DiskFs {
     }
     if (inode !== ROOT_INODE) return undefined;
     return { ...common, size: 0, blocks: 0, mode: S_IFDIR | this.#directoryPermissions(), links: 2 };
+  }
+
+  /** What `df` shows: the size of the disk, and as free what holds no data yet, both in units of `unit` bytes. */
+  space(unit: number): { readonly blocks: number; readonly free: number } {
+    const blocks = Math.ceil(this.disk.size / unit);
+    const used = Math.ceil((this.#allocated().blocks * BLOCK) / unit);
+    return { blocks, free: Math.max(0, blocks - used) };
+  }
+
+  #allocated(): { readonly blocks: number; readonly isFinal: boolean } {
+    const counted = this.#counted?.[0] ?? NOT_COUNTED;
+    const isFinal = counted !== NOT_COUNTED;
+    return { blocks: isFinal ? counted : Math.ceil(estimateAllocated(this.disk) / BLOCK), isFinal };
   }
 
   /** Entries of the root directory; undefined for anything else. */

@@ -331,9 +331,11 @@ export class Dispatcher {
   }
 
   #statfs(reply: Buffer): number {
-    const blocks = Math.ceil(this.#fs.disk.size / BLOCK_SIZE);
+    const { blocks, free } = this.#fs.space(BLOCK_SIZE);
     return this.#reply(fuse.statfsOut, reply, {
       blocks,
+      bfree: free,
+      bavail: free,
       files: 1,
       bsize: BLOCK_SIZE,
       frsize: BLOCK_SIZE,

@@ -145,8 +145,18 @@ function operations(diskFs: DiskFs, onFailure: (error: unknown) => void): Operat
     flush: (_path, _fd, done) => done(flush()),
     fsync: (_path, _dataOnly, _fd, done) => done(flush()),
     statfs(_path, done) {
-      const blocks = Math.min(MAX_COUNT, Math.ceil(disk.size / STATFS_BLOCK));
-      done(0, { bsize: STATFS_BLOCK, frsize: STATFS_BLOCK, blocks, files: 1, namemax: 255 });
+      const space = diskFs.space(STATFS_BLOCK);
+      const blocks = Math.min(MAX_COUNT, space.blocks);
+      const free = Math.min(blocks, space.free);
+      done(0, {
+        bsize: STATFS_BLOCK,
+        frsize: STATFS_BLOCK,
+        blocks,
+        bfree: free,
+        bavail: free,
+        files: 1,
+        namemax: 255,
+      });
     },
   };
 }

@@ -153,6 +153,17 @@ for (const kind of ['plain', 'LUKS'] as const) {
       expect(blocks! * blockSize!).to.equal(64 * MiB);
       expect(fs.readFileSync(disk).length).to.equal(64 * MiB);
     });
+
+    it('shows in df what it holds as used, and the rest as free', () => {
+      const [size, used, free] = tool('df', '-B1', '--output=size,used,avail', disk)
+        .split('\n')[1]!
+        .trim()
+        .split(/ +/)
+        .map(Number);
+      expect(size).to.equal(64 * MiB);
+      expect(used).to.equal(diskUsage(disk));
+      expect(free).to.equal(size! - used!);
+    });
   });
 }
 
