@@ -370,7 +370,7 @@ export function useOrdinaryUser(home: string): (args: readonly string[], options
 }
 
 /** The program where NOBODY can run it: a checkout below /root is for root alone, so it is copied then. */
-function programFor(home: string): string[] {
+export function programFor(home: string): string[] {
   const here = [process.execPath, BIN];
   if (spawnSync(here[0]!, [BIN, '--version'], { ...NOBODY, cwd: '/' }).status === 0) return here;
   const copy = path.join(path.dirname(home), 'program');
