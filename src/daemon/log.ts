@@ -17,12 +17,20 @@ const MAX_REMEMBERED = 1024;
 export function log(message: string): void {
   const text = printable(message);
   toSyslog(text);
-  const line = `${new Date().toISOString()} qcow2fs[${process.pid}]: ${text}\n`;
+  const origin = isJournal() ? '' : `${new Date().toISOString()} qcow2fs[${process.pid}]: `;
   try {
-    fs.writeSync(STDERR, line);
+    fs.writeSync(STDERR, `${origin}${text}\n`);
   } catch {
     // Nobody reads the log, and there is nowhere to say so.
   }
+}
+
+/** Whether standard error leads to the journal, which knows time and process itself (systemd.exec(5), JOURNAL_STREAM). */
+function isJournal(): boolean {
+  const stream = process.env['JOURNAL_STREAM'];
+  if (stream === undefined) return false;
+  const { dev, ino } = fs.fstatSync(STDERR);
+  return stream === `${dev}:${ino}`;
 }
 
 /**

@@ -169,7 +169,8 @@ function runHelper(args: readonly string[], descriptors: readonly number[]): Hel
       env: { ...process.env, _FUSE_COMMFD: '3', LC_ALL: 'C' },
     });
     if (errnoName(result.error) === 'ENOENT') continue;
-    if (result.error) throw new Qcow2fsError('fuse', `${helper} cannot be started: ${hostReason(result.error)}`);
+    if (result.error)
+      throw new Qcow2fsError('fuse', `${helper} cannot be started: ${hostReason(result.error)}`);
     const lines = result.stderr.toString().trim().split('\n');
     const message = (lines[0] ?? '').replace(/^fusermount3?: /, '') || `${helper} failed`;
     return { status: result.status, message };

@@ -27,7 +27,7 @@ export function notifyServiceManager(...variables: string[]): void {
   const fd = foreign('int socket(int domain, int type, int protocol)')(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   if (fd < 0) return;
   const send = foreign(
-    'ssize_t sendto(int fd, const void *bytes, size_t length, int flags, const void *address, unsigned int size)',
+    'int64_t sendto(int fd, const void *bytes, size_t length, int flags, const void *address, unsigned int size)',
   );
   send(fd, message, message.length, MSG_NOSIGNAL, address, address.length);
   foreign('int close(int fd)')(fd);
