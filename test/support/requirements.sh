@@ -26,6 +26,7 @@ setpriv util-linux
 fstrim util-linux
 partx util-linux
 fallocate util-linux
+mandoc mandoc
 '
 
 # The package that brings what is missing, without repetitions; `missing` collects the programs.
