@@ -2,6 +2,8 @@
 
 import fs from 'node:fs';
 import path from 'node:path';
+import { applyOptionLists, type MountFlags, parseAccess } from '../../src/cli/mount-options.js';
+import { buildProgram } from '../../src/cli/program.js';
 import { ROOT } from '../support/qcow2fs.js';
 import { run } from '../support/run.js';
 
@@ -88,4 +90,20 @@ export function commandsOf(script: string, program: string): string[][] {
     .map((words) => words.filter((word, index) => !/[<>]/.test(word) && !/[<>]/.test(words[index - 1] ?? '')))
     .filter((words) => words.includes(program))
     .map((words) => words.slice(words.indexOf(program)));
+}
+
+/** Parses a command line of the program without running it. @throws when it makes no sense */
+export async function expectParsed(words: readonly string[]): Promise<void> {
+  const parsed = buildProgram();
+  let flags: MountFlags | undefined;
+  for (const command of parsed.commands) {
+    command.action((..._all: unknown[]) => {
+      if (command.name() === 'mount') flags = command.opts<MountFlags>();
+    });
+  }
+  const isNamed = parsed.commands.some((command) =>
+    [command.name(), ...command.aliases()].includes(words[0]!),
+  );
+  await parsed.parseAsync(isNamed ? [...words] : ['mount', ...words], { from: 'user' });
+  if (flags !== undefined) parseAccess(applyOptionLists(flags));
 }
