@@ -97,7 +97,7 @@ export async function expectParsed(words: readonly string[]): Promise<void> {
   const parsed = buildProgram();
   let flags: MountFlags | undefined;
   for (const command of parsed.commands) {
-    command.action((..._all: unknown[]) => {
+    command.action(() => {
       if (command.name() === 'mount') flags = command.opts<MountFlags>();
     });
   }
