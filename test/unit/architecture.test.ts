@@ -1,30 +1,7 @@
-import fs from 'node:fs';
-import path from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
+import { type Source, sources } from '../support/sources.js';
 
-const ROOT = fileURLToPath(new URL('../../../src/', import.meta.url));
 const MAX_LINES = 400;
-const IMPORT = /(?:\bfrom\s*|\bimport\s*\(?\s*|\brequire\w*\(?[^)\n]*\)?\(\s*)['"]([^'"]+)['"]/g;
-
-interface Source {
-  /** Relative to src/. */
-  readonly name: string;
-  readonly text: string;
-  /** Packages as written, files relative to src/. */
-  readonly imports: readonly string[];
-}
-
-const sources: Source[] = fs
-  .readdirSync(ROOT, { recursive: true, encoding: 'utf8' })
-  .filter((name) => name.endsWith('.ts'))
-  .map((name) => {
-    const text = fs.readFileSync(path.join(ROOT, name), 'utf8');
-    const imports = [...text.matchAll(IMPORT)].map(([, wanted]) =>
-      wanted!.startsWith('.') ? path.join(path.dirname(name), wanted!) : wanted!,
-    );
-    return { name, text, imports };
-  });
 
 const below = (...directories: string[]): Source[] =>
   sources.filter(({ name }) => directories.some((directory) => name.startsWith(`${directory}/`)));
