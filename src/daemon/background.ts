@@ -58,7 +58,7 @@ export class Background {
     }
     this.#print(devices);
     leaveSession();
-    const nothing = fs.openSync('/dev/null', 'r');
+    const nothing = fs.openSync(os.devNull, 'r');
     redirect(nothing, STDIN);
     fs.closeSync(nothing);
     fs.closeSync(this.#stderr!);

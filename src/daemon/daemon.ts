@@ -6,6 +6,7 @@ import path from 'node:path';
 import type { Disk } from '../disk.js';
 import { toErrorRecord } from '../errors.js';
 import type { DiskFsOptions } from '../fuse/disk-fs.js';
+import { processStartTime } from '../host/processes.js';
 import { notifyServiceManager } from '../host/service-manager.js';
 import { onNotice } from '../notice.js';
 import { attachDisk, type Layers, openLayers } from '../qcow2/chain.js';
@@ -21,7 +22,7 @@ import { FailureLog, log } from './log.js';
 import { type Loop, startLoop } from './loop.js';
 import { claimMountpoint, type Mountpoint } from './mountpoint.js';
 import type { Session, SessionOptions } from './session.js';
-import { type MountState, processStartTime, removeOwnState, writeState } from './state.js';
+import { type MountState, removeOwnState, writeState } from './state.js';
 import { endProcess, StopOnSignal } from './stop.js';
 import type { ThreadPool } from './thread-pool.js';
 

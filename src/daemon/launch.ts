@@ -9,9 +9,10 @@
 import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { errnoName, hostReason, Qcow2fsError } from '../errors.js';
-import { closeDescriptors, type Inherited, inheritedDescriptors } from '../host/descriptors.js';
+import { hostReason, Qcow2fsError } from '../errors.js';
+import { closeDescriptors, type Inherited, inheritedDescriptors, isOpen } from '../host/descriptors.js';
 import { keepFromChildren } from '../host/libc.js';
+import { isRunning } from '../host/processes.js';
 
 const PROGRAM = fileURLToPath(new URL('../cli/main.js', import.meta.url));
 
@@ -71,16 +72,6 @@ export function releaseLauncher(status: number): boolean {
   }
 }
 
-/** False also for a process that has ended and was not waited for. */
-function isRunning(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return process.platform !== 'linux' || !/\) [ZX] /.test(fs.readFileSync(`/proc/${pid}/stat`, 'utf8'));
-  } catch (error) {
-    return errnoName(error) === 'EPERM';
-  }
-}
-
 /**
  * Does what `bin/qcow2fs` does: starts this program once more, with the same arguments, as a daemon.
  * @returns its status
@@ -123,5 +114,5 @@ function descriptorsIn(args: readonly string[]): readonly number[] {
   const found = args.flatMap((word) =>
     [...word.matchAll(/\/fd\/(\d{1,3})\b/g)].map((match) => Number(match[1])),
   );
-  return found.filter((fd) => fd >= FIRST_FD && fs.existsSync(`/dev/fd/${fd}`));
+  return found.filter((fd) => fd >= FIRST_FD && isOpen(fd));
 }

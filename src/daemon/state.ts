@@ -7,11 +7,13 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { hostReason, Qcow2fsError } from '../errors.js';
 import { mountTable } from '../fuse/mount-linux.js';
+import { processStartTime } from '../host/processes.js';
+import { runtimeDirectories } from '../host/runtime-directories.js';
 import type { Transport } from './config.js';
 
 export interface MountState {
   readonly pid: number;
-  /** Tells the process from a later one with the same number: clock ticks after boot (proc(5), field 22). */
+  /** Tells the process from a later one with the same number: see host/processes.ts. */
   readonly startTime: string;
   /** When it was mounted: microseconds of the monotonic clock. */
   readonly since: number;
@@ -43,12 +45,6 @@ function prefix(device: string): string {
   return `${device.replace(':', '-')}.`;
 }
 
-/** Where the user's daemons keep their state: the run-time directory if the system has one, else one in /tmp. */
-function directories(userId: number): string[] {
-  if (userId === 0) return ['/run/qcow2fs', '/tmp/qcow2fs-0'];
-  return [`/run/user/${userId}/qcow2fs`, `/tmp/qcow2fs-${userId}`];
-}
-
 /** A directory in /tmp may have been made by anybody: it counts only if it is the user's own. */
 function isOwn(directory: string, userId: number): boolean {
   try {
@@ -62,7 +58,7 @@ function isOwn(directory: string, userId: number): boolean {
 export function writeState(device: string, state: MountState): void {
   const userId = process.getuid!();
   let reason: unknown;
-  for (const directory of directories(userId)) {
+  for (const directory of runtimeDirectories(userId)) {
     try {
       fs.mkdirSync(directory, { mode: 0o700 });
     } catch (error) {
@@ -124,7 +120,7 @@ function isMountState(value: unknown): value is MountState {
 
 /** Removes what process `pid` of the user wrote of its mount. */
 export function removeState(device: string, userId: number, pid: number): void {
-  for (const directory of directories(userId)) {
+  for (const directory of runtimeDirectories(userId)) {
     if (isOwn(directory, userId)) fs.rmSync(path.join(directory, fileName(device, pid)), { force: true });
   }
 }
@@ -136,7 +132,9 @@ export function removeOwnState(device: string): void {
 
 /** The state of a user's mount; undefined when there is none that this process may read. */
 export function readState(device: string, userId: number): MountState | undefined {
-  const states = directories(userId).flatMap((directory) => statesIn(directory, userId, prefix(device)));
+  const states = runtimeDirectories(userId).flatMap((directory) =>
+    statesIn(directory, userId, prefix(device)),
+  );
   return states.sort((a, b) => b.since - a.since)[0];
 }
 
@@ -150,26 +148,12 @@ function statesIn(directory: string, userId: number, start: string): MountState[
 
 /** Why the last writes of a mount that was served by process `pid` may be lost; undefined when they are not. */
 export function readFailure(device: string, userId: number, pid: number): string | undefined {
-  for (const directory of directories(userId)) {
+  for (const directory of runtimeDirectories(userId)) {
     if (!isOwn(directory, userId)) continue;
     const state = readStateFile(path.join(directory, fileName(device, pid)), userId);
     if (state !== undefined) return state.failure;
   }
   return undefined;
-}
-
-/** The start time of a process, or undefined when there is none. */
-export function processStartTime(pid: number): string | undefined {
-  try {
-    const stat = fs.readFileSync(`/proc/${pid}/stat`, 'utf8');
-    // The command in parentheses may hold anything; field 3 follows it. A zombie has released everything, unless
-    // other threads of it still run (field 20 counts them).
-    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-    const isDead = fields[0] === 'X' || (fields[0] === 'Z' && Number(fields[17]) <= 1);
-    return isDead ? undefined : fields[19];
-  } catch {
-    return undefined;
-  }
 }
 
 export function isAlive(state: MountState): boolean {

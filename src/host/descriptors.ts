@@ -1,4 +1,7 @@
-/** Descriptors that a process was started with, whatever for: locks of a script, pipes of a pipeline. */
+/**
+ * Descriptors of this process, and those that it was started with, whatever for: locks of a script, pipes of a
+ * pipeline.
+ */
 import fs from 'node:fs';
 
 const FIRST = 3;
@@ -24,6 +27,16 @@ export function inheritedDescriptors(): readonly Inherited[] {
   return all.filter(({ target }) =>
     target.startsWith('pipe:') ? isAlone(target) : /^(\/|socket:)/.test(target),
   );
+}
+
+/** Whether this process has the descriptor open. */
+export function isOpen(fd: number): boolean {
+  return fs.existsSync(`/dev/fd/${fd}`);
+}
+
+/** Whether the path is one of those under which a process finds its own descriptors, as /dev/stdin, or a device. */
+export function isDescriptorPath(file: string): boolean {
+  return /^\/(dev|proc)\//.test(file);
 }
 
 /** Closes those that are what they were. */

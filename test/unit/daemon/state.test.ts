@@ -5,12 +5,12 @@ import { expect } from 'chai';
 import {
   isAlive,
   type MountState,
-  processStartTime,
   readFailure,
   readState,
   removeState,
   writeState,
 } from '../../../src/daemon/state.js';
+import { processStartTime } from '../../../src/host/processes.js';
 
 /** No file system has this major number. */
 const DEVICE = `4095:${process.pid}`;
