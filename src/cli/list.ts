@@ -1,7 +1,7 @@
 /** `qcow2fs list`: the disks that are mounted on this machine. */
 import type { Command } from 'commander';
 import { isAlive, readState } from '../daemon/state.js';
-import { type MountEntry, mountTable } from '../fuse/mount-linux.js';
+import { type MountEntry, mountTable } from '../host/mounts.js';
 import { printable } from '../printable.js';
 import { humanBytes, print, printJson, table } from './output.js';
 

@@ -4,8 +4,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { isAlive, type MountState, readFailure, readState, removeState } from '../daemon/state.js';
 import { errnoName, Qcow2fsError } from '../errors.js';
-import { mountedAt, unmountKernel } from '../fuse/mount-linux.js';
 import { detachLoop, loopsBelow, refuseUsedLoop } from '../host/loop-device.js';
+import { mountedAt, unmount } from '../host/mounts.js';
 import { resolveMountpoint } from './paths.js';
 
 const POLL_INTERVAL = 5;
@@ -44,7 +44,7 @@ async function umount(mountpoint: string, { quiet }: { quiet?: boolean }): Promi
   const userId = entry.userId ?? process.getuid!();
   const state = readState(entry.device, userId);
   await giveBackLoops(resolved, state);
-  unmountKernel(resolved, false);
+  unmount(resolved, false);
   if (state === undefined) return;
   await waitForRelease(state);
   const failure = readFailure(entry.device, userId, state.pid);

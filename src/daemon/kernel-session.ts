@@ -4,13 +4,8 @@ import path from 'node:path';
 import { hostReason } from '../errors.js';
 import type { DiskFsOptions } from '../fuse/disk-fs.js';
 import { MAX_READ_AHEAD } from '../fuse/dispatch.js';
-import {
-  abortConnection,
-  mountedAt,
-  mountKernel,
-  raiseReadAhead,
-  unmountKernel,
-} from '../fuse/mount-linux.js';
+import { mountKernel, raiseReadAhead } from '../fuse/mount-linux.js';
+import { abortConnection, mountedAt, unmount } from '../host/mounts.js';
 import { RwLock } from '../host/rw-lock.js';
 import type { Layers } from '../qcow2/chain.js';
 import { locksOf } from '../qcow2/parameters.js';
@@ -37,7 +32,6 @@ export async function startKernelSession(
 
   const device = mountedAt(options.mountpoint)?.device ?? '';
   raiseReadAhead(device, MAX_READ_AHEAD);
-  const unmount = (lazy: boolean): void => unmountKernel(options.mountpoint, lazy);
   const abort = (): void => abortConnection(device);
   const ended = served.catch((error: unknown) => {
     // What the thread left half done must not be used, and nobody may wait for it.
@@ -45,13 +39,13 @@ export async function startKernelSession(
       if (layer.kind === 'qcow2') for (const lock of locksOf(layer.parameters)) new RwLock(lock).poison();
     }
     try {
-      unmount(true);
+      unmount(options.mountpoint, true);
     } catch {
       // Already unmounted.
     }
     throw error;
   });
-  return { device, ended, unmount, abort };
+  return { device, ended, unmount: (lazy) => unmount(options.mountpoint, lazy), abort };
 }
 
 /**

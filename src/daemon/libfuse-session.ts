@@ -1,10 +1,10 @@
 /** The libfuse transport as a session: everything runs in the main thread. */
-import fs from 'node:fs';
 import type { Disk } from '../disk.js';
 import { Qcow2fsError } from '../errors.js';
 import { DiskFs, type DiskFsOptions } from '../fuse/disk-fs.js';
 import { mountLibfuse } from '../fuse/libfuse.js';
-import { abortConnection, mountedAt, unmountKernel } from '../fuse/mount-linux.js';
+import { fuseDescriptors, isFuseDescriptor } from '../host/fuse-device.js';
+import { abortConnection, mountedAt, unmount } from '../host/mounts.js';
 import type { Session, SessionOptions } from './session.js';
 
 /**
@@ -36,24 +36,14 @@ export async function startLibfuseSession(
     finish = resolve;
   });
   const poll = setInterval(() => {
-    if (descriptor !== undefined && isFuse(descriptor)) return;
+    if (descriptor !== undefined && isFuseDescriptor(descriptor)) return;
     clearInterval(poll);
     finish();
   }, POLL_INTERVAL);
-  const unmount = (lazy: boolean): void => unmountKernel(mountpoint, lazy);
-  return { device, ended, unmount, abort: () => abortConnection(device) };
-}
-
-/** The open descriptors of this process that are /dev/fuse. */
-function fuseDescriptors(): string[] {
-  return fs.readdirSync('/proc/self/fd').filter(isFuse);
-}
-
-/** Takes no descriptor, of which there may be none left. */
-function isFuse(fd: string): boolean {
-  try {
-    return fs.readlinkSync(`/proc/self/fd/${fd}`) === '/dev/fuse';
-  } catch {
-    return false; // The descriptor that listed them, or one that was closed.
-  }
+  return {
+    device,
+    ended,
+    unmount: (lazy) => unmount(mountpoint, lazy),
+    abort: () => abortConnection(device),
+  };
 }

@@ -1,8 +1,8 @@
 /** What may be mounted on: an empty directory, or a regular file. */
 import fs from 'node:fs';
 import { errnoName, hostReason, Qcow2fsError } from '../errors.js';
-import { mountedAt } from '../fuse/mount-linux.js';
 import { tryLock } from '../host/libc.js';
+import { mountedAt } from '../host/mounts.js';
 
 export interface Mountpoint {
   /** A regular file, which becomes the disk. */

@@ -6,7 +6,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { hostReason, Qcow2fsError } from '../errors.js';
-import { mountTable } from '../fuse/mount-linux.js';
+import { mountTable } from '../host/mounts.js';
 import { processStartTime } from '../host/processes.js';
 import { runtimeDirectories } from '../host/runtime-directories.js';
 import type { Transport } from './config.js';

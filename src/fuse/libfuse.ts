@@ -2,16 +2,13 @@
  * The portable transport: the same file system through fuse-native and libfuse 2. Slower than the kernel transport,
  * without SEEK_DATA and SEEK_HOLE, and only for directory mountpoints, because libfuse 2 has no more to offer.
  */
-import { createRequire } from 'node:module';
-import path from 'node:path';
 import { Qcow2fsError } from '../errors.js';
-import { loadLibrary } from '../host/libc.js';
+import { loadFuseNative } from '../host/fuse-native.js';
 import { type Attributes, type DiskFs, ROOT_INODE } from './disk-fs.js';
 import { Errno, errnoOf } from './errno.js';
 import type { MountWord } from './mount-words.js';
 
-type FuseModule = typeof import('fuse-native');
-type Operations = ConstructorParameters<FuseModule>[1];
+type Operations = ConstructorParameters<typeof import('fuse-native')>[1];
 type Stat = Exclude<Parameters<Parameters<NonNullable<Operations['getattr']>>[1]>[1], undefined>;
 
 export interface LibfuseOptions {
@@ -59,26 +56,6 @@ export async function mountLibfuse(
         );
     });
   });
-}
-
-/**
- * fuse-native is linked with libfuse.so.2. Where the system has none, the one that fuse-native ships serves.
- * @throws Qcow2fsError `fuse`
- */
-function loadFuseNative(): FuseModule {
-  const require = createRequire(import.meta.url);
-  try {
-    try {
-      return require('fuse-native') as FuseModule;
-    } catch (error) {
-      if (!String(error).includes('libfuse.so.2')) throw error;
-      const home = path.dirname(require.resolve('fuse-native/package.json'));
-      loadLibrary(path.join(home, 'prebuilds', `${process.platform}-${process.arch}`, 'libfuse.so'));
-      return require('fuse-native') as FuseModule;
-    }
-  } catch (error) {
-    throw new Qcow2fsError('fuse', `cannot load fuse-native: ${(error as Error).message.split('\n', 1)[0]}`);
-  }
 }
 
 function operations(diskFs: DiskFs, onFailure: (error: unknown) => void): Operations {

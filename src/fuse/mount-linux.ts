@@ -1,20 +1,18 @@
 /**
- * Mounting and unmounting on Linux: root by mount(2), everybody else by fusermount3, which passes the descriptor of
- * /dev/fuse back over a socket (libfuse, lib/mount.c).
+ * Mounting on Linux: root by mount(2), everybody else by fusermount3, which passes the descriptor of /dev/fuse back over
+ * a socket (libfuse, lib/mount.c). Unmounting, which both transports do: see host/mounts.ts.
  */
-import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import { errnoName, hostReason, Qcow2fsError } from '../errors.js';
 import * as libc from '../host/libc.js';
+import { FILE_SYSTEM_TYPE, runHelper } from '../host/mounts-linux.js';
 import { createTrace } from '../trace.js';
 import { MOUNT_FLAGS, type MountWord } from './mount-words.js';
 import { S_IFDIR, S_IFREG } from './protocol.js';
 
 const debug = createTrace('mount');
 
-export const FILE_SYSTEM_TYPE = 'fuse.qcow2fs';
 const DEVICE = '/dev/fuse';
-const HELPERS = ['fusermount3', 'fusermount'] as const;
 
 export interface MountOptions {
   readonly mountpoint: string;
@@ -41,29 +39,6 @@ export function mountKernel(options: MountOptions): number {
     }
   }
   return mountByHelper(options);
-}
-
-/**
- * @param lazy detach now, end when the last user is gone
- * @throws Qcow2fsError `mountpoint`
- */
-export function unmountKernel(mountpoint: string, lazy: boolean): void {
-  if (process.geteuid?.() === 0) {
-    try {
-      libc.unmount(mountpoint, libc.UMOUNT_NOFOLLOW | (lazy ? libc.MNT_DETACH : 0));
-      return;
-    } catch (error) {
-      if (errnoName(error) !== 'EPERM') throw unmountFailure(mountpoint, hostReason(error));
-    }
-  }
-  const result = runHelper(['-u', ...(lazy ? ['-z'] : []), '--', mountpoint], []);
-  if (result.status !== 0) throw unmountFailure(mountpoint, result.message);
-}
-
-function unmountFailure(mountpoint: string, reason: string): Qcow2fsError {
-  const busy = /busy/i.test(reason);
-  const hint = busy ? `: the disk is in use; see who: fuser -vm ${mountpoint}, losetup -a` : `: ${reason}`;
-  return new Qcow2fsError('mountpoint', `${mountpoint}: cannot unmount${hint}`);
 }
 
 function openDevice(): number {
@@ -155,74 +130,6 @@ function mountByHelper(options: MountOptions): number {
   }
 }
 
-interface HelperResult {
-  readonly status: number | null;
-  readonly message: string;
-}
-
-/** @param descriptors inherited as descriptor 3 and up; the first one is where the helper answers */
-function runHelper(args: readonly string[], descriptors: readonly number[]): HelperResult {
-  for (const helper of HELPERS) {
-    debug('%s %s', helper, args.join(' '));
-    const result = spawnSync(helper, args, {
-      stdio: ['ignore', 'ignore', 'pipe', ...descriptors],
-      env: { ...process.env, _FUSE_COMMFD: '3', LC_ALL: 'C' },
-    });
-    if (errnoName(result.error) === 'ENOENT') continue;
-    if (result.error)
-      throw new Qcow2fsError('fuse', `${helper} cannot be started: ${hostReason(result.error)}`);
-    const lines = result.stderr.toString().trim().split('\n');
-    const message = (lines[0] ?? '').replace(/^fusermount3?: /, '') || `${helper} failed`;
-    return { status: result.status, message };
-  }
-  throw new Qcow2fsError('fuse', 'fusermount3 is not installed: apt-get install fuse3');
-}
-
-/** A mounted qcow2fs, as the kernel's mount table tells. */
-export interface MountEntry {
-  readonly mountpoint: string;
-  readonly source: string;
-  /** `major:minor`, unique among the mounts of the machine. */
-  readonly device: string;
-  readonly userId: number | undefined;
-  readonly readOnly: boolean;
-}
-
-/** All mounts of qcow2fs, oldest first (proc(5), /proc/self/mountinfo). */
-export function mountTable(): MountEntry[] {
-  const entries: MountEntry[] = [];
-  for (const line of fs.readFileSync('/proc/self/mountinfo', 'utf8').split('\n')) {
-    const [left, right] = line.split(' - ');
-    const [type, source, superOptions] = (right ?? '').split(' ');
-    if (left === undefined || type !== FILE_SYSTEM_TYPE) continue;
-    const [, , device, , mountpoint, mountOptions] = left.split(' ');
-    const userId = /(?:^|,)user_id=(\d+)/.exec(superOptions ?? '')?.[1];
-    entries.push({
-      mountpoint: unescapeOctal(mountpoint ?? ''),
-      source: unescapeOctal(source ?? ''),
-      device: device ?? '',
-      userId: userId === undefined ? undefined : Number(userId),
-      readOnly: (mountOptions ?? '').split(',').includes('ro'),
-    });
-  }
-  return entries;
-}
-
-/** What is mounted at exactly this path, on top; `path` has no symbolic links. */
-export function mountedAt(path: string): MountEntry | undefined {
-  return mountTable().findLast((entry) => entry.mountpoint === path);
-}
-
-/** Aborts a connection whose mount cannot be detached: every user gets ENOTCONN. Tries what is permitted. */
-export function abortConnection(device: string): void {
-  const connection = device.split(':')[1];
-  try {
-    fs.writeFileSync(`/sys/fs/fuse/connections/${connection}/abort`, '1');
-  } catch {
-    // fusectl may not be mounted; the caller ends the process, which ends the connection too.
-  }
-}
-
 /** As root: lets the kernel read ahead more than the 128 KiB that FUSE mounts start with. */
 export function raiseReadAhead(device: string, bytes: number): void {
   try {
@@ -230,9 +137,4 @@ export function raiseReadAhead(device: string, bytes: number): void {
   } catch {
     // Ordinary users keep the default.
   }
-}
-
-/** Blanks and backslashes are written as octal numbers. */
-function unescapeOctal(text: string): string {
-  return text.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
 }

@@ -1,30 +1,60 @@
-/** Whether an open file lies in a file system that is mounted where this process can see it. Linux only. */
-import fs from 'node:fs';
-
 /**
- * The kernel tells the path of a file within the mounts of whoever has it: a file that is reached through
- * /proc/PID/root may lie in a container, or outside of a chroot, under a path that looks like one of ours.
- *
- * In a chroot that is no mount of its own, other files of the same mount cannot be told apart.
+ * What is mounted, and how it is unmounted: whatever the transport. Here alone it is decided by platform; a port adds a
+ * `MountSystem`.
  */
-export function isMountedHere(fd: number): boolean {
-  const id = mountOf(fd);
-  if (id === undefined) return true;
-  const mounts = fs.readFileSync('/proc/self/mountinfo', 'utf8').split('\n');
-  return mounts.some((line) => line.startsWith(`${id} `)) || id === mountOfTop();
+import { Qcow2fsError } from '../errors.js';
+import { linuxMounts } from './mounts-linux.js';
+
+/** A mounted qcow2fs, as the kernel's mount table tells. */
+export interface MountEntry {
+  readonly mountpoint: string;
+  readonly source: string;
+  /** `major:minor`, unique among the mounts of the machine. */
+  readonly device: string;
+  readonly userId: number | undefined;
+  readonly readOnly: boolean;
 }
 
-/** Undefined where the kernel does not tell. */
-function mountOf(fd: number): string | undefined {
-  return /^mnt_id:\s*(\d+)$/m.exec(fs.readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))?.[1];
+export interface MountSystem {
+  /** All mounts of qcow2fs, oldest first. */
+  table(): MountEntry[];
+  /**
+   * @param lazy detach now, end when the last user is gone
+   * @throws Qcow2fsError `mountpoint`
+   */
+  unmount(mountpoint: string, lazy: boolean): void;
+  /** Aborts a connection whose mount cannot be detached: every user gets ENOTCONN. Tries what is permitted. */
+  abort(device: string): void;
 }
 
-/** The mount of / is not listed in a chroot into a part of it. */
-function mountOfTop(): string | undefined {
-  const fd = fs.openSync('/', 'r');
-  try {
-    return mountOf(fd);
-  } finally {
-    fs.closeSync(fd);
-  }
+const SYSTEMS: Partial<Record<NodeJS.Platform, MountSystem>> = { linux: linuxMounts };
+
+/** @throws Qcow2fsError `fuse` where nobody has written one yet */
+function system(): MountSystem {
+  const found = SYSTEMS[process.platform];
+  if (found !== undefined) return found;
+  throw new Qcow2fsError(
+    'fuse',
+    `qcow2fs cannot mount on ${process.platform} yet; info, check, map and hash need no mount`,
+  );
+}
+
+/** All mounts of qcow2fs, oldest first. @throws Qcow2fsError `fuse` where the platform is not supported */
+export function mountTable(): MountEntry[] {
+  return system().table();
+}
+
+/** What is mounted at exactly this path, on top; `path` has no symbolic links. */
+export function mountedAt(path: string): MountEntry | undefined {
+  return mountTable().findLast((entry) => entry.mountpoint === path);
+}
+
+/** See `MountSystem`. */
+export function unmount(mountpoint: string, lazy: boolean): void {
+  system().unmount(mountpoint, lazy);
+}
+
+/** See `MountSystem`. */
+export function abortConnection(device: string): void {
+  system().abort(device);
 }

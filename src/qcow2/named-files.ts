@@ -8,10 +8,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { hostReason, Qcow2fsError } from '../errors.js';
 import { type FileAccess, type OpenFile, openFile, refuseOddFile } from '../host/file-storage.js';
-import { isMountedHere } from '../host/mounts.js';
-
-/** Linux: opens a place in the file system without touching what is there. */
-const O_PATH = 0o10000000;
+import { openPlace } from '../host/place.js';
 
 export class NamedFiles {
   readonly #own: readonly string[];
@@ -36,9 +33,7 @@ export class NamedFiles {
   open(name: string, role: string, namedBy: string, access: FileAccess = 'read-only'): OpenFile {
     const wanted = placeOf(name, path.dirname(namedBy));
     try {
-      return process.platform === 'linux'
-        ? this.#openResolved(wanted, access)
-        : this.#openByName(wanted, access);
+      return this.#open(wanted, access);
     } catch (error) {
       if (!(error instanceof Qcow2fsError)) {
         throw new Qcow2fsError(
@@ -50,32 +45,24 @@ export class NamedFiles {
     }
   }
 
-  /** The descriptor that is checked is the one that is used, so no later change of a link can matter. */
-  #openResolved(wanted: string, access: FileAccess): OpenFile {
-    const place = fs.openSync(wanted, O_PATH);
+  /** The file that is checked is the one that is used. */
+  #open(wanted: string, access: FileAccess): OpenFile {
+    const place = openPlace(wanted);
     try {
-      const link = `/proc/self/fd/${place}`;
-      const stat = fs.fstatSync(place);
-      this.#check(fs.readlinkSync(link), stat);
-      if (!isMountedHere(place)) {
+      this.#check(place.real, place.stat);
+      if (!place.isMountedHere()) {
         throw new Qcow2fsError('named-file', `${wanted} leads into the file systems of another process`);
       }
       // Opening a device or a FIFO may do something, so look before.
-      refuseOddFile(stat, wanted, 'named-file');
-      return { ...openFile(link, access, 'named-file'), path: wanted };
+      refuseOddFile(place.stat, wanted, 'named-file');
+      return { ...openFile(place.path, access, 'named-file'), path: wanted };
     } catch (error) {
       // A function, since a name may look like a pattern of `replace`.
-      if (error instanceof Qcow2fsError)
-        error.message = error.message.replace(`/proc/self/fd/${place}`, () => wanted);
+      if (error instanceof Qcow2fsError) error.message = error.message.replace(place.path, () => wanted);
       throw error;
     } finally {
-      fs.closeSync(place);
+      place.close();
     }
-  }
-
-  #openByName(wanted: string, access: FileAccess): OpenFile {
-    this.#check(fs.realpathSync(wanted), fs.statSync(wanted));
-    return openFile(wanted, access, 'named-file');
   }
 
   #check(real: string, stat: fs.Stats): void {

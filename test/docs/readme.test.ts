@@ -5,7 +5,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
 import { EXIT_MEANINGS, EXIT_STATUS } from '../../src/cli/exit-status.js';
-import { mountTable } from '../../src/fuse/mount-linux.js';
+import { mountTable } from '../../src/host/mounts.js';
 import { BIN, expectQcow2fs, ROOT } from '../support/qcow2fs.js';
 import { run } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';

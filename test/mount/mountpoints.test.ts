@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
-import { mountTable } from '../../src/fuse/mount-linux.js';
+import { mountTable } from '../../src/host/mounts.js';
 import { convertToRaw, createImage, imagePath, MiB, writeSteps } from '../support/images.js';
 import { BIN, expectQcow2fs, qcow2fs } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
