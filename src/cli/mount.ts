@@ -4,6 +4,7 @@ import type { DaemonConfig } from '../daemon/config.js';
 import type { ReadyListener } from '../daemon/daemon.js';
 import { hasLauncher, launch } from '../daemon/launch.js';
 import { Qcow2fsError } from '../errors.js';
+import { hasFuseDevice } from '../host/fuse-device.js';
 import { CommandEnd, EXIT_FAILURE } from './exit-status.js';
 import { addAllowOption, addKeyOptions, allowedDirectories, collect, keysOf } from './image-options.js';
 import {
@@ -141,7 +142,7 @@ function toConfig(image: string, mountpoint: string, options: MountFlags): Daemo
     loop: options.loop ?? false,
     mountWords: options.mountWords ?? [],
     threads: parseThreads(options.threads ?? DEFAULT_THREADS),
-    transport: parseTransport(options.transport ?? (process.platform === 'linux' ? 'kernel' : 'libfuse')),
+    transport: parseTransport(options.transport ?? (hasFuseDevice() ? 'kernel' : 'libfuse')),
     log: undefined,
   };
 }

@@ -1,21 +1,8 @@
-/** What a program that uses the mount sees of an error: Linux errno values (errno(3)). */
+/** What a program that uses the mount sees of an error: errno values (errno(3)), which not all systems number alike. */
+import { constants } from 'node:os';
 import { type ErrorKind, errnoName, Qcow2fsError } from '../errors.js';
 
-export const Errno = {
-  EPERM: 1,
-  ENOENT: 2,
-  EIO: 5,
-  ENXIO: 6,
-  EACCES: 13,
-  ENOTDIR: 20,
-  EISDIR: 21,
-  EINVAL: 22,
-  EFBIG: 27,
-  ENOSPC: 28,
-  EROFS: 30,
-  ENOSYS: 38,
-  EOPNOTSUPP: 95,
-} as const;
+export const Errno = constants.errno;
 
 const ERRNO_OF_KIND: Readonly<Partial<Record<ErrorKind, number>>> = {
   'read-only': Errno.EROFS,
