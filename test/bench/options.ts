@@ -13,7 +13,7 @@ const USAGE = `usage: bench [options]
   --size MIB           the disk's size in MiB (512)
   --rows LIST          ${wrap(WORKLOADS.map((workload) => workload.name))}
   --only LIST          ${KINDS.map((kind) => kind.name).join(',')}
-  --candidates LIST    ${CANDIDATES.map((candidate) => candidate.name).join(',')}
+  --candidates LIST    ${CANDIDATES.map((candidate) => candidate.name).join(',')} (libfuse only on request)
   --growth WHETHER     ${GROWTH.join(',')}: measure also, not or nothing but what growth does
   --dir DIR            make the images in DIR and leave them there for the next run
   --out DIR            write benchmarks.md and benchmarks.svg there`;
@@ -46,7 +46,7 @@ export function options(): Options | string {
     size: positive('size', given.size, 512) * 2 ** 20,
     workloads: select('rows', given.rows, WORKLOADS, (workload) => workload.name),
     kinds: select('only', given.only, KINDS, (kind) => kind.name),
-    candidates: select('candidates', given.candidates, CANDIDATES, (candidate) => candidate.name),
+    candidates: candidatesOf(given.candidates),
     asked: given.candidates !== undefined,
     growth: select('growth', given.growth ?? 'with', GROWTH, (word) => word)[0] ?? 'with',
     dir: given.dir,
@@ -81,6 +81,12 @@ function positive(name: string, text: string | undefined, otherwise: number): nu
   if (!Number.isSafeInteger(value) || value < 1)
     throw new Refusal(`--${name}: ${text} is no positive number`);
   return value;
+}
+
+/** Without a list, all but those that are measured on request. */
+function candidatesOf(list: string | undefined): Candidate[] {
+  const usual = CANDIDATES.filter(({ onRequest }) => onRequest !== true).map(({ name }) => name);
+  return select('candidates', list ?? usual.join(','), CANDIDATES, ({ name }) => name);
 }
 
 /** The members of `all` that the comma-separated `list` names, in the order of `all`. */
