@@ -1,7 +1,17 @@
 import { expect } from 'chai';
 import { type Source, sources } from '../support/sources.js';
+import { linuxAssumptions } from './support/linux-assumptions.js';
 
 const MAX_LINES = 400;
+/** These speak to the kernel of Linux, and are not used where there is another one. */
+const KERNEL_TRANSPORT = [
+  'daemon/kernel-session.ts',
+  'fuse/device.ts',
+  'fuse/dispatch.ts',
+  'fuse/mount-linux.ts',
+  'fuse/protocol.ts',
+  'fuse/serve.ts',
+];
 
 const below = (...directories: string[]): Source[] =>
   sources.filter(({ name }) => directories.some((directory) => name.startsWith(`${directory}/`)));
@@ -11,6 +21,42 @@ function offenders(among: readonly Source[], forbidden: (wanted: string) => bool
     imports.filter(forbidden).map((wanted) => `${name} imports ${wanted}`),
   );
 }
+
+// biome-ignore-start lint/suspicious/noTemplateCurlyInString: they are source
+const PLANTED = [
+  'const stat = read(`/proc/${pid}/stat`);',
+  "const mounts = read('/proc/self/mountinfo');",
+  "write('/sys/fs/fuse/connections/1/abort', '1');",
+  'const device = "/dev/fuse";',
+  "const directory = '/run/qcow2fs';",
+  'const isOpen = exists(`/dev/fd/${fd}`);',
+  'if (/^\\/(dev|proc)\\//.test(file)) warn();',
+  'export const text = `a ${`${read(`/proc/uptime`)}`}`;',
+  "run('fusermount3', ['-u', mountpoint]);",
+  "run('losetup', ['--detach', device]);",
+  'if (process.platform !== name) leave();',
+  'const isLinux = os.platform() === name;',
+  'const { arch, platform } = process;',
+  'const fd = open(file, O_RDONLY | O_NOATIME);',
+  'const O_PATH = 0o10000000;',
+  'const { O_TMPFILE } = constants;',
+  'fallocate(fd, 3, offset, length);',
+  'unmount(place, MNT_DETACH);',
+  'const Errno = { ENOSYS: 38 };',
+  'const EOPNOTSUPP = 95;',
+  "import { linuxMounts } from '../host/mounts-linux.js';\nlinuxMounts();",
+];
+
+const HARMLESS = [
+  '/** As /proc/self/mountinfo has it; O_NOATIME, process.platform */\nconst a = 1; // /dev/fuse, fallocate',
+  "fail('/dev/fuse is missing: load the kernel module first: modprobe fuse');",
+  "fail(`cannot keep the mount's state below /run or /tmp: ${reason}`);",
+  "say('a URL: https://example.org/proc/self'); const other = 'https://example.org/run';",
+  "const half = size / 2; const third = size / 3; const name = 'a/proc/b';",
+  "if (code === 'ENOSYS') giveUp(); const number = Errno.ENOSYS;",
+  'interface Host { process: { platform: string } }',
+];
+// biome-ignore-end lint/suspicious/noTemplateCurlyInString: they are source
 
 describe('the architecture', () => {
   it('is looked at: the sources and their imports are found', () => {
@@ -50,6 +96,33 @@ describe('the architecture', () => {
     expect(writing.length).to.be.above(8);
     const others = writing.filter(({ name }) => !rooms.some((room) => name.startsWith(room)));
     expect(others.map(({ name }) => name).sort()).to.deep.equal(known);
+  });
+
+  describe('beyond src/host and the kernel transport', () => {
+    it('assumes nothing that only Linux has', () => {
+      const names = sources.map(({ name }) => name);
+      expect(names).to.include.members(KERNEL_TRANSPORT);
+      const others = sources.filter(
+        ({ name }) => !name.startsWith('host/') && !KERNEL_TRANSPORT.includes(name),
+      );
+      const found: string[] = [];
+      for (const { name, text } of others) {
+        for (const what of linuxAssumptions(text)) found.push(`${name}: ${what}`);
+      }
+      expect(found).to.deep.equal([]);
+    });
+
+    it('would be caught at each of these', () => {
+      const known = sources.find(({ name }) => name === 'fuse/mount-linux.ts')!;
+      expect(linuxAssumptions(known.text)).to.include('/dev/fuse');
+      for (const planted of PLANTED) {
+        expect(linuxAssumptions(planted), planted).to.have.lengthOf(1);
+      }
+    });
+
+    it('may talk and write of it', () => {
+      for (const harmless of HARMLESS) expect(linuxAssumptions(harmless), harmless).to.deep.equal([]);
+    });
   });
 
   it(`has no source file of more than ${MAX_LINES} lines`, () => {
