@@ -9,8 +9,8 @@ type Koffi = typeof import('koffi');
 export type Foreign = (...args: unknown[]) => number;
 
 const SEEK_END = 2;
-const SEEK_DATA = 3;
-const SEEK_HOLE = 4;
+/** macOS numbers them the other way round. */
+const [SEEK_DATA, SEEK_HOLE] = process.platform === 'darwin' ? [4, 3] : [3, 4];
 const ENXIO = 6;
 
 let koffi: Koffi | undefined;
@@ -102,9 +102,10 @@ export const FALLOC_FL_KEEP_SIZE = 0x01;
 export const FALLOC_FL_PUNCH_HOLE = 0x02;
 export const FALLOC_FL_ZERO_RANGE = 0x10;
 
-/** @throws a system error */
+/** @throws a system error; `ENOTSUP` where the system has no such call */
 export function fallocate(fd: number, mode: number, position: number, length: number): void {
-  const call = foreign('int fallocate(int fd, int mode, int64_t offset, int64_t length)');
+  const call = foreignIfPresent('int fallocate(int fd, int mode, int64_t offset, int64_t length)');
+  if (call === undefined) throw Object.assign(new Error('ENOTSUP, fallocate'), { code: 'ENOTSUP' });
   if (call(fd, mode, position, length) !== 0) throw systemError('fallocate');
 }
 
