@@ -4,6 +4,7 @@
  */
 import { Qcow2fsError } from '../errors.js';
 import { loadFuseNative } from '../host/fuse-native.js';
+import { createTrace } from '../trace.js';
 import { type Attributes, type DiskFs, ROOT_INODE } from './disk-fs.js';
 import { Errno, errnoOf } from './errno.js';
 import type { MountWord } from './mount-words.js';
@@ -17,6 +18,8 @@ export interface LibfuseOptions {
   readonly allowOther: boolean;
   readonly words: readonly MountWord[];
 }
+
+const debug = createTrace('fuse');
 
 const STATFS_BLOCK = 4096;
 /** fuse-native carries 32 bits of each count. */
@@ -105,6 +108,7 @@ function operations(diskFs: DiskFs, onFailure: (error: unknown) => void): Operat
       else done(0, 0);
     },
     read(_path, _fd, buffer, length, offset, done) {
+      if (debug.enabled) debug('READ: %d bytes at %d', length, offset);
       const available = Math.max(0, Math.min(length, disk.size - offset));
       done(
         attempt(() => {
@@ -114,6 +118,7 @@ function operations(diskFs: DiskFs, onFailure: (error: unknown) => void): Operat
       );
     },
     write(_path, _fd, buffer, length, offset, done) {
+      if (debug.enabled) debug('WRITE: %d bytes at %d', length, offset);
       done(attempt(() => diskFs.write(buffer, 0, length, offset) || -Errno.ENOSPC));
     },
     truncate: (path, size, done) => done(truncate(path, size)),

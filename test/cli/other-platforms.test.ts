@@ -3,7 +3,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
-import { daemonsOf, mountsAt, sha256 } from '../mount/support.js';
+import { daemonsOf, endMount, mountsAt, sha256 } from '../mount/support.js';
 import { convertToRaw, createImage, type Image, imagePath, KiB, MiB, writeSteps } from '../support/images.js';
 import { expectQcow2fs, qcow2fs, type RunAs } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
@@ -32,6 +32,7 @@ describe('a platform without a mount table that is known', () => {
     });
     mountpoint = scratch.subdir();
   });
+  afterEach(() => endMount(mountpoint));
 
   for (const platform of ['freebsd', 'darwin']) {
     const attempts: Readonly<Record<string, () => string[]>> = {

@@ -1,6 +1,6 @@
 /**
  * The conformance suite: what every image must show, whoever presents it. The oracle is the raw file that the
- * reference tools made of the image.
+ * reference tools made of the image. How images are written through each transport: see libfuse.test.ts.
  */
 
 import fs from 'node:fs';

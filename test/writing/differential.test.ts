@@ -8,7 +8,7 @@ import { checkImage, convertToRaw } from '../support/images.js';
 import { mountArguments, mountWritable } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
 import { threadCounts } from '../support/threads.js';
-import { type BuiltImage, variants } from '../support/variants.js';
+import { type BuiltImage, writableVariants } from '../support/variants.js';
 import { openMounted } from './mounted-target.js';
 import { RandomGuest, randomNumbers } from './random-guest.js';
 import { targetOf } from './target.js';
@@ -25,12 +25,6 @@ function openWritable(image: BuiltImage): Promise<Disk> {
   const secret = secretFile === undefined ? undefined : readSecret(secretFile, secretFormat);
   return openDisk(image.image, { secret, writable: true });
 }
-
-/** A snapshot or a damaged image takes no writes; the huge ones are too large for a shadow. */
-const writable = variants.filter(
-  ({ name }) =>
-    !/snapshot.* by |snapshot (smaller|larger|of|overwritten)|marked corrupt|TiB|8 GiB/.test(name),
-);
 
 interface Way {
   readonly name: string;
@@ -51,7 +45,7 @@ function waysFor(index: number): Way[] {
 }
 
 describe('random writes', () => {
-  for (const [index, variant] of writable.entries()) {
+  for (const [index, variant] of writableVariants.entries()) {
     describe(variant.name, () => {
       const scratch = useScratch();
       let image: BuiltImage;
