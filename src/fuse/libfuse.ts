@@ -80,8 +80,9 @@ function operations(diskFs: DiskFs, onFailure: (error: unknown) => void): Operat
       diskFs.truncate(size);
       return 0;
     });
-  const flush = (): number =>
+  const flush = (request: 'FLUSH' | 'FSYNC'): number =>
     attempt(() => {
+      if (debug.enabled) debug(request);
       disk.flush();
       return 0;
     });
@@ -124,8 +125,8 @@ function operations(diskFs: DiskFs, onFailure: (error: unknown) => void): Operat
     truncate: (path, size, done) => done(truncate(path, size)),
     ftruncate: (path, _fd, size, done) => done(truncate(path, size)),
     release: (_path, _fd, done) => done(0),
-    flush: (_path, _fd, done) => done(flush()),
-    fsync: (_path, _dataOnly, _fd, done) => done(flush()),
+    flush: (_path, _fd, done) => done(flush('FLUSH')),
+    fsync: (_path, _dataOnly, _fd, done) => done(flush('FSYNC')),
     statfs(_path, done) {
       const space = diskFs.space(STATFS_BLOCK);
       const blocks = Math.min(MAX_COUNT, space.blocks);

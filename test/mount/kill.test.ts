@@ -139,17 +139,19 @@ describe('a daemon killed with -9', () => {
     }
   }
 
-  for (const { name, flags } of OPEN_WAYS) {
-    it(`leaves in the image what was written with ${name} and is still open`, async () => {
-      const image = createImage(scratch.subdir(), { size: 16 * MiB });
-      const mountpoint = scratch.subdir();
-      const { disk } = mountWritableOn(defer, imagePath(image), mountpoint);
-      const fd = fs.openSync(disk, flags);
-      defer(() => closeDead(fd));
-      put(fd);
-      await kill(daemonOf(mountpoint));
-      expectWritten(image);
-    });
+  for (const transport of ['kernel', 'libfuse']) {
+    for (const { name, flags } of OPEN_WAYS) {
+      it(`leaves in the image what was written with ${name} and is still open, with the ${transport} transport`, async () => {
+        const image = createImage(scratch.subdir(), { size: 16 * MiB });
+        const mountpoint = scratch.subdir();
+        const { disk } = mountWritableOn(defer, imagePath(image), mountpoint, ['--transport', transport]);
+        const fd = fs.openSync(disk, flags);
+        defer(() => closeDead(fd));
+        put(fd);
+        await kill(daemonOf(mountpoint));
+        expectWritten(image);
+      });
+    }
   }
 
   /** Of a mount whose daemon is gone: the descriptor goes, and close(2) complains. */
