@@ -65,6 +65,13 @@ describe('the architecture', () => {
     expect(offenders(sources, (wanted) => wanted === 'koffi')).not.to.deep.equal([]);
   });
 
+  it('has every module of src/host in what a port would need', () => {
+    const text = fs.readFileSync(path.join(ROOT, '../contrib/docs/transports.md'), 'utf8');
+    const table = text.slice(text.indexOf('| module of `src/host`'));
+    const missing = below('host').filter(({ name }) => !table.includes(`\`${path.basename(name)}\``));
+    expect(missing.map(({ name }) => name)).to.deep.equal([]);
+  });
+
   it('lets only src/host import koffi', () => {
     const others = sources.filter(({ name }) => !name.startsWith('host/'));
     expect(offenders(others, (wanted) => wanted === 'koffi')).to.deep.equal([]);
