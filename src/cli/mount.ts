@@ -5,6 +5,7 @@ import type { ReadyListener } from '../daemon/daemon.js';
 import { hasLauncher, launch } from '../daemon/launch.js';
 import { Qcow2fsError } from '../errors.js';
 import { hasFuseDevice } from '../host/fuse-device.js';
+import { refuseWithoutLoops } from '../host/loop-device.js';
 import { CommandEnd, EXIT_FAILURE } from './exit-status.js';
 import { addAllowOption, addKeyOptions, allowedDirectories, collect, keysOf } from './image-options.js';
 import {
@@ -114,17 +115,9 @@ async function serveInBackground(config: DaemonConfig, logFile: string | undefin
   }
 }
 
-function refuseLoop(): void {
-  if (process.platform !== 'linux')
-    throw new Qcow2fsError('usage', '--loop: this system has no loop devices');
-  if (process.geteuid!() !== 0) {
-    throw new Qcow2fsError('usage', '--loop: only root may attach loop devices; leave it out, or use sudo');
-  }
-}
-
 function toConfig(image: string, mountpoint: string, options: MountFlags): DaemonConfig {
   const access = parseAccess(options);
-  if (options.loop) refuseLoop();
+  if (options.loop) refuseWithoutLoops();
   const { overlay } = options;
   return {
     image: absolutePath(image),

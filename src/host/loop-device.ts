@@ -16,6 +16,16 @@ const POLL_INTERVAL = 10;
 /** A program that takes longer hangs: milliseconds. */
 const PROGRAM_TIMEOUT = 60_000;
 
+/** @throws Qcow2fsError `usage` for whoever cannot have loop devices */
+export function refuseWithoutLoops(): void {
+  if (process.platform !== 'linux') {
+    throw new Qcow2fsError('usage', '--loop: this system has no loop devices; leave it out');
+  }
+  if (process.geteuid!() !== 0) {
+    throw new Qcow2fsError('usage', '--loop: only root may attach loop devices; leave it out, or use sudo');
+  }
+}
+
 /**
  * Attaches a file to a free loop device, with its partitions.
  * @returns the device and its partitions: `/dev/loop0`, `/dev/loop0p1`, ...
