@@ -30,6 +30,9 @@ interface MapFlags extends ReadFlags {
 
 type Output = 'picture' | 'envelope' | 'qemu';
 
+/** What `--output` takes. */
+export const MAP_OUTPUTS = { json: 'qemu', human: 'picture' } as const;
+
 export function addMapCommand(program: Command): void {
   const command = program
     .command('map')
@@ -83,9 +86,10 @@ function outputOf({ json, output }: MapFlags): Output {
     throw new Qcow2fsError('usage', '--json and --output say different things: leave out one of them');
   }
   if (json) return 'envelope';
-  if (output === undefined || output === 'human') return 'picture';
-  if (output === 'json') return 'qemu';
-  throw new Qcow2fsError('usage', `--output ${output}: json or human is needed`);
+  if (output === undefined) return 'picture';
+  if (Object.hasOwn(MAP_OUTPUTS, output)) return MAP_OUTPUTS[output as keyof typeof MAP_OUTPUTS];
+  const known = Object.keys(MAP_OUTPUTS).join(' or ');
+  throw new Qcow2fsError('usage', `--output ${output}: ${known} is needed`);
 }
 
 function svgFile(file: string): string {

@@ -45,6 +45,7 @@ export const UNDOING_WORDS: Readonly<Record<string, readonly MountWord[]>> = {
   atime: ['noatime'],
   diratime: ['nodiratime'],
 };
+/** Words of `-o` and what they set: flags, values, and values that can be repeated. */
 export const FLAG_WORDS = {
   ro: 'readOnly',
   'read-only': 'readOnly',
