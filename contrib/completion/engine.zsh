@@ -28,9 +28,53 @@ _qcow2fs_words_or_file() {
 
 # FILE, or IMAGE=FILE for one image of a chain.
 _qcow2fs_secret() {
-  local ret=1
-  _files && ret=0
-  compset -P '*=' && _files && ret=0
+  local ret=1 files=_files
+  # _arguments passes options for compadd.
+  [[ $1 != _* ]] || files=$1
+  $files && ret=0
+  compset -P '*=' && $files && ret=0
+  return ret
+}
+
+# Words of -o, with commas between them; a comma behind a backslash belongs to a value.
+_qcow2fs_mount_options() {
+  local item name
+  local -a given flags valued
+  compset -P '(*[^\\],|,)'
+  if [[ $PREFIX == *=* ]]; then
+    name=${${PREFIX%%=*}//_/-}
+    compset -P 1 '*='
+    _qcow2fs_mount_value $name
+    return
+  fi
+  given=(${(s:,:)IPREFIX})
+  for item in "${(@)_qcow2fs_mount_flags}"; do
+    (( ${given[(Ie)${item%%:*}]} )) || flags+=("$item")
+  done
+  valued=("${(@)_qcow2fs_mount_valued}")
+  _describe -t mount-options 'option of mount' flags -qS , -- valued -qS =
+}
+
+# Files in a list, where a comma of a name gets a backslash; with -/ directories alone.
+_qcow2fs_files_in_list() {
+  local typed start qualifier=N expl name item ret=1
+  local -a found directories others
+  typed=${${(Q)PREFIX}//\\,/,}
+  start=${(b)${typed/#\~\//$HOME/}}
+  [[ $1 != -/ ]] || qualifier=N-/
+  eval "found=(\${~start}*($qualifier))"
+  if [[ ${(j: :)found} != *,* ]]; then
+    _files "$@"
+    return
+  fi
+  start=${(Q)start}
+  for name in "${(@)found}"; do
+    item=$typed${name#"$start"}
+    item=${item//,/\\,}
+    if [[ -d $name ]]; then directories+=("$item"); else others+=("$item"); fi
+  done
+  _wanted files expl file compadd -a others && ret=0
+  _wanted directories expl directory compadd -qS / -a directories && ret=0
   return ret
 }
 

@@ -4,7 +4,7 @@ import { encoded, flagsOf, quoted } from './tables.js';
 
 /** A function that gives what belongs to a key in REPLY. */
 function lookup(name: string, key: string, rows: readonly (readonly [string, string])[]): string[] {
-  const cases = rows.map(([pattern, reply]) => `    ${pattern}) REPLY=${quoted(reply)} ;;`);
+  const cases = rows.map(([pattern, reply]) => `    ${pattern}) REPLY='${reply}' ;;`);
   return [`${name}() {`, `  case ${key} in`, ...cases, '    *) return 1 ;;', '  esac', '}'];
 }
 

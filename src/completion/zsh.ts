@@ -21,8 +21,16 @@ export function zshTables({ options, commands, mountWords }: Completion): string
     '  esac',
     '}',
     '',
-    '_qcow2fs_mount_options() {',
-    `  _values -s , 'option of mount' \\\n${indented(mountWords.map(wordSpec), 4, ' \\')}`,
+    `_qcow2fs_mount_flags=(\n${indented(mountWords.filter(isFlag).map(described), 2)}\n)`,
+    `_qcow2fs_mount_valued=(\n${indented(mountWords.filter((word) => !isFlag(word)).map(described), 2)}\n)`,
+    '_qcow2fs_mount_value() {',
+    '  local expl',
+    '  case $1 in',
+    ...mountWords.flatMap(({ word, option: { value } }) =>
+      value === undefined || value.kind === 'any' ? [] : [`    ${word}) ${callInList(value)} ;;`],
+    ),
+    '    *) return 1 ;;',
+    '  esac',
     '}',
   ];
 }
@@ -46,9 +54,30 @@ function optionSpecs(option: CompletedOption): string[] {
   return flags.map((flag) => quoted(`${start}${flag}${sign(flag)}[${inBrackets(option.description)}]${end}`));
 }
 
-function wordSpec({ word, option }: MountWord): string {
-  const end = option.value === undefined ? '' : `:${option.valueName}:${actionFor(option.value)}`;
-  return quoted(`${option.repeatable ? '*' : ''}${word}[${inBrackets(option.description)}]${end}`);
+function isFlag({ option }: MountWord): boolean {
+  return option.value === undefined;
+}
+
+function described({ word, option }: MountWord): string {
+  return quoted(`${word}:${option.description.replaceAll(':', '\\:')}`);
+}
+
+/** The command that proposes the value of a word of `-o`. */
+function callInList(value: Value): string {
+  switch (value.kind) {
+    case 'file':
+      return '_qcow2fs_files_in_list';
+    case 'directory':
+      return '_qcow2fs_files_in_list -/';
+    case 'secret':
+      return '_qcow2fs_secret _qcow2fs_files_in_list';
+    case 'words':
+      return `_wanted words expl word compadd -qS , ${value.words.join(' ')}`;
+    case 'words-or-file':
+      return `_qcow2fs_words_or_file ${value.words.join(' ')}`;
+    default:
+      throw new Error(`completion: a word of -o cannot be of the kind "${value.kind}" yet: see zsh.ts`);
+  }
 }
 
 function inBrackets(text: string): string {

@@ -64,8 +64,13 @@ export function mountsAt(place: string): string[] {
   return fs
     .readFileSync('/proc/self/mountinfo', 'utf8')
     .split('\n')
-    .map((line) => line.split(' ')[4] ?? '')
+    .map((line) => unescaped(line.split(' ')[4] ?? ''))
     .filter((mountpoint) => mountpoint === place || mountpoint.startsWith(`${place}/`));
+}
+
+/** The kernel writes blanks as \\040 there. */
+function unescaped(field: string): string {
+  return field.replace(/\\(\d{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
 }
 
 /** Process IDs of the daemons that serve exactly this mountpoint. */
