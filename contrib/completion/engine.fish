@@ -54,6 +54,11 @@ function __qcow2fs_needs_no_command
     test -n "$typed"; and not string match -q -- (string escape -n --style=regex -- $typed)'*' (__qcow2fs_commands)
 end
 
+# Whether the word at the cursor has a variable in it, which fish knows best.
+function __qcow2fs_has_variable
+    string match -q -- '*$*' (commandline -ct)
+end
+
 # What the word at the cursor means so far, of --option=value the value.
 function __qcow2fs_typed
     set -l word (commandline -ct)

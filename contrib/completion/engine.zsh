@@ -57,12 +57,11 @@ _qcow2fs_mount_options() {
 
 # Files in a list, where a comma of a name gets a backslash; with -/ directories alone.
 _qcow2fs_files_in_list() {
-  local typed start qualifier=N expl name item ret=1
+  local typed start expl name item ret=1
   local -a found directories others
   typed=${${(Q)PREFIX}//\\,/,}
   start=${(b)${typed/#\~\//$HOME/}}
-  [[ $1 != -/ ]] || qualifier=N-/
-  eval "found=(\${~start}*($qualifier))"
+  if [[ $1 == -/ ]]; then found=(${~start}*(N-/)); else found=(${~start}*(N)); fi
   if [[ ${(j: :)found} != *,* ]]; then
     _files "$@"
     return

@@ -55,6 +55,12 @@ function argumentLines(
 ): string[] {
   return list.flatMap(({ value }, index) => {
     const condition = `__qcow2fs_at ${name} ${index + 1}`;
+    if (value.kind === 'image') {
+      return [
+        complete(condition, proposals(value)),
+        complete(`${condition}; and __qcow2fs_has_variable`, '-F'),
+      ];
+    }
     if (value.kind !== 'command') return [complete(condition, proposals(value))];
     return commands.map((command) =>
       complete(condition, `-a ${command.name}`, `-d ${quoted(command.summary)}`),

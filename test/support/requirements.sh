@@ -5,7 +5,7 @@ set -eu
 
 PATH="$PATH:/usr/sbin:/sbin"
 
-# program package
+# program package; or the file of one, from /
 needed='
 qemu-img qemu-utils
 qemu-io qemu-utils
@@ -27,6 +27,12 @@ fstrim util-linux
 partx util-linux
 fallocate util-linux
 mandoc mandoc
+script bsdutils
+bash bash
+zsh zsh
+fish fish
+shellcheck shellcheck
+usr/share/bash-completion/bash_completion bash-completion
 '
 
 # The package that brings what is missing, without repetitions; `missing` collects the programs.
@@ -35,6 +41,7 @@ find_missing() {
   while read -r program package; do
     [ -n "$program" ] || continue
     command -v "$program" >/dev/null 2>&1 && continue
+    [ ! -f "/$program" ] || continue
     missing="$missing $program"
     case " $packages " in
       *" $package "*) ;;
