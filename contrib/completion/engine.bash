@@ -20,6 +20,27 @@ _qcow2fs_words() {
   done
 }
 
+# Takes redirections out of `words`. Where the cursor is in the target of one, what is before the target in its word goes
+# into `operator`.
+_qcow2fs_skip_redirections() {
+  local word target='' last=$((${#words[@]} - 1)) i
+  local -a others=()
+  operator=none
+  for ((i = 0; i <= last; i++)); do
+    word=${words[i]}
+    if [[ $target ]]; then
+      target=''
+      ((i < last)) || operator=''
+    elif [[ $word =~ ^([0-9]*|&)[\<\>][\<\>\&|]* ]]; then
+      [[ $word != "${BASH_REMATCH[0]}" ]] || target=yes
+      ((i < last)) || operator=${BASH_REMATCH[0]}
+    else
+      others+=("$word")
+    fi
+  done
+  [[ $operator != none ]] || words=("${others[@]}")
+}
+
 # What a word means to the shell, quotes and backslashes undone, into `plain`.
 _qcow2fs_unquote() {
   local text=$1 quote='' char i
@@ -239,7 +260,7 @@ _qcow2fs_find() {
 }
 
 _qcow2fs() {
-  local raw plain kept quote='' word is_file='' in_list='' before=''
+  local raw plain kept operator quote='' word is_file='' in_list='' before=''
   local -a words found=() candidates
   COMPREPLY=()
   _qcow2fs_words
@@ -247,21 +268,34 @@ _qcow2fs() {
   # What readline leaves as it is: up to = or : in most cases.
   kept=${raw%"$2"}
   _qcow2fs_unquote "$raw"
-  _qcow2fs_find "$plain"
+  _qcow2fs_skip_redirections
+  if [[ $operator == none ]]; then
+    _qcow2fs_find "$plain"
+  else
+    _qcow2fs_add_files "$operator" "${plain#"$operator"}" file
+  fi
+  _qcow2fs_unquote "$kept"
+  found=("${found[@]#"$plain"}")
+  [[ $kept != *[\'\"] ]] || quote=${kept:${#kept}-1}
+  # Readline quotes names of files, and sees what is a directory, if nothing is before or between them.
+  if [[ $is_file ]]; then
+    for word in "${found[@]}"; do
+      word=${word/#\~\//$HOME/}
+      [[ -e $word || -L $word ]] || is_file=''
+    done
+  fi
+  if [[ $is_file ]]; then
+    compopt -o filenames 2>/dev/null
+    COMPREPLY=("${found[@]%/}")
+    return
+  fi
   # After a second Tab they are only shown: without quotes, and without what comes before in a list.
-  if [[ -z $is_file && $COMP_TYPE == 63 && ${#found[@]} -gt 1 ]]; then
+  if [[ $COMP_TYPE == 63 && ${#found[@]} -gt 1 ]]; then
     COMPREPLY=("${found[@]#"$before"}")
     return
   fi
-  _qcow2fs_unquote "$kept"
-  [[ $kept != *[\'\"] ]] || quote=${kept:${#kept}-1}
-  [[ -z $is_file ]] || compopt -o filenames 2>/dev/null
   for word in "${found[@]}"; do
-    word=${word#"$plain"}
-    if [[ $is_file ]]; then
-      # Readline quotes it. It adds the slash to a directory, too, where it sees that it is one.
-      [[ ! -d ${word/#\~\//$HOME/} ]] || word=${word%/}
-    elif [[ $quote == '"' ]]; then
+    if [[ $quote == '"' ]]; then
       word=${word//\\/\\\\}
       word=${word//\"/\\\"}
       word=${word//\$/\\\$}

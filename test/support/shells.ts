@@ -125,6 +125,7 @@ class Terminal implements Shell {
   #output = '';
   #wake = (): void => {};
   #ended = false;
+  #answers = true;
 
   private constructor(dir: string, child: ChildProcess) {
     this.#dir = dir;
@@ -137,6 +138,7 @@ class Terminal implements Shell {
       this.#ended = true;
       this.#wake();
     });
+    process.once('exit', () => child.kill());
   }
 
   /** The lines of a terminal hold nothing back and echo nothing until the shell itself does. */
@@ -146,7 +148,7 @@ class Terminal implements Shell {
     const script = ['-qefc', `stty -icanon -echo cols 200 rows 100; ${command}`, '/dev/null'];
     const terminal = new Terminal(
       dir,
-      spawn('script', script, { cwd, env, stdio: ['pipe', 'pipe', 'inherit'] }),
+      spawn('script', script, { cwd, env, stdio: ['pipe', 'pipe', 'ignore'] }),
     );
     await terminal.#shown(READY);
     return terminal;
@@ -156,8 +158,10 @@ class Terminal implements Shell {
     for (const name of ['candidates', 'errors', 'line'])
       fs.rmSync(path.join(this.#dir, name), { force: true });
     this.#output = '';
+    this.#answers = false;
     this.#child.stdin!.write(line + TAB_AND_TELL);
     await this.#shown(TOLD);
+    this.#answers = true;
     return {
       candidates: asWords(this.#reported('candidates').split('\0')),
       line: this.#reported('line'),
@@ -166,7 +170,8 @@ class Terminal implements Shell {
   }
 
   async close(): Promise<void> {
-    this.#child.stdin!.write('exit\r');
+    if (this.#answers) this.#child.stdin!.write('exit\r');
+    else this.#child.kill('SIGKILL');
     while (!this.#ended) await this.#news();
   }
 

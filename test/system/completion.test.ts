@@ -161,6 +161,13 @@ for (const [name, start] of Object.entries(SHELLS)) {
       await expectLine('qcow2fs mount --allow-dir a', 'qcow2fs mount --allow-dir a\\ dir/');
     });
 
+    it('leaves the targets of redirections alone', async () => {
+      await expectCandidates('qcow2fs hash disk.qcow2 > di', ['disk.qcow2']);
+      await expectCandidates('qcow2fs hash --tag 2>/dev/null disk.qcow2 >> old', ['old.img']);
+      await expectLine('qcow2fs hash >/dev/null di', 'qcow2fs hash >/dev/null disk.qcow2');
+      await expectLine('qcow2fs info disk.qcow2 >di', 'qcow2fs info disk.qcow2 >disk.qcow2');
+    });
+
     it('proposes only arguments after --', async () => {
       await expectCandidates('qcow2fs mount -- -', []);
       await expectCandidates('qcow2fs mount -- --lo', []);
