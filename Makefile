@@ -1,14 +1,18 @@
 # make demo and make test do all the set-up they need; see README.md.
 PREFIX  ?= /usr/local
 DESTDIR ?=
+# Below PREFIX. Debian has vendor-completions for zsh.
+ZSH_DIR ?= share/zsh/site-functions
+# Where systemd looks for units of users; below a home directory it is another place.
+USER_UNIT_DIR ?= $(if $(filter $(HOME)/%,$(PREFIX)),share,lib)/systemd/user
 NPM     := npm
 # make test TESTS='dist/test/unit/fuse/*.test.js'; see test/support/run-suite.ts
 TESTS   ?= 'dist/test/**/*.test.js'
 
-libdir := $(DESTDIR)$(PREFIX)/lib/qcow2fs
-bindir := $(DESTDIR)$(PREFIX)/bin
+# Packages bear the time of the last commit. The sources of a tarball have that time, too.
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || date -u -r package.json +%s)
 
-.PHONY: all build demo test fuzz bench lint format install uninstall clean
+.PHONY: all build demo test fuzz bench lint format install uninstall deb dist clean
 
 all: build
 
@@ -40,17 +44,19 @@ lint: node_modules/.package-lock.json
 format: node_modules/.package-lock.json
 	$(NPM) run --silent format
 
-# The installed tree holds what `npm pack` would ship, and the dependencies as package-lock.json names them.
 install: build
-	install -d $(libdir)/dist $(bindir)
-	cp -R bin contrib package.json package-lock.json .npmrc README.md LICENSE CHANGELOG.md $(libdir)/
-	cp -R dist/app $(libdir)/dist/
-	cd $(libdir) && $(NPM) ci --omit=dev --no-fund --no-audit --loglevel=error
-	ln -sf ../lib/qcow2fs/bin/qcow2fs $(bindir)/qcow2fs
+	@ZSH_DIR='$(ZSH_DIR)' USER_UNIT_DIR='$(USER_UNIT_DIR)' contrib/build/install '$(DESTDIR)' '$(PREFIX)'
 
 uninstall:
-	rm -f $(bindir)/qcow2fs
-	rm -rf $(libdir)
+	@contrib/build/install --undo '$(DESTDIR)' '$(PREFIX)'
+
+# dist/qcow2fs_VERSION_ARCH.deb
+deb: build
+	@SOURCE_DATE_EPOCH='$(SOURCE_DATE_EPOCH)' contrib/debian/build dist
+
+# dist/qcow2fs-VERSION.tar.gz, the sources of the last commit, and dist/qcow2fs-VERSION.tgz, for npm
+dist: build
+	@contrib/build/dist dist
 
 clean:
 	rm -rf dist node_modules

@@ -33,6 +33,11 @@ zsh zsh
 fish fish
 shellcheck shellcheck
 usr/share/bash-completion/bash_completion bash-completion
+unshare util-linux
+nsenter util-linux
+findmnt util-linux
+debootstrap debootstrap
+usr/share/keyrings/debian-archive-keyring.gpg debian-archive-keyring
 '
 
 # The package that brings what is missing, without repetitions; `missing` collects the programs.

@@ -6,6 +6,7 @@ export const IN_TURN: Readonly<Record<string, string>> = {
   'dist/test/mount/': "they change /dev/fuse's mode, share one ordinary user, and look for free loop devices",
   'dist/test/cli/': "they change /dev/fuse's mode and share the ordinary user",
   'dist/test/docs/': 'they look for free loop devices',
+  'dist/test/system/': 'they build clones, which takes all processors, and ask registries',
 };
 
 /** What takes minutes, longest first: nothing long begins when all else is done. */

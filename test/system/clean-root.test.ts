@@ -1,0 +1,124 @@
+/** The Debian package on a Debian that has never seen it: installed, used through /etc/fstab, and purged without a trace. */
+
+import fs from 'node:fs';
+import path from 'node:path';
+import { expect } from 'chai';
+import { sha256 } from '../mount/support.js';
+import { ROOT } from '../support/qcow2fs.js';
+import { run } from '../support/run.js';
+import { useScratch } from '../support/scratch.js';
+import { CleanRoot } from './clean-root.js';
+import { buildPackage, treeOf } from './support.js';
+
+const VERSION = JSON.parse(fs.readFileSync(path.join(ROOT, 'package.json'), 'utf8')).version as string;
+const EXAMPLE = path.join(ROOT, 'contrib/example');
+const IMAGE = '/srv/example.qcow2';
+const MOUNTPOINT = '/mnt/x';
+const HELPER = '/usr/sbin/mount.fuse.qcow2fs';
+
+/** What apt and dpkg keep of every package that was ever there, and what is not on the disk. */
+const NOT_COMPARED =
+  /^(proc|sys|var\/lib\/dpkg|var\/lib\/apt|var\/cache|var\/log\/(apt|dpkg\.log|alternatives\.log))$/;
+
+describe('the Debian package on a clean system', function () {
+  this.timeout(900_000);
+  const scratch = useScratch();
+  const system = new CleanRoot(scratch.subdir());
+  const tree = (): string[] => treeOf(system.dir, (name) => !NOT_COMPARED.test(name));
+  let pristine: string[] = [];
+  let expected = '';
+  after(() => system.stop());
+
+  before(async () => {
+    const deb = buildPackage(scratch.path('out'));
+    expected = digestByQemu(scratch.path('expected.raw'));
+    await system.start();
+    system.run('apt-get', 'update', '-q');
+    pristine = tree();
+    fs.copyFileSync(deb, system.path('/srv/qcow2fs.deb'));
+    fs.copyFileSync(path.join(EXAMPLE, 'example.qcow2'), system.path(IMAGE));
+    const secret = fs.readFileSync(path.join(EXAMPLE, 'secret'));
+    fs.writeFileSync(system.path('/srv/secret'), secret, { mode: 0o600 });
+    fs.mkdirSync(system.path(MOUNTPOINT));
+    fs.appendFileSync(
+      system.path('/etc/fstab'),
+      `${IMAGE} ${MOUNTPOINT} fuse.qcow2fs ro,secret-file=/srv/secret 0 0\n`,
+    );
+    system.run('apt-get', 'install', '-y', '-q', '--no-install-recommends', '/srv/qcow2fs.deb');
+  });
+
+  it('is installed with all that it needs', () => {
+    expect(system.run('qcow2fs', '--version')).to.equal(`${VERSION}\n`);
+    expect(system.run('dpkg', '--status', 'qcow2fs')).to.contain('\nStatus: install ok installed\n');
+    expect(system.run('dpkg', '--verify', 'qcow2fs')).to.equal('');
+  });
+
+  const expectMounted = (): void => {
+    const found = system.run('findmnt', '--noheadings', '--output', 'SOURCE,FSTYPE,OPTIONS', MOUNTPOINT);
+    expect(found).to.match(new RegExp(`^${IMAGE} fuse\\.qcow2fs ro,`));
+    expect(system.run('df', '--output=source,size,target', '--block-size=1M', MOUNTPOINT)).to.match(
+      new RegExp(`^${IMAGE} +64 ${MOUNTPOINT}$`, 'm'),
+    );
+    expect(system.run('sha256sum', `${MOUNTPOINT}/disk.raw`).split(' ')[0]).to.equal(expected);
+  };
+  const expectUnmounted = (): void => {
+    system.run('umount', MOUNTPOINT);
+    expect(system.try('findmnt', MOUNTPOINT).status).to.equal(1);
+  };
+
+  const ways = {
+    'its own helper of mount(8)': () => {},
+    'mount.fuse3 alone': () => fs.rmSync(system.path(HELPER), { force: true }),
+  };
+  for (const [way, prepare] of Object.entries(ways)) {
+    it(`mounts what /etc/fstab names, through ${way}`, () => {
+      prepare();
+      expect(system.run('mount', MOUNTPOINT)).to.equal('');
+      expectMounted();
+      expectUnmounted();
+      system.run('mount', '--all');
+      expectMounted();
+      // What is mounted stays so, once.
+      system.run('mount', '--all');
+      expectUnmounted();
+    });
+
+    it(`fails when the key cannot be read, through ${way}`, () => {
+      prepare();
+      const away = system.path('/srv/away');
+      fs.renameSync(system.path('/srv/secret'), away);
+      try {
+        const { status, stderr } = system.try('mount', MOUNTPOINT);
+        expect(status).to.not.equal(0);
+        expect(stderr).to.contain('/srv/secret: cannot read the secret');
+        expect(system.try('findmnt', MOUNTPOINT).status).to.equal(1);
+      } finally {
+        fs.renameSync(away, system.path('/srv/secret'));
+      }
+    });
+  }
+
+  it('is purged without a trace', () => {
+    system.run('apt-get', 'purge', '-y', '-q', 'qcow2fs');
+    const left = run('find', ['.', '-xdev', '-name', '*qcow2fs*', '-not', '-path', './srv/*'], {
+      cwd: system.dir,
+    });
+    expect(left.split('\n').filter((name) => !NOT_COMPARED.test(name.slice(2)))).to.deep.equal(['']);
+    system.run('apt-get', 'autopurge', '-y', '-q');
+    for (const name of ['/srv/qcow2fs.deb', IMAGE, '/srv/secret']) fs.rmSync(system.path(name));
+    fs.rmdirSync(system.path(MOUNTPOINT));
+    const fstab = fs.readFileSync(system.path('/etc/fstab'), 'utf8');
+    fs.writeFileSync(system.path('/etc/fstab'), fstab.replace(/^.*fuse\.qcow2fs.*\n/m, ''));
+    const now = tree();
+    expect(now.filter((entry) => !pristine.includes(entry)).join('\n')).to.equal('');
+    expect(pristine.filter((entry) => !now.includes(entry)).join('\n')).to.equal('');
+  });
+});
+
+/** sha256 of the disk in the example image, as QEMU reads it. */
+function digestByQemu(raw: string): string {
+  const secret = `secret,id=key,file=${path.join(EXAMPLE, 'secret')}`;
+  const image = `driver=qcow2,encrypt.key-secret=key,file.filename=${path.join(EXAMPLE, 'example.qcow2')}`;
+  run('qemu-img', ['convert', '--object', secret, '--image-opts', image, '-O', 'raw', raw]);
+  return sha256(raw);
+}
