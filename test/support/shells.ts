@@ -11,10 +11,12 @@ export interface Completed {
   readonly line: string | undefined;
   /** What was written to standard error meanwhile. */
   readonly errors: string;
+  /** All that the terminal showed, if there is one. */
+  readonly shown: string;
 }
 
 export interface Shell {
-  /** @param line up to the cursor, after which Tab is pressed */
+  /** @param line up to the cursor, after which Tab is pressed; it may hold a Tab itself */
   complete(line: string): Promise<Completed>;
   close(): Promise<void>;
 }
@@ -109,7 +111,7 @@ export function startFish(dir: string, cwd: string): Promise<Shell> {
     });
     if (result.error) throw result.error;
     const words = result.stdout.split('\n').map((shown) => shown.split('\t')[0]!);
-    return { candidates: asWords(words), line: undefined, errors: result.stderr };
+    return { candidates: asWords(words), line: undefined, errors: result.stderr, shown: '' };
   };
   return Promise.resolve({ complete, close: async () => {} });
 }
@@ -166,6 +168,7 @@ class Terminal implements Shell {
       candidates: asWords(this.#reported('candidates').split('\0')),
       line: this.#reported('line'),
       errors: this.#reported('errors'),
+      shown: this.#output,
     };
   }
 

@@ -161,6 +161,19 @@ for (const [name, start] of Object.entries(SHELLS)) {
       await expectLine('qcow2fs mount --allow-dir a', 'qcow2fs mount --allow-dir a\\ dir/');
     });
 
+    if (name.startsWith('bash')) {
+      it('shows after a second Tab only what differs', async () => {
+        fs.writeFileSync(path.join(dir, 'a dir', 'in the way.img'), '');
+        defer(() => fs.rmSync(path.join(dir, 'a dir', 'in the way.img')));
+        const files = await complete('qcow2fs info a\\ dir/in\\ \t');
+        expect(files.shown).to.match(/^in it\.qcow2 +in the way\.img\s*$/m);
+        const list = await complete('qcow2fs hash --algorithm sha256,\t');
+        expect(list.shown).to.match(/^blake2b512 +md5 +sha1 /m);
+        const words = await complete('qcow2fs mount -o ro,allow-\t');
+        expect(words.shown).to.match(/^allow-dir= +allow-other\s*$/m);
+      });
+    }
+
     it('leaves the targets of redirections alone', async () => {
       await expectCandidates('qcow2fs hash disk.qcow2 > di', ['disk.qcow2']);
       await expectCandidates('qcow2fs hash --tag 2>/dev/null disk.qcow2 >> old', ['old.img']);
@@ -173,6 +186,7 @@ for (const [name, start] of Object.entries(SHELLS)) {
       await expectCandidates('qcow2fs mount -- --lo', []);
       await expectCandidates('qcow2fs info -- dis', ['disk.qcow2']);
       await expectCandidates('qcow2fs help -- ma', ['map']);
+      await expectCandidates('qcow2fs info -- -x dis', []);
     });
 
     it('proposes for umount what is mounted', async () => {
