@@ -49,7 +49,7 @@ describe('the Debian package', function () {
           (name) => `/usr/share/man/man${section}/${name}.gz`,
         ),
       ),
-      ...filesBelow('contrib/mount', /^mount\.fuse\.qcow2fs$/).map((name) => `/usr/sbin/${name}`),
+      ...filesBelow('contrib/mount', /mount\.fuse\.qcow2fs$/).map((name) => `/usr/sbin/${name}`),
       ...['system', 'user'].flatMap((kind) =>
         filesBelow(`contrib/systemd/${kind}`, /\.service$/).map((name) => `/usr/lib/systemd/${kind}/${name}`),
       ),
