@@ -14,7 +14,7 @@ const VERSION = JSON.parse(fs.readFileSync(path.join(ROOT, 'package.json'), 'utf
 const EXAMPLE = path.join(ROOT, 'contrib/example');
 const IMAGE = '/srv/example.qcow2';
 const MOUNTPOINT = '/mnt/x';
-const HELPER = '/usr/sbin/mount.fuse.qcow2fs';
+const HELPERS = ['/usr/sbin/mount.fuse.qcow2fs', '/usr/sbin/umount.fuse.qcow2fs'];
 
 /** What apt and dpkg keep of every package that was ever there, and what is not on the disk. */
 const NOT_COMPARED =
@@ -74,7 +74,9 @@ describe('the Debian package on a clean system', function () {
 
   const ways = {
     'its own helper of mount(8)': () => {},
-    'mount.fuse3 alone': () => fs.rmSync(system.path(HELPER), { force: true }),
+    'mount.fuse3 alone': () => {
+      for (const helper of HELPERS) fs.rmSync(system.path(helper), { force: true });
+    },
   };
   for (const [way, prepare] of Object.entries(ways)) {
     it(`mounts what /etc/fstab names, through ${way}`, () => {
