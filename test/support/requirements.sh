@@ -37,6 +37,7 @@ unshare util-linux
 nsenter util-linux
 findmnt util-linux
 debootstrap debootstrap
+systemd-nspawn systemd-container
 usr/share/keyrings/debian-archive-keyring.gpg debian-archive-keyring
 '
 

@@ -4,9 +4,12 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
 import { sha256 } from '../mount/support.js';
+import { MiB } from '../support/images.js';
+import { patternBytes } from '../support/pattern.js';
 import { ROOT } from '../support/qcow2fs.js';
 import { run } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
+import { boot, prepareBoot, SYSTEMD } from './boot.js';
 import { CleanRoot } from './clean-root.js';
 import { buildPackage, treeOf } from './support.js';
 
@@ -32,10 +35,11 @@ describe('the Debian package on a clean system', function () {
   let debootstrapped: string[] = [];
   let pristine: string[] = [];
   let expected = '';
+  let deb = '';
   after(() => system.stop());
 
   before(async () => {
-    const deb = buildPackage(scratch.path('out'));
+    deb = buildPackage(scratch.path('out'));
     expected = digestByQemu(scratch.path('expected.raw'));
     await system.start();
     system.run('apt-get', 'update', '-q');
@@ -123,6 +127,63 @@ describe('the Debian package on a clean system', function () {
     const now = tree();
     expect(now.filter((entry) => !pristine.includes(entry)).join('\n')).to.equal('');
     expect(pristine.filter((entry) => !now.includes(entry)).join('\n')).to.equal('');
+  });
+
+  describe('that systemd boots', () => {
+    const share = scratch.subdir();
+    const images = ['plain', 'fstab'];
+    const data = patternBytes(1, 0, 4 * MiB, 'noise');
+    let said: Record<string, string> = {};
+
+    before(async () => {
+      const secret = fs.readFileSync(path.join(EXAMPLE, 'secret'));
+      fs.copyFileSync(path.join(EXAMPLE, 'example.qcow2'), system.path(IMAGE));
+      fs.copyFileSync(deb, system.path('/srv/qcow2fs.deb'));
+      system.run('apt-get', 'install', '-y', '-q', '--no-install-recommends', '/srv/qcow2fs.deb', ...SYSTEMD);
+      await system.stop();
+      for (const name of images) {
+        run('qemu-img', ['create', '-q', '-f', 'qcow2', path.join(share, `${name}.qcow2`), '64M']);
+      }
+      fs.writeFileSync(path.join(share, 'data'), data);
+      prepareBoot(system, share, secret);
+      said = boot(system, share);
+    });
+
+    it('mounts images by units and by fstab, one of them with a credential', () => {
+      expect(said['units']).to.equal('active active active ');
+      expect(said['status']).to.equal(`${IMAGE} on /mnt/luks/disk.raw`);
+      expect(said['luks']).to.equal(expected);
+    });
+
+    it('has nothing to complain of the unit, and less exposed than most', () => {
+      expect(said['verify']).to.equal('');
+      expect(Number.parseFloat(said['security']!), said['security']).to.be.below(5);
+    });
+
+    it('starts a daemon that was killed anew, and stops it for good when it is told', () => {
+      expect(said['again']).to.equal(expected);
+      expect(said['stopped']).to.equal('inactive ');
+    });
+
+    it('fails once when the secret is wrong, and says why', () => {
+      expect(said['refused']).to.equal('7 0');
+      expect(said['reason']).to.match(/^qcow2fs: \/srv\/example\.qcow2: [^\n]*secret/);
+    });
+
+    it('mounts for an ordinary user, in a unit of the user', () => {
+      expect(said['user']).to.equal(expected);
+      expect(said['gone']).to.equal('');
+    });
+
+    for (const name of images) {
+      it(`has every write in the image when it is off, though nobody synced or unmounted: ${name}`, () => {
+        const image = path.join(share, `${name}.qcow2`);
+        run('qemu-img', ['check', '-q', '-f', 'qcow2', image]);
+        const raw = path.join(share, 'raw');
+        run('qemu-img', ['convert', '-f', 'qcow2', '-O', 'raw', image, raw]);
+        expect(fs.readFileSync(raw).subarray(0, data.length).equals(data)).to.equal(true);
+      });
+    }
   });
 });
 
