@@ -1,4 +1,5 @@
 /** The package that binds libfuse, and the libfuse that it finds. */
+import fs from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { Qcow2fsError } from '../errors.js';
@@ -18,7 +19,11 @@ export function loadFuseNative(): FuseModule {
     } catch (error) {
       if (!String(error).includes('libfuse.so.2')) throw error;
       const home = path.dirname(require.resolve('fuse-native/package.json'));
-      loadLibrary(path.join(home, 'prebuilds', `${process.platform}-${process.arch}`, 'libfuse.so'));
+      const shipped = path.join(home, 'prebuilds', `${process.platform}-${process.arch}`, 'libfuse.so');
+      if (!fs.existsSync(shipped)) {
+        throw new Error('libfuse.so.2 is not installed: apt-get install libfuse2t64, or libfuse2');
+      }
+      loadLibrary(shipped);
       return require('fuse-native') as FuseModule;
     }
   } catch (error) {

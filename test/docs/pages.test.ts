@@ -70,8 +70,8 @@ describe('the pages', () => {
   });
 
   it('show every directory of the sources and of the tests', () => {
-    expect([...rowsOf('src').keys()]).to.include.members(directoriesOf('src', 2));
-    expect([...rowsOf('test').keys()]).to.include.members(directoriesOf('test', 1));
+    expect([...rowsOf('src').keys()]).to.have.members(directoriesOf('src', 2));
+    expect([...rowsOf('test').keys()]).to.have.members(directoriesOf('test', 1));
   });
 
   it('tell what each directory of the sources may import', () => {
