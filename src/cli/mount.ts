@@ -65,6 +65,7 @@ export function addMountCommand(program: Command): void {
 Examples:
   qcow2fs mount disk.qcow2 /mnt/x                               then use /mnt/x/disk.raw as a disk
   qcow2fs mount -r disk.qcow2 /mnt/x                            the same, and nothing can change
+  qcow2fs mount -r --loop disk.qcow2 /mnt/x                     and its partitions as /dev/loop0p1, ...
   qcow2fs mount --overlay changes.qcow2 disk.qcow2 /mnt/x       what is written goes elsewhere
   qcow2fs mount -r --secret-file key.txt luks.qcow2 /mnt/x      a LUKS image
   qcow2fs mount -r --secret-file base.qcow2=base.key --secret-file key.txt luks.qcow2 /mnt/x
