@@ -104,7 +104,7 @@ function applyWord(flags: MountFlags, word: string): void {
       flags[list] = [...(flags[list] ?? []), value];
     } else flags[VALUE_WORDS[key as keyof typeof VALUE_WORDS]] = value;
   } else {
-    throw usage(`-o ${word}: unknown option; see qcow2fs mount --help`);
+    throw usage(`-o ${word}: unknown option; see qcow2fs mount --help, or mount.fuse.qcow2fs(8)`);
   }
 }
 

@@ -27,9 +27,21 @@ export function resolveMountpoint(mountpoint: string, hint = 'see what is mounte
   try {
     return fs.realpathSync(absolute);
   } catch (error) {
-    if (errnoName(error) === 'ENOTCONN') return resolveParent(absolute);
+    // The daemon is dead, or it lets nobody in but its user: not even root may look at what is mounted.
+    if (['ENOTCONN', 'EACCES'].includes(errnoName(error) ?? '') && isThere(absolute)) {
+      return resolveParent(absolute);
+    }
     const reason = errnoName(error) === 'ENOENT' ? `does not exist; ${hint}` : hostReason(error);
     throw new Qcow2fsError('mountpoint', `${absolute}: the mountpoint ${reason}`);
+  }
+}
+
+/** By its name in its directory. */
+function isThere(absolute: string): boolean {
+  try {
+    return fs.readdirSync(path.dirname(absolute)).includes(path.basename(absolute));
+  } catch {
+    return false;
   }
 }
 

@@ -1,5 +1,6 @@
 /** `qcow2fs umount`: unmounts, and returns when the daemon has released the image. */
 import fs from 'node:fs';
+import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { isAlive, type MountState, readFailure, readState, removeState } from '../daemon/state.js';
@@ -31,16 +32,18 @@ Examples:
 }
 
 async function umount(mountpoint: string, { quiet }: { quiet?: boolean }): Promise<void> {
-  if (quiet && !fs.existsSync(mountpoint) && !isDead(mountpoint)) return;
-  const resolved = resolveMountpoint(mountpoint);
-  const entry = mountedAt(resolved);
+  if (quiet && isMissing(mountpoint)) return;
+  const named = resolveMountpoint(mountpoint);
+  // The disk's own name will do, too, as list shows it.
+  const entry = mountedAt(named) ?? mountedAt(path.dirname(named));
   if (entry === undefined) {
     if (quiet) return;
     throw new Qcow2fsError(
       'mountpoint',
-      `${resolved}: no qcow2fs disk is mounted there; see what is: qcow2fs list`,
+      `${named}: no qcow2fs disk is mounted there; see what is: qcow2fs list`,
     );
   }
+  const resolved = entry.mountpoint;
   const userId = entry.userId ?? process.getuid!();
   const state = readState(entry.device, userId);
   await giveBackLoops(resolved, state);
@@ -64,6 +67,15 @@ async function giveBackLoops(mountpoint: string, state: MountState | undefined):
   const loops = isDead(mountpoint) ? loopsBelow(mountpoint) : own;
   for (const { device, file } of loops) refuseUsedLoop(device, file);
   for (const { device, file } of loops) await detachLoop(device, file);
+}
+
+function isMissing(mountpoint: string): boolean {
+  try {
+    fs.lstatSync(mountpoint);
+    return false;
+  } catch (error) {
+    return errnoName(error) === 'ENOENT';
+  }
 }
 
 function isDead(mountpoint: string): boolean {

@@ -140,10 +140,18 @@ export function readState(device: string, userId: number): MountState | undefine
 
 function statesIn(directory: string, userId: number, start: string): MountState[] {
   if (!isOwn(directory, userId)) return [];
-  return fs
-    .readdirSync(directory)
+  return namesIn(directory)
     .filter((name) => name.startsWith(start) && name.endsWith('.json'))
     .flatMap((name) => readStateFile(path.join(directory, name), userId) ?? []);
+}
+
+/** The directory of another user is closed to all but root. */
+function namesIn(directory: string): string[] {
+  try {
+    return fs.readdirSync(directory);
+  } catch {
+    return [];
+  }
 }
 
 /** Why the last writes of a mount that was served by process `pid` may be lost; undefined when they are not. */

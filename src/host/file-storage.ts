@@ -56,7 +56,12 @@ export function openReadWrite(path: string, kind: OpenFailure = 'host-io'): Open
     return describe(fs.openSync(path, O_RDWR | O_NONBLOCK), path, kind);
   } catch (error) {
     if (error instanceof Qcow2fsError) throw error;
-    const hint = WRITE_PROTECTED.has(errnoName(error)) ? '; mount it read-only: -r' : '';
+    const code = errnoName(error);
+    const hint = WRITE_PROTECTED.has(code)
+      ? '; mount it read-only: -r'
+      : code === 'EISDIR'
+        ? IMAGE_FIRST
+        : '';
     throw new Qcow2fsError(kind, `${path}: cannot open for writing: ${hostReason(error)}${hint}`, {
       cause: error,
     });
@@ -77,6 +82,7 @@ export function createFile(path: string): OpenFile {
   }
 }
 
+const IMAGE_FIRST = '; the image comes first, then the mountpoint';
 const WRITE_PROTECTED: ReadonlySet<string | undefined> = new Set(['EACCES', 'EPERM', 'EROFS']);
 
 /** A FIFO or a directory is opened only to be told apart. */

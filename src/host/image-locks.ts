@@ -120,5 +120,6 @@ function remedy(held: readonly number[], isOurs: boolean): string {
   if (held.includes(UNSHARED + consistentRead)) {
     return 'which lets nobody read it meanwhile; wait until that is done';
   }
-  return 'which must not see it change; end that first, or mount it read-only with -r';
+  const first = isOurs ? 'unmount it first (qcow2fs list tells where)' : 'end that first';
+  return `which must not see it change; ${first}, or mount it read-only with -r`;
 }

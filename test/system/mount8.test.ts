@@ -161,6 +161,45 @@ describe('mount(8) with the type fuse.qcow2fs', () => {
     expectRun(['umount', mountpoint]);
   });
 
+  it('does without an image that may be missing, and refuses what makes no sense', () => {
+    const mountpoint = place();
+    space.fstab(`/nowhere.qcow2 ${mountpoint} ${TYPE} ro,nofail 0 0`);
+    expectRun(['mount', '-a']);
+    space.fstab(`/nowhere.qcow2 ${mountpoint} ${TYPE} ro 0 0`);
+    expect(refusal(['mount', '-a'])).to.match(/^32: [^\n]*nowhere.qcow2[^\n]*\n$/);
+    expect(refusal([`mount.${TYPE}`, '-o', 'ro', '/a.qcow2', mountpoint])).to.match(
+      /^1: [^\n]*usage[^\n]*\n$/,
+    );
+    expect(refusal([`mount.${TYPE}`, '/a.qcow2'])).to.match(/^1: [^\n]*usage[^\n]*\n$/);
+    expect(refusal([`umount.${TYPE}`, '-l', mountpoint])).to.match(/^1: [^\n]*usage[^\n]*\n$/);
+    // mount(8) makes the image itself a loop device, where no lock is seen by anybody.
+    const words = ['-o', `loop,ro,secret-file="${secret}"`];
+    expect(refusal(['mount', '-t', TYPE, imagePath(image), mountpoint, ...words])).to.match(
+      /^1: [^\n]*the word loop; leave that out[^\n]*\n$/,
+    );
+    expect(daemons(mountpoint)).to.deep.equal([]);
+  });
+
+  it("lets root unmount what an ordinary user has mounted, and that user see root's", () => {
+    const plain = createImage(home, { size: SIZE });
+    const theirs = path.join(home, 'theirs');
+    const ours = place();
+    fs.mkdirSync(theirs);
+    for (const file of [theirs, imagePath(plain)]) fs.chownSync(file, NOBODY.uid, NOBODY.gid);
+    defer(() => void space.run(['umount', '--internal-only', '--lazy', '--quiet', theirs]));
+    expectRun(['qcow2fs', 'mount', '-r', imagePath(image), ours, '-o', `secret-file="${secret}"`]);
+    expectRun(['qcow2fs', 'mount', '-r', '--log', `${home}/log`, imagePath(plain), theirs], NOBODY);
+    const listed = expectRun(['qcow2fs', 'list', '--json'], NOBODY);
+    const { mounts } = JSON.parse(listed) as { mounts: readonly Record<string, unknown>[] };
+    expect(mounts.find((mount) => mount['mountpoint'] === ours)).to.include({ state: 'unknown', pid: null });
+    expect(mounts.find((mount) => mount['mountpoint'] === theirs)).to.include({ state: 'mounted' });
+    expect(space.run(['qcow2fs', 'umount', '--quiet', ours], NOBODY).status).to.equal(9);
+    expectRun(['umount', theirs]);
+    expect(daemons(theirs)).to.deep.equal([]);
+    expectRun(['qcow2fs', 'umount', path.join(ours, 'disk.raw')]);
+    expect(daemons(ours)).to.deep.equal([]);
+  });
+
   it('is not unmounted while it is in use, unless it may be lazy', () => {
     const mountpoint = place();
     expectRun(['mount', '-t', TYPE, imagePath(image), mountpoint, '-o', `ro,secret-file="${secret}"`]);
