@@ -1,9 +1,13 @@
 /** `qcow2fs list`: the disks that are mounted on this machine. */
 import type { Command } from 'commander';
 import { isAlive, readState } from '../daemon/state.js';
+import { isAttached } from '../host/loop-device.js';
 import { type MountEntry, mountTable } from '../host/mounts.js';
 import { printable } from '../printable.js';
 import { humanBytes, print, printJson, table } from './output.js';
+
+/** Nobody else attaches loop devices. */
+const ROOT = 0;
 
 /** One mount as `--json` gives it; null where this user may not know. */
 interface ListedMount {
@@ -74,7 +78,7 @@ function describe({ source, mountpoint, device, userId, readOnly }: MountEntry):
     state: state === undefined ? 'unknown' : isAlive(state) ? 'mounted' : 'dead',
     transport: state?.transport ?? null,
     threads: state?.threads ?? null,
-    loop: state?.loop ?? null,
+    loop: userId === ROOT && state?.loop !== undefined && isAttached(state.loop) ? state.loop.device : null,
     log: state?.log ?? null,
   };
 }

@@ -1,9 +1,10 @@
 /** `qcow2fs mount`: presents an image as one raw file. */
+import fs from 'node:fs';
 import type { Command } from 'commander';
 import type { DaemonConfig } from '../daemon/config.js';
 import type { ReadyListener } from '../daemon/daemon.js';
 import { hasLauncher, launch } from '../daemon/launch.js';
-import { Qcow2fsError } from '../errors.js';
+import { hostReason, Qcow2fsError } from '../errors.js';
 import { hasFuseDevice } from '../host/fuse-device.js';
 import { refuseWithoutLoops } from '../host/loop-device.js';
 import { CommandEnd, EXIT_FAILURE } from './exit-status.js';
@@ -17,9 +18,9 @@ import {
   parseTransport,
   TEMPORARY_OVERLAY,
 } from './mount-options.js';
-import { print } from './output.js';
 import { absolutePath, resolveMountpoint } from './paths.js';
 
+const STDOUT = 1;
 const DEFAULT_NAME = 'disk.raw';
 const DEFAULT_THREADS = '2';
 
@@ -80,7 +81,7 @@ async function mount(image: string, mountpoint: string, flags: MountFlags): Prom
   // Before anything is read: a secret that comes through a pipe comes once.
   if (!options.foreground && !hasLauncher()) throw new CommandEnd(await launch());
   const config = toConfig(image, mountpoint, options);
-  if (options.foreground) await serve(config, (_, devices) => devices.forEach(print));
+  if (options.foreground) await serveInForeground(config);
   else await serveInBackground(config, options.log);
 }
 
@@ -89,6 +90,19 @@ async function serve(config: DaemonConfig, onReady: ReadyListener): Promise<void
   const threads = startThreads(config);
   const { runDaemon } = await import('../daemon/daemon.js');
   await runDaemon(config, threads, onReady);
+}
+
+async function serveInForeground(config: DaemonConfig): Promise<void> {
+  let failure: unknown;
+  await serve(config, (_, devices) => {
+    try {
+      if (devices.length > 0) fs.writeSync(STDOUT, `${devices.join('\n')}\n`);
+    } catch (error) {
+      failure = new Qcow2fsError('host-io', `standard output: ${hostReason(error)}`);
+      process.kill(process.pid, 'SIGTERM');
+    }
+  });
+  if (failure !== undefined) throw failure;
 }
 
 async function serveInBackground(config: DaemonConfig, logFile: string | undefined): Promise<void> {

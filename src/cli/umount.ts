@@ -5,9 +5,9 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { isAlive, type MountState, readFailure, readState, removeState } from '../daemon/state.js';
 import { errnoName, Qcow2fsError } from '../errors.js';
-import { detachLoop, loopsBelow, refuseUsedLoop } from '../host/loop-device.js';
-import { mountedAt, unmount } from '../host/mounts.js';
-import { resolveMountpoint } from './paths.js';
+import { detachLoop, isAttached, type LoopDevice, loopsBelow, refuseUsedLoop } from '../host/loop-device.js';
+import { type MountEntry, mountedAt, mountTable, unmount } from '../host/mounts.js';
+import { absolutePath, resolveMountpoint } from './paths.js';
 
 const POLL_INTERVAL = 5;
 /** Milliseconds that a daemon may take to release the image. */
@@ -32,23 +32,21 @@ Examples:
 }
 
 async function umount(mountpoint: string, { quiet }: { quiet?: boolean }): Promise<void> {
-  if (quiet && isMissing(mountpoint)) return;
-  const named = resolveMountpoint(mountpoint);
-  // The disk's own name will do, too, as list shows it.
-  const entry = mountedAt(named) ?? mountedAt(path.dirname(named));
-  if (entry === undefined) {
-    if (quiet) return;
-    throw new Qcow2fsError(
-      'mountpoint',
-      `${named}: no qcow2fs disk is mounted there; see what is: qcow2fs list`,
-    );
-  }
-  const resolved = entry.mountpoint;
+  const entry = entryOf(mountpoint, quiet ?? false);
+  if (entry === undefined) return;
   const userId = entry.userId ?? process.getuid!();
   const state = readState(entry.device, userId);
-  await giveBackLoops(resolved, state);
-  unmount(resolved, false);
-  if (state === undefined) return;
+  // A copy of the mount (mount --bind) goes, and the disk stays.
+  const isLast = mountTable().filter(({ device }) => device === entry.device).length === 1;
+  const loops = isLast ? await giveBackLoops(entry, state) : [];
+  try {
+    unmount(entry.mountpoint, false);
+  } catch (error) {
+    if (loops.length === 0 || !(error instanceof Qcow2fsError)) throw error;
+    const gone = loops.map(({ device }) => device).join(', ');
+    throw new Qcow2fsError(error.kind, `${error.message}; ${gone} is detached already`);
+  }
+  if (state === undefined || !isLast) return;
   await waitForRelease(state);
   const failure = readFailure(entry.device, userId, state.pid);
   // A daemon that was killed, or failed at the end, could not do it.
@@ -61,12 +59,34 @@ async function umount(mountpoint: string, { quiet }: { quiet?: boolean }): Promi
   }
 }
 
-/** What the daemon attached; when it is dead, whatever is attached to its disk. */
-async function giveBackLoops(mountpoint: string, state: MountState | undefined): Promise<void> {
-  const own = state?.loop === undefined ? [] : [{ device: state.loop, file: state.disk }];
-  const loops = isDead(mountpoint) ? loopsBelow(mountpoint) : own;
-  for (const { device, file } of loops) refuseUsedLoop(device, file);
-  for (const { device, file } of loops) await detachLoop(device, file);
+/** The mount is looked for in the table first: a look at the place itself waits for a daemon that hangs. */
+function entryOf(mountpoint: string, quiet: boolean): MountEntry | undefined {
+  const direct = mountedAt(absolutePath(mountpoint));
+  if (direct !== undefined) return direct;
+  if (quiet && isMissing(mountpoint)) return undefined;
+  const resolved = resolveMountpoint(mountpoint);
+  // The disk's own name will do, too, as list shows it.
+  const entry = mountedAt(resolved) ?? mountedAt(path.dirname(resolved));
+  if (entry !== undefined || quiet) return entry;
+  throw new Qcow2fsError(
+    'mountpoint',
+    `${resolved}: no qcow2fs disk is mounted there; see what is: qcow2fs list`,
+  );
+}
+
+/** What the daemon attached; when it is dead, whatever is attached to its disk. Nobody but root attaches any. */
+async function giveBackLoops(
+  { mountpoint, userId }: MountEntry,
+  state: MountState | undefined,
+): Promise<readonly LoopDevice[]> {
+  if (userId !== 0 || process.geteuid!() !== 0) return [];
+  const own = state?.loop === undefined ? [] : [state.loop];
+  const hasEnded = state === undefined ? isDead(mountpoint) : !isAlive(state);
+  const others = hasEnded ? loopsBelow(mountpoint) : [];
+  const loops = [...own, ...others].filter(isAttached);
+  for (const loop of loops) refuseUsedLoop(loop);
+  for (const loop of loops) await detachLoop(loop);
+  return loops;
 }
 
 function isMissing(mountpoint: string): boolean {

@@ -6,6 +6,7 @@ import path from 'node:path';
 import type { Disk } from '../disk.js';
 import { toErrorRecord } from '../errors.js';
 import type { DiskFsOptions } from '../fuse/disk-fs.js';
+import { becomeIoFlusher } from '../host/io-flusher.js';
 import { processStartTime } from '../host/processes.js';
 import { notifyServiceManager } from '../host/service-manager.js';
 import { onNotice } from '../notice.js';
@@ -70,22 +71,25 @@ export async function runDaemon(
     const count = disk.readOnly ? new BlockCount(disk) : undefined;
     const fsOptions = fsOptionsOf(config, layers, mountpoint.singleFile, count?.blocks);
     const started = await startSession(config, layers, disk, fsOptions, threads, failures);
-    const loop = config.loop
-      ? await startLoop(started, diskFile(config, mountpoint), disk.readOnly)
-      : undefined;
-    session = started;
     const opened = disk;
-    stop.mounted(session, {
+    const file = diskFile(config, mountpoint);
+    const attaching = config.loop
+      ? startLoop(started, config.mountpoint, file, disk.readOnly)
+      : Promise.resolve(undefined);
+    stop.mounted(started, {
       flush() {
         errorMap?.save();
         opened.flush();
       },
-      release: async () => loop?.detach(),
+      release: async () => (await attaching.catch(() => undefined))?.detach(),
     });
+    const loop = await attaching;
+    session = started;
+    if (!disk.readOnly) becomeIoFlusher();
     mountpoint.release();
     const flushing = flushRegularly(disk, new FailureLog(failures));
     try {
-      await serve(config, session, disk, diskFile(config, mountpoint), onReady, count, loop);
+      await serve(config, session, disk, file, onReady, count, loop);
     } finally {
       clearInterval(flushing);
       errorMap?.save();
@@ -199,7 +203,7 @@ async function serve(
     transport,
     threads,
     log: logFile,
-    ...(loop === undefined ? {} : { loop: loop.device }),
+    ...(loop === undefined ? {} : { loop: { device: loop.device, sequence: loop.sequence } }),
     since: Number(process.hrtime.bigint() / 1000n),
   };
   keepState(session.device, state);
@@ -210,6 +214,8 @@ async function serve(
     count?.start();
     await session.ended;
     count?.stop();
+    // It outlives a lazy unmount, which tells nobody.
+    await loop?.detach().catch((error: unknown) => log(`${image}: ${toErrorRecord(error).message}`));
   } catch (error) {
     log(`${image}: the mount broke down: ${toErrorRecord(error).message}`);
     session.abort();

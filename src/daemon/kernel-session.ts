@@ -55,7 +55,9 @@ export async function startKernelSession(
 async function showAttributes(file: string, size: number, mtimeMs: number): Promise<void> {
   try {
     await fs.promises.truncate(file, size);
-    await fs.promises.utimes(file, mtimeMs / 1000, mtimeMs / 1000);
+    // As everywhere here, there is no time before 1970.
+    const seconds = Math.max(0, mtimeMs / 1000);
+    await fs.promises.utimes(file, seconds, seconds);
   } catch (error) {
     log(`${file}: its size or time could not be set: ${hostReason(error)}`);
   }

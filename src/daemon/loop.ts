@@ -1,9 +1,11 @@
 /** The loop device of a mounted disk. */
-import { attachLoop, detachLoop } from '../host/loop-device.js';
+import { Qcow2fsError } from '../errors.js';
+import { attachLoop, detachLoop, type LoopDevice } from '../host/loop-device.js';
+import { mountedAt } from '../host/mounts.js';
 import type { Session } from './session.js';
+import { withdraw } from './stop.js';
 
-export interface Loop {
-  readonly device: string;
+export interface Loop extends LoopDevice {
   /** The device and its partitions. */
   readonly devices: readonly string[];
   /** Rejects while somebody uses it; it is gone then when that ends. */
@@ -11,14 +13,23 @@ export interface Loop {
 }
 
 /** @throws Qcow2fsError; the disk is unmounted then, and served no more */
-export async function startLoop(session: Session, disk: string, readOnly: boolean): Promise<Loop> {
+export async function startLoop(
+  session: Session,
+  mountpoint: string,
+  disk: string,
+  readOnly: boolean,
+): Promise<Loop> {
   try {
-    const devices = await attachLoop(disk, readOnly);
-    const device = devices[0]!;
-    return { device, devices, detach: () => detachLoop(device, disk) };
+    const { partitions, ...loop } = await attachLoop(disk, readOnly);
+    const detach = (): Promise<void> => detachLoop(loop);
+    if (mountedAt(mountpoint)?.device !== session.device) {
+      // What has been attached may be a file that the mount had covered.
+      await detach();
+      throw new Qcow2fsError('mountpoint', `${mountpoint}: unmounted while its loop device was made`);
+    }
+    return { ...loop, devices: [loop.device, ...partitions], detach };
   } catch (error) {
-    session.unmount(true);
-    await session.ended;
+    await withdraw(session, error);
     throw error;
   }
 }

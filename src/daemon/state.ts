@@ -6,6 +6,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { hostReason, Qcow2fsError } from '../errors.js';
+import { isLoopDevice, type LoopDevice } from '../host/loop-device.js';
 import { mountTable } from '../host/mounts.js';
 import { processStartTime } from '../host/processes.js';
 import { runtimeDirectories } from '../host/runtime-directories.js';
@@ -26,7 +27,7 @@ export interface MountState {
   readonly transport: Transport;
   readonly threads: number;
   /** The loop device that the disk is attached to, when the daemon did that. */
-  readonly loop?: string;
+  readonly loop?: LoopDevice;
   /** Why the last writes may not have reached the image; only after the unmount. */
   readonly failure?: string;
   readonly log: string | undefined;
@@ -113,8 +114,9 @@ function isMountState(value: unknown): value is MountState {
     value as Partial<MountState>;
   return (
     [image, mountpoint, disk, startTime, transport].every((text) => typeof text === 'string') &&
+    (loop === undefined || isLoopDevice(loop)) &&
     [pid, since, size, threads].every((number) => Number.isSafeInteger(number) && number! >= 0) &&
-    [failure, loop, log].every((text) => text === undefined || typeof text === 'string')
+    [failure, log].every((text) => text === undefined || typeof text === 'string')
   );
 }
 

@@ -1,4 +1,5 @@
 /** How a daemon ends when it is told to. */
+import { setTimeout as delay } from 'node:timers/promises';
 import { hostReason, toErrorRecord } from '../errors.js';
 import { notifyServiceManager } from '../host/service-manager.js';
 import { log } from './log.js';
@@ -9,6 +10,10 @@ import { removeOwnState } from './state.js';
 const GRACE = 5000;
 /** How long an aborted connection may take to end its threads. */
 const ABORT_GRACE = 2000;
+/** How long the first signal is the same as one that follows: timeout(1) sends two. Milliseconds. */
+const SAME_SIGNAL = 1000;
+/** How long a killed daemon may take to give back what it has. */
+const RELEASE_GRACE = 2000;
 const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const;
 
 /** What a mounted disk has besides its file system. */
@@ -32,6 +37,7 @@ export class StopOnSignal {
   #timer: NodeJS.Timeout | undefined;
   /** The first signal that came. */
   #signal: NodeJS.Signals | undefined;
+  #signalledAt = 0;
 
   /** From here on a signal no longer simply ends the process: it is about to mount. */
   constructor(image: string) {
@@ -56,10 +62,12 @@ export class StopOnSignal {
   #stop(signal: NodeJS.Signals): void {
     const isFirst = this.#signal === undefined;
     this.#signal ??= signal;
+    if (isFirst) this.#signalledAt = performance.now();
     if (this.#session === undefined) return;
     if (isFirst) void this.#unmount(this.#session, signal);
-    // Before it is known that the disk is in use, it is the first one again: timeout(1) sends two.
-    else if (this.#timer !== undefined) this.#abort(this.#session);
+    else if (this.#timer !== undefined || performance.now() - this.#signalledAt > SAME_SIGNAL) {
+      this.#abort(this.#session);
+    }
   }
 
   async #unmount(session: Session, signal: NodeJS.Signals): Promise<void> {
@@ -86,12 +94,15 @@ export class StopOnSignal {
   #abort(session: Session): void {
     clearTimeout(this.#timer);
     session.abort();
-    this.#timer = setTimeout(() => {
-      this.#tryFlush();
-      log(`${this.#image}: ended while the disk was in use`);
-      removeOwnState(session.device);
-      endProcess();
-    }, ABORT_GRACE);
+    this.#timer = setTimeout(() => void this.#end(session), ABORT_GRACE);
+  }
+
+  async #end(session: Session): Promise<void> {
+    this.#tryFlush();
+    log(`${this.#image}: ended while the disk was in use`);
+    await Promise.race([this.#service.release().catch(() => {}), delay(RELEASE_GRACE)]);
+    removeOwnState(session.device);
+    endProcess();
   }
 
   #tryFlush(): void {
@@ -112,6 +123,27 @@ export class StopOnSignal {
     }
     endProcess();
   }
+}
+
+/**
+ * Unmounts a disk that could not be made ready. Whoever uses it already has a few seconds to finish, then their
+ * requests fail; when that does not end the service, the process goes.
+ * @param reason why it could not
+ */
+export async function withdraw(session: Session, reason: unknown): Promise<void> {
+  try {
+    session.unmount(true);
+  } catch {
+    // Somebody else has done it.
+  }
+  const abort = setTimeout(() => session.abort(), GRACE);
+  const end = setTimeout(() => {
+    log(`${toErrorRecord(reason).message}; ended while the disk was in use`);
+    endProcess();
+  }, GRACE + ABORT_GRACE);
+  await session.ended.catch(() => {});
+  clearTimeout(abort);
+  clearTimeout(end);
 }
 
 /** Threads that wait for requests cannot be ended from inside, and `process.exit` would wait for them. */

@@ -2,7 +2,7 @@
  * Loop devices, through losetup(8): util-linux knows how programs that want one at the same time get along. What is
  * attached where is read from /sys/block. Linux only.
  */
-import { execFile } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -13,8 +13,8 @@ const BLOCK_DEVICES = '/sys/block';
 /** How long others, udev above all, may look into a device that is to be detached: milliseconds. */
 const PATIENCE = 5000;
 const POLL_INTERVAL = 10;
-/** A program that takes longer hangs: milliseconds. */
-const PROGRAM_TIMEOUT = 60_000;
+/** A program that takes longer hangs; detaching writes back what is cached of the device: milliseconds. */
+const PROGRAM_TIMEOUT = 120_000;
 
 /** @throws Qcow2fsError `usage` for whoever cannot have loop devices */
 export function refuseWithoutLoops(): void {
@@ -26,44 +26,67 @@ export function refuseWithoutLoops(): void {
   }
 }
 
+/** A device as it is attached now. */
+export interface LoopDevice {
+  /** `/dev/loop0` */
+  readonly device: string;
+  /** Tells what is attached from whatever is later: the kernel counts (sysfs, diskseq); empty before Linux 5.15. */
+  readonly sequence: string;
+}
+
+export function isLoopDevice(value: unknown): value is LoopDevice {
+  if (typeof value !== 'object' || value === null) return false;
+  const { device, sequence } = value as Partial<LoopDevice>;
+  return /^\/dev\/loop\d+$/.test(String(device)) && /^\d*$/.test(String(sequence));
+}
+
 /**
  * Attaches a file to a free loop device, with its partitions.
- * @returns the device and its partitions: `/dev/loop0`, `/dev/loop0p1`, ...
+ * @returns the device, and the paths of its partitions: `/dev/loop0p1`, ...
  * @throws Qcow2fsError `host-io`; nothing is attached then
  */
-export async function attachLoop(file: string, readOnly: boolean): Promise<string[]> {
+export async function attachLoop(
+  file: string,
+  readOnly: boolean,
+): Promise<LoopDevice & { readonly partitions: readonly string[] }> {
   const mode = readOnly ? ['--read-only'] : [];
-  const device = (await run('losetup', ['--find', '--show', '--partscan', ...mode, '--', file])).trim();
   try {
+    const device = (await run('losetup', ['--find', '--show', '--partscan', ...mode, '--', file])).trim();
+    if (!isLoopDevice({ device, sequence: '' }) || !hasFile(device)) {
+      await run('losetup', ['--detach', device]);
+      throw new Qcow2fsError('host-io', `${device}: cannot tell what it is: is /sys mounted?`);
+    }
     // A kernel that is built without partition tables is told them.
     if (partitionsOf(device).length === 0) await run('partx', ['--add', '--', device]).catch(() => {});
-    return [device, ...partitionsOf(device)];
+    return { device, sequence: sequenceOf(device), partitions: partitionsOf(device) };
   } catch (error) {
-    await detachLoop(device, file).catch(() => {});
+    // A program that was killed may have attached it all the same.
+    for (const left of loopsBelow(file)) await detachLoop(left).catch(() => {});
     throw error;
   }
 }
 
 /**
- * Gives the device back, unless it is attached to another file by now.
+ * Gives the device back, unless something else is attached by now.
  * @throws Qcow2fsError `mountpoint` while it is in use; it goes then by itself when its last user is gone
  */
-export async function detachLoop(device: string, file: string): Promise<void> {
-  if (!isAttached(device, file)) return;
-  await run('losetup', ['--detach', device]);
-  for (const deadline = Date.now() + PATIENCE; isAttached(device, file); await delay(POLL_INTERVAL)) {
+export async function detachLoop(loop: LoopDevice): Promise<void> {
+  if (!isAttached(loop)) return;
+  await run('losetup', ['--detach', loop.device]);
+  for (const deadline = Date.now() + PATIENCE; isAttached(loop); await delay(POLL_INTERVAL)) {
     if (Date.now() > deadline) {
       throw new Qcow2fsError(
         'mountpoint',
-        `${device} is in use, and is detached when that ends; see who: fuser -v ${device}*`,
+        `${loop.device} is in use, and is detached when that ends; see who: fuser -v ${loop.device}*`,
       );
     }
   }
 }
 
 /** @throws Qcow2fsError `mountpoint` when the device or a partition of it is mounted, or otherwise claimed */
-export function refuseUsedLoop(device: string, file: string): void {
-  if (!isAttached(device, file)) return;
+export function refuseUsedLoop(loop: LoopDevice): void {
+  if (!isAttached(loop)) return;
+  const { device } = loop;
   for (const one of [...partitionsOf(device), device]) {
     if (!isClaimed(one)) continue;
     const where = mountpointOf(one);
@@ -77,18 +100,32 @@ export function refuseUsedLoop(device: string, file: string): void {
 }
 
 /** The devices that are attached to a file, or to one in a directory. */
-export function loopsBelow(place: string): { readonly device: string; readonly file: string }[] {
+export function loopsBelow(place: string): LoopDevice[] {
   return namesIn(BLOCK_DEVICES)
     .filter((name) => name.startsWith('loop'))
-    .flatMap((name) => {
-      const device = `/dev/${name}`;
-      const file = readLine(sysDirectory(device), 'loop/backing_file');
-      return file === place || file?.startsWith(`${place}/`) ? [{ device, file }] : [];
-    });
+    .map((name) => `/dev/${name}`)
+    .filter((device) => {
+      const file = backingFile(device);
+      return file === place || file?.startsWith(`${place}/`);
+    })
+    .map((device) => ({ device, sequence: sequenceOf(device) }));
 }
 
-function isAttached(device: string, file: string): boolean {
-  return readLine(sysDirectory(device), 'loop/backing_file') === file;
+export function isAttached({ device, sequence }: LoopDevice): boolean {
+  return hasFile(device) && (sequence === '' || sequence === sequenceOf(device));
+}
+
+function hasFile(device: string): boolean {
+  return backingFile(device) !== undefined;
+}
+
+/** Its path when it was attached, if nobody moved it since. */
+function backingFile(device: string): string | undefined {
+  return readLine(sysDirectory(device), 'loop/backing_file');
+}
+
+function sequenceOf(device: string): string {
+  return readLine(sysDirectory(device), 'diskseq') ?? '';
 }
 
 function partitionsOf(device: string): string[] {
@@ -141,24 +178,46 @@ function sysDirectory(device: string): string {
 
 function readLine(directory: string, name: string): string | undefined {
   try {
-    return fs.readFileSync(path.join(directory, name), 'utf8').trimEnd();
+    return fs.readFileSync(path.join(directory, name), 'utf8').replace(/\n$/, '');
   } catch {
     return undefined;
   }
 }
 
-/** @returns what the program prints. @throws Qcow2fsError `host-io` with the first line of what it complains about */
+/**
+ * Runs a program that no signal of the terminal reaches.
+ * @returns what it prints
+ * @throws Qcow2fsError `host-io` with the first line of what it complains about, or when it does not end
+ */
 function run(program: string, args: readonly string[]): Promise<string> {
   const env = { ...process.env, LC_ALL: 'C', PATH: `${process.env['PATH'] ?? ''}:${SYSTEM_PROGRAMS}` };
   return new Promise((resolve, reject) => {
-    execFile(program, args, { env, timeout: PROGRAM_TIMEOUT }, (error, stdout, stderr) => {
-      if (error === null) resolve(stdout);
-      else if (errnoName(error) === 'ENOENT') {
-        reject(new Qcow2fsError('host-io', `${program} is not installed: apt-get install mount util-linux`));
-      } else {
-        const reason = stderr.trim().split('\n', 1)[0] || hostReason(error);
-        reject(new Qcow2fsError('host-io', reason.startsWith(program) ? reason : `${program}: ${reason}`));
-      }
+    const fail = (text: string): void => {
+      clearTimeout(timer);
+      reject(new Qcow2fsError('host-io', text.startsWith(program) ? text : `${program}: ${text}`));
+    };
+    const child = spawn(program, args, { env, detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
+    // One that waits inside the kernel does not even end then.
+    const timer = setTimeout(() => {
+      child.kill('SIGKILL');
+      fail(`it did not end within ${PROGRAM_TIMEOUT / 1000} s: ${args.join(' ')}`);
+    }, PROGRAM_TIMEOUT);
+    let stdout = '';
+    let stderr = '';
+    child.stdout.on('data', (bytes) => {
+      stdout += bytes;
+    });
+    child.stderr.on('data', (bytes) => {
+      stderr += bytes;
+    });
+    child.once('error', (error) => {
+      const missing = errnoName(error) === 'ENOENT';
+      fail(missing ? 'it is not installed: apt-get install mount util-linux' : hostReason(error));
+    });
+    child.once('close', (status, signal) => {
+      if (status !== 0) return fail(stderr.trim().split('\n', 1)[0] || `it ended with ${signal ?? status}`);
+      clearTimeout(timer);
+      resolve(stdout);
     });
   });
 }

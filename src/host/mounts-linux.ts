@@ -9,6 +9,7 @@ import type { MountEntry, MountSystem } from './mounts.js';
 const debug = createTrace('mount');
 
 export const FILE_SYSTEM_TYPE = 'fuse.qcow2fs';
+const MOUNT_TABLE = '/run/mount/utab';
 const HELPERS = ['fusermount3', 'fusermount'] as const;
 
 /** See proc(5), /proc/self/mountinfo. */
@@ -35,6 +36,7 @@ function unmount(mountpoint: string, lazy: boolean): void {
   if (process.geteuid?.() === 0) {
     try {
       unmountDirectly(mountpoint, UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0));
+      forget(mountpoint);
       return;
     } catch (error) {
       if (errnoName(error) !== 'EPERM') throw unmountFailure(mountpoint, hostReason(error));
@@ -42,6 +44,16 @@ function unmount(mountpoint: string, lazy: boolean): void {
   }
   const result = runHelper(['-u', ...(lazy ? ['-z'] : []), '--', mountpoint], []);
   if (result.status !== 0) throw unmountFailure(mountpoint, result.message);
+}
+
+/** mount(8) keeps a table of its own, in which the helper of this program has entered the mount. */
+function forget(mountpoint: string): void {
+  try {
+    if (!fs.readFileSync(MOUNT_TABLE, 'utf8').includes(`TARGET=${escapeOctal(mountpoint)} `)) return;
+    spawnSync('umount', ['--fake', '--internal-only', '--no-canonicalize', '--', mountpoint]);
+  } catch {
+    // There is none, and nothing to forget.
+  }
 }
 
 function unmountFailure(mountpoint: string, reason: string): Qcow2fsError {
@@ -84,6 +96,10 @@ function abort(device: string): void {
   } catch {
     // fusectl may not be mounted; the caller ends the process, which ends the connection too.
   }
+}
+
+function escapeOctal(text: string): string {
+  return text.replace(/[ \t\n\\]/g, (one) => `\\${one.charCodeAt(0).toString(8).padStart(3, '0')}`);
 }
 
 /** Blanks and backslashes are written as octal numbers. */

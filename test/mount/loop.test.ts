@@ -1,5 +1,5 @@
 /** `mount --loop`: the disk as a loop device with its partitions, from one command to the other. */
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
@@ -10,7 +10,9 @@ import {
   daemonOf,
   expectUntouched,
   isRunning,
+  logLines,
   mountsAt,
+  refusalOf,
   rememberFiles,
   tool,
   useCleanUp,
@@ -180,19 +182,145 @@ describe('mount --loop', () => {
     expectNothing(mountpoint);
   });
 
+  /** An environment in which losetup is another program, which can call the real one as "$losetup". */
+  function withLosetup(script: string): NodeJS.ProcessEnv {
+    const programs = scratch.subdir();
+    const real = tool('which', 'losetup').trim();
+    fs.writeFileSync(path.join(programs, 'losetup'), `#!/bin/sh\nlosetup=${real}\n${script}\n`, {
+      mode: 0o755,
+    });
+    return { ...process.env, PATH: `${programs}:${process.env['PATH']}` };
+  }
+
+  function startMount(image: Image, mountpoint: string, env: NodeJS.ProcessEnv): Promise<string> {
+    const args = ['mount', '--log', `${mountpoint}.log`, '--loop', imagePath(image), mountpoint];
+    const child = spawn(BIN, args, { env, stdio: ['ignore', 'pipe', 'pipe'] });
+    let text = '';
+    for (const stream of [child.stdout, child.stderr]) stream.on('data', (bytes) => (text += bytes));
+    return new Promise((resolve) => child.once('close', (status) => resolve(`${status}: ${text}`)));
+  }
+
+  it('attaches nothing else when it is unmounted meanwhile, and leaves nothing', async () => {
+    const file = scratch.path('covered.img');
+    fs.writeFileSync(file, Buffer.alloc(MiB));
+    const gate = scratch.path('gate');
+    const waiting = scratch.path('waiting');
+    const wait = `case $1 in --find) : > ${waiting}; until [ -e ${gate} ]; do sleep 0.01; done ;; esac`;
+    const outcome = startMount(partitioned(), file, withLosetup(`${wait}\nexec "$losetup" "$@"`));
+    await waitUntil('losetup was started', () => fs.existsSync(waiting));
+    tool('umount', file);
+    fs.writeFileSync(gate, '');
+    expect(await outcome).to.match(/^9: qcow2fs: [^\n]*unmounted while its loop device was made\n$/);
+    expectNothing(file);
+  });
+
+  it('leaves nothing when losetup attaches and then dies', async () => {
+    const mountpoint = scratch.subdir();
+    const env = withLosetup('"$losetup" "$@" > /dev/null; case $1 in --find) kill -INT $$ ;; esac');
+    expect(await startMount(partitioned(), mountpoint, env)).to.match(/^3: qcow2fs: losetup: [^\n]*\n$/);
+    expectNothing(mountpoint);
+  });
+
+  it('gives those who have the disk open some seconds when no device can be had, and not more', async () => {
+    const mountpoint = scratch.subdir();
+    const gate = scratch.path('gate2');
+    const env = withLosetup(`case $1 in --find) until [ -e ${gate} ]; do sleep 0.01; done; exit 1 ;; esac`);
+    const outcome = startMount(partitioned(), mountpoint, env);
+    await waitUntil('it is mounted', () => mountsAt(mountpoint).length === 1);
+    const fd = fs.openSync(path.join(mountpoint, 'disk.raw'), 'r');
+    try {
+      fs.writeFileSync(gate, '');
+      // Where the connection cannot be aborted, the process goes, and the log has the reason.
+      expect(await outcome).to.match(/^[13]: /);
+      expect(logLines(`${mountpoint}.log`).join('\n')).to.match(/losetup: it ended with 1|^$/);
+    } finally {
+      expect(refusalOf(() => fs.closeSync(fd))).to.be.oneOf(['nothing', 'ENOTCONN', 'ECONNABORTED']);
+    }
+    expectNothing(mountpoint);
+  });
+
+  it('is known by more than a path: under a name that ends with a blank, in a directory that moves', () => {
+    const place = scratch.subdir();
+    const mountpoint = path.join(place, 'x');
+    fs.mkdirSync(mountpoint);
+    const image = partitioned();
+    expectQcow2fs([
+      'mount',
+      '--log',
+      `${place}.log`,
+      '--loop',
+      '--name',
+      'disk ',
+      imagePath(image),
+      mountpoint,
+    ]);
+    expectQcow2fs(['umount', mountpoint]);
+    expectNothing(place);
+    const moved = attach(image, [], mountpoint);
+    fs.renameSync(place, `${place}-moved`);
+    defer(() => void spawnSync('umount', ['-l', path.join(`${place}-moved`, 'x')]));
+    expectQcow2fs(['umount', path.join(`${place}-moved`, 'x')]);
+    expect(loopsOf('/')).to.not.include(moved.devices[0]);
+  });
+
+  it('says that the device is gone when the disk is open otherwise, and list knows', () => {
+    const { mountpoint, disk, devices } = attach(partitioned());
+    const fd = fs.openSync(disk, 'r');
+    try {
+      const { status, stderr } = qcow2fs(['umount', mountpoint]);
+      expect(stderr)
+        .to.match(/^qcow2fs: [^\n]*in use[^\n]*\n$/)
+        .and.contain(`${devices[0]} is detached already`);
+      expect(status).to.equal(9);
+      const { mounts } = JSON.parse(expectQcow2fs(['list', '--json'])) as {
+        mounts: Record<string, unknown>[];
+      };
+      expect(mounts.find((mount) => mount['disk'] === disk)).to.include({ loop: null });
+    } finally {
+      fs.closeSync(fd);
+    }
+    expectQcow2fs(['umount', mountpoint]);
+    expectNothing(mountpoint);
+  });
+
+  it('stays when a copy of the mount goes', () => {
+    const { mountpoint, disk, devices } = attach(partitioned());
+    const copy = scratch.subdir();
+    tool('mount', '--bind', mountpoint, copy);
+    defer(() => void spawnSync('umount', ['-q', '-l', copy]));
+    expectQcow2fs(['umount', copy]);
+    expect(loopsOf(disk)).to.deep.equal([devices[0]]);
+    expectQcow2fs(['umount', mountpoint]);
+    expectNothing(mountpoint);
+  });
+
+  it('is given back by a daemon that was unmounted lazily and is told to stop', async () => {
+    const { mountpoint, devices } = attach(partitioned());
+    const daemon = daemonOf(mountpoint);
+    tool('umount', '--lazy', '--internal-only', mountpoint);
+    process.kill(daemon, 'SIGTERM');
+    await waitUntil('the daemon has ended', () => !isRunning(daemon));
+    expect(loopsOf('/')).to.not.include(devices[0]);
+  });
+
+  it('leaves nothing when a daemon in the foreground cannot print the devices', () => {
+    const mountpoint = scratch.subdir();
+    const args = ['mount', '--foreground', '--loop', imagePath(partitioned()), mountpoint];
+    const { status, stderr } = spawnSync('sh', ['-c', '"$@" > /dev/full', 'sh', BIN, ...args], {
+      encoding: 'utf8',
+    });
+    expect(stderr).to.match(/qcow2fs: standard output: ENOSPC[^\n]*\n$/);
+    expect(status).to.equal(3);
+    expectNothing(mountpoint);
+  });
+
   it('leaves nothing when no device can be had', () => {
     const image = partitioned();
     const mountpoint = scratch.subdir();
-    const programs = scratch.subdir();
-    fs.writeFileSync(
-      path.join(programs, 'losetup'),
-      '#!/bin/sh\necho "losetup: cannot find an unused loop device" >&2\nexit 1\n',
-      { mode: 0o755 },
-    );
     const overlay = scratch.path('overlay.qcow2');
     const { status, stdout, stderr } = qcow2fs(
       ['mount', '--log', `${mountpoint}.log`, '--loop', '--overlay', overlay, imagePath(image), mountpoint],
-      { env: { ...process.env, PATH: `${programs}:${process.env['PATH']}` } },
+      { env: withLosetup('echo "losetup: cannot find an unused loop device" >&2; exit 1') },
     );
     expect(stderr).to.equal('qcow2fs: losetup: cannot find an unused loop device\n');
     expect(stdout).to.equal('');
