@@ -6,9 +6,16 @@ import path from 'node:path';
 import { BIN, type Outcome, ROOT, type RunAs } from './qcow2fs.js';
 import type { Scratch } from './scratch.js';
 
+/**
+ * A new namespace has a copy of every mount, and a disk that is unmounted elsewhere is served on as long as there is one:
+ * other tests would wait for their daemons.
+ */
+export const LET_GO = 'umount --no-mtab --internal-only --lazy --all --types fuse.qcow2fs || :';
+
 /** /usr/sbin with everything that it had, the helpers and the program; and a table of file systems. */
 const SETUP = `
 set -e
+${LET_GO}
 mount --bind /usr/sbin "$1/host-sbin"
 cp -rs "$1/host-sbin/." "$1/sbin/"
 [ -z "$2" ] || cp "$2"/*mount.fuse.qcow2fs "$1/sbin/"

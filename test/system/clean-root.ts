@@ -9,6 +9,7 @@ import { once } from 'node:events';
 import fs from 'node:fs';
 import path from 'node:path';
 import { mountsAt } from '../mount/support.js';
+import { LET_GO } from '../support/mount-namespace.js';
 import type { Outcome } from '../support/qcow2fs.js';
 import { run } from '../support/run.js';
 
@@ -22,6 +23,7 @@ const MINUTES = 60_000;
 /** proc shows the processes of the namespace; the rest of what programs look for is in the directory itself. */
 const HOLD = `
 set -e
+${LET_GO}
 mount -t proc proc "$1/proc"
 mount -t devpts devpts "$1/dev/pts"
 echo ready
@@ -40,7 +42,8 @@ export class CleanRoot {
   async start(): Promise<void> {
     // debootstrap mounts proc into what it makes, and forgets it when it is interrupted.
     const debootstrap = ['debootstrap', '--variant=minbase', SUITE, this.dir, mirror()];
-    run('unshare', ['--mount', '--propagation=private', ...debootstrap], {
+    const script = ['sh', '-c', `${LET_GO}; exec "$@"`, 'sh', ...debootstrap];
+    run('unshare', ['--mount', '--propagation=private', ...script], {
       env: { ...process.env, PATH: `${process.env['PATH']}:/usr/sbin:/sbin`, LC_ALL: 'C' },
     });
     run('mknod', ['--mode=666', this.path('/dev/fuse'), 'c', '10', '229']);
