@@ -1,5 +1,6 @@
 /** The part of WebAssembly's interface that is used here: neither ES2023 nor Node 20's types declare it. */
 declare namespace WebAssembly {
+  function validate(code: Uint8Array): boolean;
   class Module {
     constructor(code: Uint8Array);
   }

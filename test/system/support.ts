@@ -55,7 +55,10 @@ export function filesBelow(directory: string, pattern: RegExp): string[] {
  * @param place where it is made
  */
 export function cloneHere(place: string): void {
-  const git = (args: readonly string[], cwd: string): string => run('git', args, { cwd });
+  // The checkout may belong to another user.
+  const trust = { GIT_CONFIG_COUNT: '1', GIT_CONFIG_KEY_0: 'safe.directory', GIT_CONFIG_VALUE_0: '*' };
+  const env = { ...process.env, ...trust };
+  const git = (args: readonly string[], cwd: string): string => run('git', args, { cwd, env });
   git(['clone', '--quiet', '--no-hardlinks', ROOT, place], ROOT);
   const names = git(['ls-files', '-z', '--cached', '--others', '--exclude-standard'], ROOT).split('\0');
   for (const name of names.filter((each) => each !== '' && each !== 'node_modules')) {
