@@ -110,7 +110,13 @@ describe('make install, deb and dist', function () {
     fs.copyFileSync(product('.tgz'), tarball);
     runAsNobody(home, 'npm', ...npmInstall, '--prefix', prefix, tarball);
     expect(runAsNobody(home, path.join(prefix, 'bin/qcow2fs'), '--version')).to.equal(`${VERSION}\n`);
-    const pages = [1, 8].flatMap((section) => filesBelow('contrib/man', new RegExp(`\\.${section}$`)));
+    // npm packs no links, which are second names of pages.
+    const isLink = (page: string): boolean =>
+      fs.lstatSync(path.join(ROOT, 'contrib/man', page)).isSymbolicLink();
+    const pages = [1, 8]
+      .flatMap((section) => filesBelow('contrib/man', new RegExp(`\\.${section}$`)))
+      .filter((page) => !isLink(page));
+    expect(pages).to.have.length.above(8);
     expect(
       pages.filter((page) => !fs.existsSync(path.join(prefix, `share/man/man${page.at(-1)}`, page))),
     ).to.deep.equal([]);
