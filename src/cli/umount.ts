@@ -63,7 +63,7 @@ async function umount(mountpoint: string, { quiet }: { quiet?: boolean }): Promi
 function entryOf(mountpoint: string, quiet: boolean): MountEntry | undefined {
   const direct = mountedAt(absolutePath(mountpoint));
   if (direct !== undefined) return direct;
-  if (quiet && isMissing(mountpoint)) return undefined;
+  if (quiet && problemAt(mountpoint) === 'ENOENT') return undefined;
   const resolved = resolveMountpoint(mountpoint);
   // The disk's own name will do, too, as list shows it.
   const entry = mountedAt(resolved) ?? mountedAt(path.dirname(resolved));
@@ -81,7 +81,7 @@ async function giveBackLoops(
 ): Promise<readonly LoopDevice[]> {
   if (userId !== 0 || process.geteuid!() !== 0) return [];
   const own = state?.loop === undefined ? [] : [state.loop];
-  const hasEnded = state === undefined ? isDead(mountpoint) : !isAlive(state);
+  const hasEnded = state === undefined ? problemAt(mountpoint) === 'ENOTCONN' : !isAlive(state);
   const others = hasEnded ? loopsBelow(mountpoint) : [];
   const loops = [...own, ...others].filter(isAttached);
   for (const loop of loops) refuseUsedLoop(loop);
@@ -89,21 +89,13 @@ async function giveBackLoops(
   return loops;
 }
 
-function isMissing(mountpoint: string): boolean {
+/** Why a place cannot be looked at: ENOENT where nothing is, ENOTCONN where the daemon is dead. */
+function problemAt(place: string): string | undefined {
   try {
-    fs.lstatSync(mountpoint);
-    return false;
+    fs.lstatSync(place);
+    return undefined;
   } catch (error) {
-    return errnoName(error) === 'ENOENT';
-  }
-}
-
-function isDead(mountpoint: string): boolean {
-  try {
-    fs.statSync(mountpoint);
-    return false;
-  } catch (error) {
-    return errnoName(error) === 'ENOTCONN';
+    return errnoName(error);
   }
 }
 

@@ -7,6 +7,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { errnoName, hostReason, Qcow2fsError } from '../errors.js';
+import { unescapeOctal } from './mounts-linux.js';
 
 const SYSTEM_PROGRAMS = '/usr/sbin:/sbin';
 const BLOCK_DEVICES = '/sys/block';
@@ -151,7 +152,7 @@ function isClaimed(device: string): boolean {
 function mountpointOf(device: string): string | undefined {
   for (const line of fs.readFileSync('/proc/self/mounts', 'utf8').split('\n')) {
     const [source, mountpoint] = line.split(' ');
-    if (source === device) return mountpoint;
+    if (source === device) return unescapeOctal(mountpoint ?? '');
   }
   return undefined;
 }

@@ -103,7 +103,7 @@ function escapeOctal(text: string): string {
 }
 
 /** Blanks and backslashes are written as octal numbers. */
-function unescapeOctal(text: string): string {
+export function unescapeOctal(text: string): string {
   return text.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
 }
 

@@ -44,7 +44,7 @@ export function useMountNamespace(
 ): MountNamespace {
   const dir = scratch.subdir();
   const fstab = path.join(dir, 'fstab');
-  let holder: ChildProcess;
+  let holder: ChildProcess | undefined;
 
   before(async () => {
     for (const name of ['host-sbin', 'sbin']) fs.mkdirSync(path.join(dir, name));
@@ -58,6 +58,7 @@ export function useMountNamespace(
     if (!String(ready).startsWith('ready')) throw new Error('there is no namespace');
   });
   after(async () => {
+    if (holder === undefined) return;
     const ended = once(holder, 'exit');
     holder.stdin!.end();
     await ended;
@@ -67,7 +68,7 @@ export function useMountNamespace(
     fstab: (...lines) => fs.writeFileSync(fstab, `${lines.join('\n')}\n`),
     run([command, ...args], { uid, gid, ...options } = {}) {
       const user = uid === undefined ? [] : ['setpriv', `--reuid=${uid}`, `--regid=${gid}`, '--clear-groups'];
-      const words = ['--target', String(holder.pid), '--mount', ...user, command!, ...args];
+      const words = ['--target', String(holder!.pid), '--mount', ...user, command!, ...args];
       const result = spawnSync('nsenter', words, { encoding: 'utf8', timeout: 120_000, ...options });
       if (result.error) throw result.error;
       return { status: result.status, stdout: result.stdout, stderr: result.stderr };
