@@ -283,6 +283,20 @@ describe('mount --loop', () => {
     expectNothing(mountpoint);
   });
 
+  it('leaves a device alone that somebody else has by now', () => {
+    const { mountpoint, disk, devices } = attach(partitioned());
+    const device = devices[0]!;
+    const other = scratch.path('other.img');
+    fs.writeFileSync(other, Buffer.alloc(MiB));
+    tool('losetup', '--detach', device);
+    tool('losetup', device, other);
+    defer(() => void spawnSync('losetup', ['--detach', device]));
+    const { mounts } = JSON.parse(expectQcow2fs(['list', '--json'])) as { mounts: Record<string, unknown>[] };
+    expect(mounts.find((mount) => mount['disk'] === disk)).to.include({ loop: null });
+    expectQcow2fs(['umount', mountpoint]);
+    expect(loopsOf(other)).to.deep.equal([device]);
+  });
+
   it('stays when a copy of the mount goes', () => {
     const { mountpoint, disk, devices } = attach(partitioned());
     const copy = scratch.subdir();

@@ -159,7 +159,8 @@ describe('mount(8) with the type fuse.qcow2fs', () => {
     expect(refusal(['mount', '-o', 'remount,rw', mountpoint])).to.match(/^1: qcow2fs: -o remount: [^\n]*\n$/);
     expect(field(mountpoint, 'OPTIONS').split(',')).to.include('ro');
     expectRun(['qcow2fs', 'umount', mountpoint]);
-    expect(fs.readFileSync('/run/mount/utab', 'utf8')).to.not.contain(mountpoint);
+    const table = '/run/mount/utab';
+    expect(fs.existsSync(table) ? fs.readFileSync(table, 'utf8') : '').to.not.contain(mountpoint);
     const lists = ['-o', 'ro', '-o', `secret-file="${secret}"`];
     expectRun([`mount.${TYPE}`, imagePath(image), mountpoint, ...lists]);
     expect(field(mountpoint, 'OPTIONS').split(',')).to.include('ro');
