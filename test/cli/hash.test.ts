@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
-import { mountOn, useCleanUp, waitUntil } from '../mount/support.js';
+import { mountOn, useCleanUp } from '../mount/support.js';
 import { hostOffset, patchBytes, readBytes, truncateImage } from '../support/damage.js';
 import {
   convertToRaw,
@@ -22,6 +22,7 @@ import {
 import { BIN, expectQcow2fs, qcow2fs } from '../support/qcow2fs.js';
 import { run } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
+import { waitUntil } from '../support/wait.js';
 
 /** The tool of coreutils for each algorithm. */
 const TOOLS = {

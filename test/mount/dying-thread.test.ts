@@ -6,6 +6,7 @@ import { convertToRaw, createImage, imagePath } from '../support/images.js';
 import { SECTOR_SIZE } from '../support/pattern.js';
 import { expectQcow2fs, qcow2fs } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
+import { waitUntil } from '../support/wait.js';
 import type { DyingWay } from './dying-thread.js';
 import { LOADED_BYTES, writeUntilEnded } from './stamping-load.js';
 import { ExpectedDisk } from './stamps.js';
@@ -19,7 +20,6 @@ import {
   mountWritableOn,
   removeLeaks,
   useCleanUp,
-  waitUntil,
   withFile,
 } from './support.js';
 

@@ -7,6 +7,7 @@ import { expect } from 'chai';
 import { convertToRaw, createImage, imagePath, KiB, MiB, writeSteps } from '../support/images.js';
 import { BIN, expectQcow2fs, qcow2fs } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
+import { waitUntil } from '../support/wait.js';
 import {
   attachLoop,
   daemonOf,
@@ -19,7 +20,6 @@ import {
   tool,
   tryTool,
   useCleanUp,
-  waitUntil,
   withFile,
 } from './support.js';
 

@@ -17,8 +17,9 @@ import {
 } from '../support/images.js';
 import { expectQcow2fs } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
+import { waitUntil } from '../support/wait.js';
 import { DAMAGES, DISK_SIZE, FULL } from './damages.js';
-import { mountOn, mountsAt, tryMount, tryTool, useCleanUp, waitUntil } from './support.js';
+import { mountOn, mountsAt, tryMount, tryTool, useCleanUp } from './support.js';
 
 const CLUSTER = 64 * KiB;
 

@@ -18,6 +18,7 @@ import {
 import { patternBytes, SECTOR_SIZE } from '../support/pattern.js';
 import { expectQcow2fs } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
+import { waitUntil } from '../support/wait.js';
 import { LOADED_BYTES, writeUntilEnded } from './stamping-load.js';
 import { ExpectedDisk, randomFrom } from './stamps.js';
 import {
@@ -31,7 +32,6 @@ import {
   removeLeaks,
   tool,
   useCleanUp,
-  waitUntil,
   withFile,
 } from './support.js';
 

@@ -6,7 +6,8 @@ import { expect } from 'chai';
 import { createImage, imagePath, MiB } from '../support/images.js';
 import { BIN, expectQcow2fs, ROOT } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
-import { daemonOf, daemonsOf, endMount, isRunning, mountsAt, useCleanUp, waitUntil } from './support.js';
+import { waitUntil } from '../support/wait.js';
+import { daemonOf, daemonsOf, endMount, isRunning, mountsAt, useCleanUp } from './support.js';
 
 const EXAMPLE = path.join(ROOT, 'contrib/example');
 const IMAGE = path.join(EXAMPLE, 'example.qcow2');

@@ -8,16 +8,8 @@ import { createImage, type Image, imagePath, MiB, qemuImg, qemuIo, writeSteps } 
 import { expectQcow2fs } from '../support/qcow2fs.js';
 import { run } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
-import {
-  daemonOf,
-  isRunning,
-  mountOn,
-  mountWritableOn,
-  sha256,
-  tryMount,
-  useCleanUp,
-  waitUntil,
-} from './support.js';
+import { waitUntil } from '../support/wait.js';
+import { daemonOf, isRunning, mountOn, mountWritableOn, sha256, tryMount, useCleanUp } from './support.js';
 
 const SIZE = 4 * MiB;
 const LOCKED = 12;

@@ -6,6 +6,7 @@ import { expect } from 'chai';
 import { checkImage, createImage, type Image, imagePath, MiB } from '../support/images.js';
 import { BIN, expectQcow2fs, qcow2fs } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
+import { waitUntil } from '../support/wait.js';
 import {
   daemonOf,
   expectUntouched,
@@ -17,7 +18,6 @@ import {
   tool,
   useCleanUp,
   useOrdinaryUser,
-  waitUntil,
 } from './support.js';
 
 const PARTITIONS = 'label: gpt\n,16M\n,16M\n';

@@ -5,6 +5,7 @@ import { expect } from 'chai';
 import { createImage, imagePath, MiB } from '../support/images.js';
 import { expectQcow2fs } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
+import { waitUntil } from '../support/wait.js';
 import type { HungryThread } from './hungry-thread.js';
 import {
   daemonOf,
@@ -16,7 +17,6 @@ import {
   tool,
   tryTool,
   useCleanUp,
-  waitUntil,
   withFile,
 } from './support.js';
 

@@ -27,7 +27,8 @@ import {
 import { patternBytes, SECTOR_SIZE } from '../support/pattern.js';
 import { mountReadOnly, mountWritable } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
-import { bytesOnHost, keyOptions, refusalOf, tryTool, waitUntil, withFile } from './support.js';
+import { waitUntil } from '../support/wait.js';
+import { bytesOnHost, keyOptions, refusalOf, tryTool, withFile } from './support.js';
 
 const SIZE = 4 * MiB;
 const NEW_SIZE = 9 * MiB;

@@ -17,6 +17,7 @@ import {
 import { patternBytes } from '../support/pattern.js';
 import { expectQcow2fs, qcow2fs } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
+import { waitUntil } from '../support/wait.js';
 import {
   attachLoop,
   type Defer,
@@ -28,7 +29,6 @@ import {
   refusalOf,
   tool,
   useCleanUp,
-  waitUntil,
   withFile,
 } from './support.js';
 

@@ -5,8 +5,9 @@ import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
 import { MiB } from '../support/images.js';
 import { SECTOR_SIZE } from '../support/pattern.js';
+import { waitUntil } from '../support/wait.js';
 import { type ExpectedDisk, type Operation, STRIPE } from './stamps.js';
-import { type Defer, isRunning, waitUntil } from './support.js';
+import { type Defer, isRunning } from './support.js';
 
 /** Of the disk that they write. */
 export const LOADED_BYTES = 24 * MiB;

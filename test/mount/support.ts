@@ -4,14 +4,12 @@ import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { expect } from 'chai';
 import { checkImage, type Image, keyArgs, openArgs, qemuImg } from '../support/images.js';
 import { BIN, expectQcow2fs, isDaemon, type Outcome, qcow2fs, ROOT, type RunAs } from '../support/qcow2fs.js';
 import { run } from '../support/run.js';
+import { waitUntil } from '../support/wait.js';
 
-const POLL_MS = 10;
-const DEADLINE_MS = 60_000;
 const SBIN = `${process.env['PATH']}:/usr/sbin:/sbin`;
 const CHUNK = 1024 * 1024;
 
@@ -35,15 +33,6 @@ export function useCleanUp(): Defer {
     if (errors.length > 0) throw errors[0];
   });
   return (action) => actions.push(action);
-}
-
-/** Waits until something is so; fails after a minute. */
-export async function waitUntil(what: string, condition: () => boolean): Promise<void> {
-  const deadline = Date.now() + DEADLINE_MS;
-  while (!condition()) {
-    if (Date.now() > deadline) throw new Error(`waited in vain until ${what}`);
-    await delay(POLL_MS);
-  }
 }
 
 /** Runs a system tool that may live in an sbin directory. */

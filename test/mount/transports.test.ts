@@ -15,7 +15,8 @@ import {
 import { createImage, type Image, imagePath, KiB, MiB, writeSteps } from '../support/images.js';
 import { expectQcow2fs } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
-import { mountWritableOn, refusalOf, useCleanUp, waitUntil, withFile } from './support.js';
+import { waitUntil } from '../support/wait.js';
+import { mountWritableOn, refusalOf, useCleanUp, withFile } from './support.js';
 
 const SIZE = 8 * MiB;
 const DATA = 4 * MiB;

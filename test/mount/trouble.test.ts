@@ -11,6 +11,7 @@ import { hostOffset, patchL2, readL2, truncateImage } from '../support/damage.js
 import { convertToRaw, createImage, type Image, imagePath, KiB, MiB, writeSteps } from '../support/images.js';
 import { expectQcow2fs } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
+import { waitUntil } from '../support/wait.js';
 import {
   attachLoop,
   daemonOf,
@@ -23,7 +24,6 @@ import {
   refusalOf,
   tool,
   useCleanUp,
-  waitUntil,
   withFile,
 } from './support.js';
 

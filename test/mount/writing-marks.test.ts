@@ -21,6 +21,7 @@ import { patternBytes, SECTOR_SIZE } from '../support/pattern.js';
 import { mountReadOnly, mountWritable } from '../support/qcow2fs.js';
 import { run } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
+import { waitUntil } from '../support/wait.js';
 import {
   daemonOf,
   endMount,
@@ -32,7 +33,6 @@ import {
   tryMount,
   useCleanUp,
   useOrdinaryUser,
-  waitUntil,
   withFile,
 } from './support.js';
 

@@ -3,6 +3,7 @@
 import fs from 'node:fs';
 import { isDaemon, unmountAll } from './qcow2fs.js';
 import { scratchDirs } from './scratch.js';
+import { waitUntil } from './wait.js';
 
 /** Daemons that serve a mountpoint below a scratch directory of this process, by their command line. */
 function daemons(): string[] {
@@ -33,8 +34,10 @@ export const mochaHooks = {
   afterEach(): void {
     unmountAll();
   },
-  afterAll(): void {
-    const left = [...mounts(), ...daemons().map((pid) => `process ${pid}`)];
+  async afterAll(): Promise<void> {
+    const left = mounts();
     if (left.length > 0) throw new Error(`left behind: ${left.join('; ')}`);
+    // The plain umount(8) does not wait for the daemon, which saves, releases the image and only then ends.
+    await waitUntil('all daemons have ended', () => daemons().length === 0);
   },
 };
