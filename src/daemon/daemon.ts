@@ -20,7 +20,7 @@ import { MountErrorMap } from './error-map.js';
 import { startKernelSession } from './kernel-session.js';
 import { startLibfuseSession } from './libfuse-session.js';
 import { FailureLog, log } from './log.js';
-import { type Loop, startLoop } from './loop.js';
+import { detachWhenUnmounted, type Loop, startLoop } from './loop.js';
 import { claimMountpoint, type Mountpoint } from './mountpoint.js';
 import type { Session, SessionOptions } from './session.js';
 import { type MountState, removeOwnState, writeState } from './state.js';
@@ -212,10 +212,12 @@ async function serve(
     onReady(file, loop?.devices ?? []);
     notifyServiceManager('READY=1', `STATUS=${image} on ${file}`, `MAINPID=${process.pid}`);
     count?.start();
+    const complain = (error: unknown): void => log(`${image}: ${toErrorRecord(error).message}`);
+    const watch = loop && detachWhenUnmounted(loop, session, complain);
     await session.ended;
+    clearInterval(watch);
     count?.stop();
-    // It outlives a lazy unmount, which tells nobody.
-    await loop?.detach().catch((error: unknown) => log(`${image}: ${toErrorRecord(error).message}`));
+    await loop?.detach().catch(complain);
   } catch (error) {
     log(`${image}: the mount broke down: ${toErrorRecord(error).message}`);
     session.abort();

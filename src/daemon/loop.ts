@@ -1,9 +1,12 @@
 /** The loop device of a mounted disk. */
 import { Qcow2fsError } from '../errors.js';
 import { attachLoop, detachLoop, type LoopDevice } from '../host/loop-device.js';
-import { mountedAt } from '../host/mounts.js';
+import { mountedAt, mountTable } from '../host/mounts.js';
 import type { Session } from './session.js';
 import { withdraw } from './stop.js';
+
+/** The kernel tells nobody of a lazy unmount, so that is looked for: milliseconds. */
+const POLL_INTERVAL = 1000;
 
 export interface Loop extends LoopDevice {
   /** The device and its partitions. */
@@ -31,5 +34,31 @@ export async function startLoop(
   } catch (error) {
     await withdraw(session, error);
     throw error;
+  }
+}
+
+/**
+ * Gives the device back when the disk is mounted nowhere any more: after a lazy unmount it would keep the disk open.
+ * @param onFailure called once when somebody uses the device, which goes with its last user then
+ */
+export function detachWhenUnmounted(
+  loop: Loop,
+  session: Session,
+  onFailure: (error: unknown) => void,
+): NodeJS.Timeout {
+  const timer = setInterval(() => {
+    if (isMounted(session)) return;
+    clearInterval(timer);
+    loop.detach().catch(onFailure);
+  }, POLL_INTERVAL);
+  return timer;
+}
+
+/** When in doubt it is. */
+function isMounted({ device }: Session): boolean {
+  try {
+    return mountTable().some((entry) => entry.device === device);
+  } catch {
+    return true;
   }
 }

@@ -54,7 +54,18 @@ describe('mount --loop', () => {
     });
     const output = expectQcow2fs(['mount', '--log', log, '--loop', ...args, imagePath(image), mountpoint]);
     const disk = fs.statSync(mountpoint).isFile() ? mountpoint : path.join(mountpoint, 'disk.raw');
-    return { mountpoint, disk, devices: output.trimEnd().split('\n') };
+    const devices = output.trimEnd().split('\n');
+    const attached = sequenceOf(devices[0]!);
+    defer(() => {
+      // Unmounted lazily it has no path any more.
+      if (sequenceOf(devices[0]!) === attached) spawnSync('losetup', ['--detach', devices[0]!]);
+    });
+    return { mountpoint, disk, devices };
+  }
+
+  /** Counts what is attached, and detached (sysfs, diskseq). */
+  function sequenceOf(device: string): string {
+    return fs.readFileSync(`/sys/block/${path.basename(device)}/diskseq`, 'utf8');
   }
 
   /** Devices that are attached to a file at or below a path. */
@@ -63,6 +74,10 @@ describe('mount --loop', () => {
       loopdevices: readonly { name: string; 'back-file': string }[];
     };
     return loopdevices.filter((loop) => loop['back-file'].startsWith(place)).map(({ name }) => name);
+  }
+
+  function logText(mountpoint: string): string {
+    return logLines(`${mountpoint}.log`).join('\n');
   }
 
   function expectNothing(place: string): void {
@@ -232,7 +247,7 @@ describe('mount --loop', () => {
       fs.writeFileSync(gate, '');
       // Where the connection cannot be aborted, the process goes, and the log has the reason.
       expect(await outcome).to.match(/^[13]: /);
-      expect(logLines(`${mountpoint}.log`).join('\n')).to.match(/losetup: it ended with 1|^$/);
+      expect(logText(mountpoint)).to.match(/losetup: it ended with 1|^$/);
     } finally {
       expect(refusalOf(() => fs.closeSync(fd))).to.be.oneOf(['nothing', 'ENOTCONN', 'ECONNABORTED']);
     }
@@ -315,6 +330,27 @@ describe('mount --loop', () => {
     process.kill(daemon, 'SIGTERM');
     await waitUntil('the daemon has ended', () => !isRunning(daemon));
     expect(loopsOf('/')).to.not.include(devices[0]);
+  });
+
+  it('is given back after a lazy unmount: at once, or when the last user is gone', async () => {
+    const image = partitioned();
+    const { mountpoint, devices } = attach(image);
+    const inside = mountPartition(devices[1]!);
+    fs.writeFileSync(path.join(inside, 'hello'), 'after the mount');
+    const daemon = daemonOf(mountpoint);
+    tool('umount', '--lazy', mountpoint);
+    await waitUntil('the device goes with its last user', () => /is detached when/.test(logText(mountpoint)));
+    expect(fs.readFileSync(path.join(inside, 'hello'), 'utf8')).to.equal('after the mount');
+    tool('umount', inside);
+    await waitUntil('the daemon has ended', () => !isRunning(daemon));
+    expect(loopsOf('/')).to.not.include(devices[0]);
+    checkImage(image);
+
+    const unused = attach(image, ['-r']);
+    const second = daemonOf(unused.mountpoint);
+    tool('umount', '--lazy', unused.mountpoint);
+    await waitUntil('the second daemon has ended', () => !isRunning(second));
+    expect(loopsOf('/')).to.not.include(unused.devices[0]);
   });
 
   it('leaves nothing when a daemon in the foreground cannot print the devices', () => {
