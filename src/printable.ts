@@ -7,3 +7,9 @@ export function printable(text: string): string {
     return `\\u${character.codePointAt(0)!.toString(16).padStart(4, '0')}`;
   });
 }
+
+/** As a shell takes it for one word: for commands that a message proposes. */
+export function shellWord(text: string): string {
+  const shown = printable(text);
+  return /^[\w@%+=:,./-]+$/.test(shown) ? shown : `'${shown.replaceAll("'", "'\\''")}'`;
+}

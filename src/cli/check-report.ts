@@ -1,5 +1,5 @@
 /** What `check` tells people: findings of a kind together, the first ones of each, and what to do. */
-import { printable } from '../printable.js';
+import { printable, shellWord } from '../printable.js';
 import type { CheckReport, Found } from '../qcow2/check/check-file.js';
 import { FINDING_KINDS, type Finding, type FindingKind, type Severity } from '../qcow2/check/finding.js';
 import { hex } from '../qcow2/format/units.js';
@@ -106,10 +106,4 @@ function verdict({ totals }: CheckReport, paint: Paint): string {
   if (totals.missing > 0) parts.push('the disk cannot be read without what is missing');
   if (totals.corruption > 0 || totals.missing > 0) return paint('red', parts.join(', '));
   return parts.length === 0 ? paint('green', 'sound') : `sound, but ${parts.join(', ')}`;
-}
-
-/** As a shell takes it for one word. */
-function shellWord(text: string): string {
-  const shown = printable(text);
-  return /^[\w@%+=:,./-]+$/.test(shown) ? shown : `'${shown.replaceAll("'", "'\\''")}'`;
 }

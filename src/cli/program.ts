@@ -37,11 +37,12 @@ export function buildProgram(): Command {
     .helpCommand('help [command]', 'show the help of a command')
     .showSuggestionAfterError()
     .addHelpText('after', closingHelp)
-    .configureOutput({ outputError: (text) => warn(oneLine(text)) });
+    .configureOutput({ outputError: (text) => warn(oneLine(text, 'qcow2fs')) });
   for (const add of COMMANDS) add(program);
   program.exitOverride();
   for (const command of program.commands) {
-    command.exitOverride().configureOutput({ outputError: (text) => warn(oneLine(text)) });
+    const outputError = (text: string): void => warn(oneLine(text, `qcow2fs ${command.name()}`));
+    command.exitOverride().configureOutput({ outputError });
   }
   return program;
 }
@@ -59,12 +60,14 @@ Exit statuses:
 ${table(statuses)}`;
 }
 
-/** `error: unknown option '--foo'\n(Did you mean --bar?)\n` as one line. */
-function oneLine(text: string): string {
-  return text
+/** `error: unknown option '--foo'\n(Did you mean --bar?)\n` as one line that says what to do next. */
+function oneLine(text: string, command: string): string {
+  const complaint = text
     .trim()
     .replace(/^error: /, '')
+    .replace(/\.$/, '')
     .replaceAll(/\s*\n\s*/g, ' ');
+  return complaint.includes('Did you mean') ? complaint : `${complaint}; see: ${command} --help`;
 }
 
 /** `qcow2fs IMAGE MOUNTPOINT -o LIST`, the form that mount(8) calls, means `mount`. */

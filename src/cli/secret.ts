@@ -3,6 +3,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { hostReason, Qcow2fsError } from '../errors.js';
 import { isDescriptorPath } from '../host/descriptors.js';
+import { shellWord } from '../printable.js';
 import type { ImageSecret } from '../qcow2/secrets.js';
 import { warn } from './output.js';
 import { absolutePath } from './paths.js';
@@ -115,7 +116,7 @@ function readBounded(file: string): Uint8Array {
 /** What comes through a descriptor, somebody else has opened, and its name says nothing. */
 function warnOfReaders(file: string, stat: fs.Stats): void {
   if (!stat.isFile() || (stat.mode & READABLE_BY_ALL) === 0 || isDescriptorPath(file)) return;
-  warn(`warning: every user of this machine may read ${file}: chmod 600 ${file}`);
+  warn(`warning: every user of this machine may read ${file}: chmod 600 ${shellWord(file)}`);
 }
 
 const ALPHABET = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/';

@@ -3,6 +3,7 @@ import fs from 'node:fs';
 import { errnoName, hostReason, Qcow2fsError } from '../errors.js';
 import { tryLock } from '../host/libc.js';
 import { mountedAt } from '../host/mounts.js';
+import { shellWord } from '../printable.js';
 
 export interface Mountpoint {
   /** A regular file, which becomes the disk. */
@@ -38,7 +39,9 @@ type Failure = (what: string) => Qcow2fsError;
 function refuseMounted(mountpoint: string, bad: Failure): void {
   const mounted = mountedAt(mountpoint);
   if (mounted === undefined) return;
-  throw bad(`${mounted.source} is mounted there already; unmount it first: qcow2fs umount ${mountpoint}`);
+  throw bad(
+    `${mounted.source} is mounted there already; unmount it first: qcow2fs umount ${shellWord(mountpoint)}`,
+  );
 }
 
 function inspect(mountpoint: string, bad: Failure): { singleFile: boolean } {

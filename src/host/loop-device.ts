@@ -7,6 +7,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { errnoName, hostReason, Qcow2fsError } from '../errors.js';
+import { shellWord } from '../printable.js';
 import { unescapeOctal } from './mounts-linux.js';
 
 const SYSTEM_PROGRAMS = '/usr/sbin:/sbin';
@@ -94,7 +95,7 @@ export function refuseUsedLoop(loop: LoopDevice): void {
     const holder = holdersOf(one)[0];
     const use =
       where !== undefined
-        ? `is mounted on ${where}; unmount that first: umount ${where}`
+        ? `is mounted on ${where}; unmount that first: umount ${shellWord(where)}`
         : `is used by ${holder === undefined ? 'another program' : `/dev/${holder}`}; see what that is: lsblk ${device}`;
     throw new Qcow2fsError('mountpoint', `${one} ${use}`);
   }

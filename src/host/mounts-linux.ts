@@ -2,6 +2,7 @@
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import { errnoName, hostReason, Qcow2fsError } from '../errors.js';
+import { shellWord } from '../printable.js';
 import { createTrace } from '../trace.js';
 import { MNT_DETACH, UMOUNT_NOFOLLOW, unmount as unmountDirectly } from './libc.js';
 import type { MountEntry, MountSystem } from './mounts.js';
@@ -58,7 +59,9 @@ function forget(mountpoint: string): void {
 
 function unmountFailure(mountpoint: string, reason: string): Qcow2fsError {
   const busy = /busy/i.test(reason);
-  const hint = busy ? `: the disk is in use; see who: fuser -vm ${mountpoint}, losetup -a` : `: ${reason}`;
+  const hint = busy
+    ? `: the disk is in use; see who: fuser -vm ${shellWord(mountpoint)}, losetup -a`
+    : `: ${reason}`;
   return new Qcow2fsError('mountpoint', `${mountpoint}: cannot unmount${hint}`);
 }
 

@@ -9,6 +9,7 @@ import path from 'node:path';
 import { hostReason, Qcow2fsError } from '../errors.js';
 import { type FileAccess, type OpenFile, openFile, refuseOddFile } from '../host/file-storage.js';
 import { openPlace } from '../host/place.js';
+import { shellWord } from '../printable.js';
 
 export class NamedFiles {
   readonly #own: readonly string[];
@@ -74,7 +75,7 @@ export class NamedFiles {
     const what = isOwn ? 'is a block device' : `lies outside ${roots}`;
     throw new Qcow2fsError(
       'named-file',
-      `${real} ${what}; if you trust the image, add --allow-dir ${path.dirname(real)}`,
+      `${real} ${what}; if you trust the image, add --allow-dir ${shellWord(path.dirname(real))}`,
     );
   }
 }

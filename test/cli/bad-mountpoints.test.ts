@@ -110,6 +110,17 @@ describe('qcow2fs mount on a mountpoint in use', () => {
     expect(sha256(disk)).to.equal(before);
   });
 
+  it('proposes a command that a shell takes, whatever the name', () => {
+    const mountpoint = path.join(scratch.subdir(), "it's my disk");
+    fs.mkdirSync(mountpoint);
+    const source = image(scratch.subdir());
+    mountOn(defer, source, mountpoint);
+    const { stderr } = qcow2fs(['mount', '-r', source, mountpoint]);
+    const command = /unmount it first: (qcow2fs umount [^\n]*)\n$/.exec(stderr)![1]!;
+    tool('sh', '-c', `PATH="$1:$PATH"; ${command}`, 'sh', path.dirname(BIN));
+    expect(mountsAt(mountpoint)).to.deep.equal([]);
+  });
+
   it('refuses a second disk on a file, and the first one stays', () => {
     const dir = scratch.subdir();
     const source = image(dir);

@@ -27,20 +27,20 @@ describe('a command line that makes no sense', () => {
 
   const cases: readonly (readonly [title: string, args: readonly string[], words: readonly string[]])[] = [
     ['an unknown command, with a suggestion', ['mont'], ["'mont'", 'Did you mean mount?']],
-    ['an unknown command that resembles none', ['frobnicate'], ["'frobnicate'"]],
+    ['an unknown command that resembles none', ['frobnicate'], ["'frobnicate'", 'see: qcow2fs --help']],
     [
       'an unknown option, with a suggestion',
       ['mount', '--read-onyl', 'IMG', 'MNT'],
       ['--read-onyl', '--read-only'],
     ],
     ['an unknown option of list', ['list', '--yaml'], ['--yaml']],
-    ['mount without arguments', ['mount'], ['IMAGE']],
+    ['mount without arguments', ['mount'], ['IMAGE', 'see: qcow2fs mount --help']],
     ['mount without a mountpoint', ['mount', 'IMG'], ['MOUNTPOINT']],
     ['mount with too many arguments', ['mount', '-r', 'IMG', 'MNT', 'more'], ['arguments']],
     ['the short form without a mountpoint', ['IMG'], ['MOUNTPOINT']],
     ['umount without a mountpoint', ['umount'], ['MOUNTPOINT']],
     ['info without an image', ['info'], ['IMAGE']],
-    ['list with an argument', ['list', 'IMG'], ['arguments']],
+    ['list with an argument', ['list', 'IMG'], ['arguments', 'see: qcow2fs list --help']],
     ['an option without its value', ['mount', 'IMG', 'MNT', '--threads'], ['--threads']],
     ...['0', '65', '-1', '1.5', 'many', '', '1e1', '0x2', ' 2'].map(
       (threads) =>

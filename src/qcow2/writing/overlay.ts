@@ -5,6 +5,7 @@ import path from 'node:path';
 import { errnoName, hostReason, Qcow2fsError } from '../../errors.js';
 import { createFile, FileStorage, type OpenFile } from '../../host/file-storage.js';
 import { lockImage } from '../../host/image-locks.js';
+import { shellWord } from '../../printable.js';
 import { type Image, readImage } from '../image.js';
 import { backingNameFor, createImage, type OverlaySpec, readWholeLuksHeader } from './create.js';
 
@@ -71,7 +72,7 @@ function createNamedFile(target: string): OpenFile {
     if (errnoName(cause) !== 'EEXIST') throw error;
     throw new Qcow2fsError(
       'usage',
-      `${target}: exists already and is not overwritten; to go on with it: qcow2fs mount ${target}`,
+      `${target}: exists already and is not overwritten; to go on with it: qcow2fs mount ${shellWord(target)}`,
     );
   }
 }
