@@ -1,28 +1,8 @@
 /** Image headers made byte by byte, independent of src/ (specification: "Header"). */
 
-const FIELDS = {
-  magic: [0, 4],
-  version: [4, 4],
-  backingFileOffset: [8, 8],
-  backingFileSize: [16, 4],
-  clusterBits: [20, 4],
-  size: [24, 8],
-  cryptMethod: [32, 4],
-  l1Size: [36, 4],
-  l1TableOffset: [40, 8],
-  refcountTableOffset: [48, 8],
-  refcountTableClusters: [56, 4],
-  nbSnapshots: [60, 4],
-  snapshotsOffset: [64, 8],
-  incompatibleFeatures: [72, 8],
-  compatibleFeatures: [80, 8],
-  autoclearFeatures: [88, 8],
-  refcountOrder: [96, 4],
-  headerLength: [100, 4],
-  compressionType: [104, 1],
-} as const;
+import { HEADER_FIELDS as FIELDS, type HeaderField } from '../../support/damage.js';
 
-export type HeaderFields = Partial<Record<keyof typeof FIELDS, number | bigint>>;
+export type HeaderFields = Partial<Record<HeaderField, number | bigint>>;
 
 /** A sound disk of 1 MiB in clusters of 64 KiB. */
 const SOUND: HeaderFields = {
