@@ -1,10 +1,12 @@
 /** Sound images, one of each kind of structure, for the damage that comes later. */
 
+import { EXTENSION, patchField, patchNumber, readExtensions, readNumber } from '../support/damage.js';
 import { compressedGuest, richGuest, subclusterGuest } from '../support/guests.js';
 import {
   addBitmap,
   createImage,
   type Image,
+  imagePath,
   KiB,
   MiB,
   takeSnapshot,
@@ -30,6 +32,10 @@ export const version2: Base = (dir) => filled(dir, { ...small, version: 2 }, 1, 
 export const compressed: Base = (dir) => filled(dir, small, 1, compressedGuest);
 export const extended: Base = (dir) =>
   filled(dir, { size: 2 * MiB, clusterSize: 64 * KiB, options: ['extended_l2=on'] }, 1, subclusterGuest);
+export const extendedExternal: Base = (dir) => {
+  const options = ['extended_l2=on', 'data_file=image.data'];
+  return filled(dir, { size: 2 * MiB, clusterSize: 64 * KiB, options }, 1, subclusterGuest);
+};
 export const externalData: Base = (dir) => filled(dir, { options: ['data_file=image.data'] }, 1, richGuest);
 export const refcountsOf =
   (bits: number): Base =>
@@ -49,6 +55,33 @@ export const bitmaps: Base = (dir) => {
   const image = createImage(dir, small);
   for (const name of ['first', 'second']) addBitmap(image, name);
   writeSteps(image, 1, richGuest(small.size, small.clusterSize));
+  return image;
+};
+
+/** L2 tables behind two of eight L1 entries, in the disk and in a snapshot. */
+export const sparse: Base = (dir) => {
+  const image = createImage(dir, { size: 16 * MiB, clusterSize: 4 * KiB });
+  const places = [0, 4 * MiB].map((offset) => ({ do: 'data', offset, length: 64 * KiB }) as const);
+  writeSteps(image, 1, places);
+  takeSnapshot(image, 'one', '1');
+  writeSteps(image, 2, places);
+  return image;
+};
+
+/** As a crash leaves it after a resize: the bitmap has been resized only in memory. */
+export const grownWithBitmap: Base = (dir) => {
+  const image = createImage(dir, small);
+  const path = imagePath(image);
+  addBitmap(image, 'first', 512);
+  writeSteps(image, 1, richGuest(small.size, small.clusterSize));
+  const directory = Number(
+    readExtensions(path)
+      .find(({ type }) => type === EXTENSION.bitmaps)!
+      .data.readBigUInt64BE(16),
+  );
+  patchNumber(path, directory + 12, 4, Number(readNumber(path, directory + 12, 4)) | 1);
+  patchField(path, 'l1Size', 64);
+  patchField(path, 'size', 128 * MiB);
   return image;
 };
 

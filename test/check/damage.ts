@@ -31,11 +31,14 @@ import {
   bitmaps,
   compressed,
   extended,
+  extendedExternal,
   externalData,
+  grownWithBitmap,
   luks,
   plain,
   refcountsOf,
   snapshots,
+  sparse,
   tinyClusters,
   version2,
 } from './bases.js';
@@ -110,8 +113,30 @@ function addLeak(path: string): void {
   setRefcount(path, end, 1);
 }
 
+/** Moves a table to the end of the file, and cuts it off there after `kept` bytes. */
+function cutOffTable(path: string, offset: number, kept: number, name: (place: number) => void): void {
+  const clusterSize = 2 ** Number(field(path, 'clusterBits'));
+  const end = Math.ceil(fileLength(path) / clusterSize) * clusterSize;
+  patchBytes(path, end, readBytes(path, offset, clusterSize));
+  name(end);
+  setRefcount(path, end, 1);
+  setRefcount(path, offset, 0);
+  truncateImage(path, end + kept);
+}
+
 const refcounts: Readonly<Record<string, Damage>> = {
   'a leaked cluster': { base: plain, damage: addLeak, kinds: ['leak'], repair: 'mended' },
+  'refcounts of 2 of many data clusters': {
+    base: plain,
+    damage: (path) => {
+      for (let guest = 3 * MiB; guest < 4 * MiB; guest += CLUSTER) {
+        setRefcount(path, dataOf(path, guest), 2);
+        patchL2(path, guest, readL2(path, guest) & ~COPIED);
+      }
+    },
+    kinds: ['leak'],
+    repair: 'mended',
+  },
   'a refcount of a data cluster that is too high': {
     base: plain,
     damage: (path) => {
@@ -400,6 +425,32 @@ const places: Readonly<Record<string, Damage>> = {
     kinds: ['lost-table'],
     repair: 'remains',
   },
+  'an L1 table that is cut off': {
+    base: sparse,
+    damage: (path) =>
+      cutOffTable(path, Number(field(path, 'l1TableOffset')), 8, (end) =>
+        patchField(path, 'l1TableOffset', end),
+      ),
+    kinds: ['lost-table', 'leak'],
+    repair: 'remains',
+    reference: 'milder',
+  },
+  'an L1 table of which the end is missing where nothing is': {
+    base: sparse,
+    damage: (path) =>
+      cutOffTable(path, Number(field(path, 'l1TableOffset')), 3 * 8, (end) =>
+        patchField(path, 'l1TableOffset', end),
+      ),
+    kinds: ['lost-table'],
+    repair: 'remains',
+    reference: 'silent',
+  },
+  'an L1 entry that has nothing but the COPIED flag': {
+    base: sparse,
+    damage: (path) => patchL1(path, 5, COPIED),
+    kinds: ['reserved-bits'],
+    repair: 'mended',
+  },
   'a compressed cluster outside the file': {
     base: compressed,
     damage: (path) => patchL2(path, 0, COMPRESSED | 0x4000_0000n),
@@ -466,6 +517,12 @@ const places: Readonly<Record<string, Damage>> = {
 };
 
 const subclusters: Readonly<Record<string, Damage>> = {
+  'a subcluster that is allocated and zero, at offset 0 of a data file': {
+    base: extendedExternal,
+    damage: (path) => patchSubclusterBitmap(path, 0, readSubclusterBitmap(path, 0) | (1n << 32n) | 1n),
+    kinds: ['subcluster-bitmap'],
+    repair: 'changed',
+  },
   'a subcluster that is allocated and zero': {
     base: extended,
     damage: (path) => patchSubclusterBitmap(path, 0, readSubclusterBitmap(path, 0) | (1n << 32n) | 1n),
@@ -492,6 +549,29 @@ const others: Readonly<Record<string, Damage>> = {
       patchNumber(path, at, 8, readNumber(path, at, 8) + 512n);
     },
     kinds: ['lost-table'],
+    repair: 'remains',
+  },
+  "a snapshot's L1 table that is cut off": {
+    base: snapshots,
+    damage: (path) => {
+      const at = snapshotEntryOffset(path, 0);
+      const table = Number(readNumber(path, at, 8));
+      cutOffTable(path, table, 4, (end) => patchNumber(path, at, 8, end));
+    },
+    kinds: ['lost-table'],
+    repair: 'remains',
+  },
+  "a snapshot's L1 entry that has nothing but the COPIED flag": {
+    base: sparse,
+    damage: (path) =>
+      patchNumber(path, Number(readNumber(path, snapshotEntryOffset(path, 0), 8)) + 5 * 8, 8, COPIED),
+    kinds: ['reserved-bits'],
+    repair: 'mended',
+  },
+  'a snapshot table that is not aligned, for no snapshots': {
+    base: plain,
+    damage: (path) => patchField(path, 'snapshotsOffset', 512),
+    kinds: ['snapshot-table'],
     repair: 'remains',
   },
   "a snapshot's L1 table outside the file": {
@@ -540,6 +620,20 @@ const others: Readonly<Record<string, Damage>> = {
     kinds: ['snapshot'],
     repair: 'remains',
     reference: 'milder',
+  },
+  'a bitmap table that is cut off': {
+    base: bitmaps,
+    damage: (path) =>
+      cutOffTable(path, bitmapTable(path), 4, (end) => patchNumber(path, bitmapDirectory(path), 8, end)),
+    kinds: ['lost-table', 'leak'],
+    repair: 'remains',
+    reference: 'milder',
+  },
+  'a leak beside a bitmap that was in use when the disk was resized': {
+    base: grownWithBitmap,
+    damage: addLeak,
+    kinds: ['bitmap-in-use', 'leak'],
+    repair: 'mended',
   },
   'bitmap data that is not aligned': {
     base: bitmaps,

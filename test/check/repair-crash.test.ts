@@ -7,7 +7,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { expect } from 'chai';
 import { checkImage } from '../../src/qcow2/check/check.js';
 import { Findings } from '../../src/qcow2/check/finding.js';
-import { markSound, repairImage } from '../../src/qcow2/repair/repair.js';
+import { markSound, type RepairLevel, repairImage } from '../../src/qcow2/repair/repair.js';
 import { convertToRaw, imagePath } from '../support/images.js';
 import { useScratch } from '../support/scratch.js';
 import { Crash, CrashStorage } from '../unit/qcow2/repair/crash-storage.js';
@@ -16,7 +16,7 @@ import { DAMAGE } from './damage.js';
 import { qemuCheck } from './reference.js';
 import { check } from './request.js';
 
-const SCENES = [
+const SCENES: readonly (keyof typeof DAMAGE)[] = [
   'a refcount of 0 of a data cluster',
   'a refcount of 1 of a cluster that a snapshot shares',
   'a refcount block full of ones',
@@ -28,7 +28,12 @@ const SCENES = [
   'snapshots that do not tell their disk size',
   'a data cluster that the refcount table does not reach',
   'a data cluster on the refcount table',
-] as const;
+];
+const SCENES_OF_LEAKS: readonly (keyof typeof DAMAGE)[] = [
+  'a leaked cluster',
+  'a refcount of a data cluster that is too high',
+  'refcounts of 2 of many data clusters',
+];
 
 const OUTCOMES: Readonly<Record<string, (random: Random) => Parameters<CrashStorage['afterCrash']>[0]>> = {
   'all that was written is kept': () => () => true,
@@ -36,11 +41,12 @@ const OUTCOMES: Readonly<Record<string, (random: Random) => Parameters<CrashStor
   'some sectors are kept': (random) => () => random.below(2) === 0,
 };
 
-/** As `check --repair all` does, on a host that may die. */
-async function repair(storage: CrashStorage): Promise<void> {
+/** As `check --repair` does, on a host that may die. */
+async function repair(storage: CrashStorage, level: RepairLevel): Promise<void> {
   const before = new Findings();
   await checkImage(storage, before);
-  repairImage(storage, before, 'all');
+  repairImage(storage, before, level);
+  if (level === 'leaks') return;
   const after = new Findings();
   await checkImage(storage, after);
   if (after.totals.corruption === 0) markSound(storage);
@@ -48,9 +54,13 @@ async function repair(storage: CrashStorage): Promise<void> {
 
 describe('a repair that is cut off', () => {
   const scratch = useScratch();
-  for (const scene of SCENES) {
+  const scenes = [
+    ...SCENES.map((scene) => ({ scene, level: 'all' }) as const),
+    ...SCENES_OF_LEAKS.map((scene) => ({ scene, level: 'leaks' }) as const),
+  ];
+  for (const { scene, level } of scenes) {
     for (const [outcome, keepsOf] of Object.entries(OUTCOMES)) {
-      it(`${scene}; ${outcome}`, async () => {
+      it(`${scene}: ${level}; ${outcome}`, async () => {
         const { base, damage } = DAMAGE[scene]!;
         const image = base(scratch.subdir());
         const path = imagePath(image);
@@ -63,14 +73,14 @@ describe('a repair that is cut off', () => {
           const storage = new CrashStorage(path, damaged);
           storage.crashAt = crashes + 1;
           try {
-            await repair(storage);
+            await repair(storage, level);
             break;
           } catch (error) {
             if (!(error instanceof Crash)) throw error;
           }
           writeFileSync(path, storage.afterCrash(keepsOf(random)));
           expect(readFileSync(convertToRaw(image)).equals(content), `cut at ${crashes + 1}`).to.equal(true);
-          const report = await check(path, 'all');
+          const report = await check(path, level);
           expect(report.totals.corruption, JSON.stringify(report.findings)).to.equal(0);
           const reference = qemuCheck(image);
           expect(reference.status, reference.output).to.equal(0);

@@ -304,8 +304,10 @@ export function amendKeySlots(image: Image, options: readonly string[], added?: 
   qemuImg(image.dir, ['amend', ...objects, '--force', '-q', ...openArgs(image), '-o', amendments]);
 }
 
-export function addBitmap(image: Image, name: string): void {
-  qemuImg(image.dir, ['bitmap', '--add', ...openArgs(image), name]);
+/** @param granularity guest bytes per bit; QEMU's choice if omitted */
+export function addBitmap(image: Image, name: string, granularity?: number): void {
+  const options = granularity === undefined ? [] : ['--granularity', String(granularity)];
+  qemuImg(image.dir, ['bitmap', '--add', ...options, ...openArgs(image), name]);
 }
 
 /** `qemu-img check`; throws when it finds anything. */

@@ -61,7 +61,7 @@ export function countBitmaps(scan: ReferenceScan, image: Image, owner: Place): b
   return isComplete;
 }
 
-/** @returns whether its table is what the disk needs: else it is not known what belongs to it */
+/** @returns whether it has a whole table: else it is not known what belongs to it */
 function checkBitmap(
   scan: ReferenceScan,
   image: Image,
@@ -85,9 +85,10 @@ function checkBitmap(
   }
   const bytes = Math.ceil(Math.ceil(image.header.size / granularity) / 8);
   const needed = Math.ceil(bytes / image.header.clusterSize);
-  if (tableSize === needed) return true;
+  // One in use may be as large as the disk was before it was resized.
+  if (inUse || tableSize === needed) return true;
   bad(`its table has ${tableSize} entries; the disk needs ${needed}`);
-  return false;
+  return tableSize > needed;
 }
 
 function countBitmap(
@@ -97,9 +98,10 @@ function countBitmap(
   { name, tableOffset, tableSize }: Bitmap,
   index: number,
 ): boolean {
-  if (!scan.refer('bitmap table', tableOffset, tableSize * 8, directory, index)) return false;
+  const state = scan.referTable('bitmap table', tableOffset, tableSize * 8, directory, index);
+  if (state === 'lost') return false;
   const table: Place = { name: `table of bitmap ${name}`, offset: tableOffset };
-  let isComplete = true;
+  let isComplete = state === 'sound';
   scan.forEachEntry(table, tableSize, (entry, high, low) => {
     const offset = entryOffset(high, low);
     const reserved = (high & RESERVED_HIGH) !== 0 || (low & RESERVED_LOW) !== 0;

@@ -8,7 +8,7 @@ import { type Layers, openLayers } from '../chain.js';
 import { hasFeature, Incompatible } from '../format/header.js';
 import { hex } from '../format/units.js';
 import { readImage } from '../image.js';
-import { markSound, type RepairLevel, repairImage } from '../repair/repair.js';
+import { markSound, onlyFlagsAreCorrupt, type RepairLevel, repairImage } from '../repair/repair.js';
 import { type CheckedImage, checkImage } from './check.js';
 import { FINDING_KINDS, type Finding, type FindingKind, Findings, type Severity } from './finding.js';
 
@@ -92,7 +92,9 @@ function openLocked({ path, repair, forceShare }: CheckRequest): OpenFile {
   }
 }
 
-function isMendable({ kinds }: Findings, level: RepairLevel): boolean {
+function isMendable(findings: Findings, level: RepairLevel): boolean {
+  const { kinds } = findings;
+  if (kinds.has('copied-flag') && onlyFlagsAreCorrupt(findings)) return true;
   return [...kinds.keys()].some((kind) => {
     const { remedy } = FINDING_KINDS[kind];
     return remedy === 'leaks' || (level === 'all' && remedy === 'all');
@@ -135,9 +137,12 @@ async function checkChain(
     layers = openLayers(path, { locked: true, allowDirectories, forceShare });
   } catch (error) {
     if (!(error instanceof Qcow2fsError) || error.kind === 'internal') throw error;
-    // What is wrong with the image itself has been found.
+    const report = findings.reportFor(path);
     if (isOfChain(error, path)) {
-      findings.reportFor(path)('chain', { name: 'backing or data file', offset: 0 }, error.message);
+      report('chain', { name: 'backing or data file', offset: 0 }, error.message);
+    } else if (['format', 'corrupt'].includes(error.kind) && findings.totals.corruption === 0) {
+      // Else what is wrong with the image itself has been found.
+      report('lost-table', { name: 'header', offset: 0 }, error.message.slice(path.length + 2));
     }
     return [];
   }

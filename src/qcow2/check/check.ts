@@ -78,6 +78,13 @@ export function readForCheck(storage: Storage, report: Report): Image {
 
 function checkSnapshots({ header, snapshots }: Image, report: Report): void {
   const place: Place = { name: 'snapshot table', offset: header.snapshotsOffset };
+  if (header.snapshotsOffset % header.clusterSize !== 0) {
+    report(
+      'snapshot-table',
+      place,
+      'it has no snapshots, but a place that is not aligned: QEMU does not open it',
+    );
+  }
   const known = new Set<string>();
   for (const [entry, { id, name, l1Size, diskSize, tellsDiskSize }] of snapshots.entries()) {
     const at = { entry };

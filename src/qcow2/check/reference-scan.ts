@@ -79,13 +79,35 @@ export class ReferenceScan {
   }
 
   /**
+   * As `refer`, for a table whose entries are read one by one: what is missing of one that the end of the file cuts off
+   * would be taken for entries that name nothing.
+   * @returns whether it is the whole truth; what there is of a table that is cut off may be visited all the same
+   */
+  referTable(
+    structure: Structure,
+    offset: number,
+    length: number,
+    owner: Place,
+    entry?: number,
+  ): 'sound' | 'cut off' | 'lost' {
+    if (!this.refer(structure, offset, length, owner, entry)) return 'lost';
+    if (length === 0 || offset + length <= this.#fileSize) return 'sound';
+    const what = `the ${structure} at ${hex(offset)} is cut off by the end of the file`;
+    this.report('lost-table', owner, what, { entry: entry ?? null });
+    return 'cut off';
+  }
+
+  /**
    * Counts `references` more of each cluster that the range touches.
    * @returns what it overlaps, in words
    */
   countRange(structure: Structure, offset: number, length: number, references: number): string | undefined {
+    const first = Math.floor(offset / this.#clusterSize);
     const end = Math.ceil((offset + length) / this.#clusterSize);
+    // The first one is paid for with the entry that names it.
+    this.#spend(end - first - 1);
     let clash: string | undefined;
-    for (let cluster = Math.floor(offset / this.#clusterSize); cluster < end; cluster++) {
+    for (let cluster = first; cluster < end; cluster++) {
       const present = this.counts.add(cluster, references, structure);
       if (present === undefined) continue;
       clash ??= `overlaps the ${present} at ${hex(cluster * this.#clusterSize)}`;
@@ -118,8 +140,14 @@ export class ReferenceScan {
    * @throws Qcow2fsError `unsupported` when the image makes too much of it and nobody sees a progress; Cancelled
    */
   charge(entries: number): void {
-    this.#visited += entries;
     advance(this.#progress, entries);
+    this.#spend(entries);
+  }
+
+  /** As `charge`, for work that no progress shows. */
+  #spend(amount: number): void {
+    this.#visited += amount;
+    if (this.#progress?.isCancelled) throw new Cancelled('interrupted');
     if (this.#visited > MAX_ENTRIES && this.#progress === undefined) {
       throw new Qcow2fsError(
         'unsupported',

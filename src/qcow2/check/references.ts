@@ -10,7 +10,6 @@ import type { Progress } from '../../progress.js';
 import { entryOffset, isCompressed, isCopied } from '../format/entries.js';
 import { MAX_L1_BYTES } from '../format/limits.js';
 import { snapshotTableBytes } from '../format/snapshots.js';
-import { hex } from '../format/units.js';
 import { type Geometry, geometryOf } from '../geometry.js';
 import type { Image } from '../image.js';
 import { countBitmaps } from './bitmaps.js';
@@ -121,14 +120,14 @@ class ReferenceCounter {
     if (!isSound) this.#isComplete = false;
   }
 
-  /** Counts the snapshot table and all L1 tables. @returns the L1 tables whose content may be believed */
+  /** Counts the snapshot table and all L1 tables. @returns the L1 tables of which what there is may be believed */
   #countL1Tables(owner: Place): L1Table[] {
     const { header, snapshots } = this.#image;
     const { tableCoverage } = this.#geometry;
-    const sound: L1Table[] = [];
-    const add = (table: L1Table, isSound: boolean): void => {
-      this.#note(isSound);
-      if (isSound) sound.push(table);
+    const usable: L1Table[] = [];
+    const add = (table: L1Table, state: 'sound' | 'cut off' | 'lost'): void => {
+      this.#note(state === 'sound');
+      if (state !== 'lost') usable.push(table);
     };
     const active: L1Table = {
       name: 'L1 table',
@@ -137,7 +136,7 @@ class ReferenceCounter {
       isActive: true,
       guest: { start: 0, step: tableCoverage },
     };
-    add(active, this.#scan.refer('L1 table', active.offset, active.entries * 8, owner));
+    add(active, this.#scan.referTable('L1 table', active.offset, active.entries * 8, owner));
 
     const bytes = snapshotTableBytes(snapshots);
     this.#note(this.#scan.refer('snapshot table', header.snapshotsOffset, bytes, owner));
@@ -148,11 +147,11 @@ class ReferenceCounter {
         this.#scan.report('lost-table', table, `the ${l1.name} takes ${l1Size * 8} bytes`, { entry: index });
         this.#isComplete = false;
       } else {
-        const isSound = this.#scan.refer('snapshot L1 table', l1.offset, l1Size * 8, table, index);
-        add({ ...l1, isActive: false }, isSound);
+        const state = this.#scan.referTable('snapshot L1 table', l1.offset, l1Size * 8, table, index);
+        add({ ...l1, isActive: false }, state);
       }
     }
-    return sound;
+    return usable;
   }
 
   #countL2Tables(l1: L1Table): void {
@@ -161,20 +160,16 @@ class ReferenceCounter {
         this.#scan.report('reserved-bits', l1, 'reserved bits are set', { entry: index });
       }
       const offset = entryOffset(high, low);
-      if (offset === 0) return;
+      if (offset === 0) {
+        // QEMU's check takes it for a table on the header.
+        if (isCopied(high))
+          this.#scan.report('reserved-bits', l1, 'COPIED is set without a table', { entry: index });
+        return;
+      }
       this.#tables++;
-      const isSound = this.#scan.refer('L2 table', offset, this.#geometry.clusterSize, l1, index);
-      this.#note(isSound && !this.#isCutOff(offset, l1, index));
+      const state = this.#scan.referTable('L2 table', offset, this.#geometry.clusterSize, l1, index);
+      this.#note(state === 'sound');
     });
-  }
-
-  /** Whoever reads it would take what is missing for clusters that are not allocated. */
-  #isCutOff(offset: number, l1: L1Table, entry: number): boolean {
-    if (offset + this.#geometry.clusterSize <= this.#image.storage.size()) return false;
-    this.#scan.report('lost-table', l1, `the L2 table at ${hex(offset)} is cut off by the end of the file`, {
-      entry,
-    });
-    return true;
   }
 
   #countData(l1: L1Table, checker: L2Checker): void {

@@ -131,7 +131,7 @@ export function parseHeader(bytes: Buffer, path: string): Header {
     headerLength: v3 ? headerLengthOf(v3.headerLength, clusterSize, bad) : headerV2.size,
     compressionType: v3 ? compressionTypeOf(bytes, v3, path) : 'zlib',
   };
-  checkTables(header, bad);
+  checkTables(header, v2.size, bad);
   return header;
 }
 
@@ -271,15 +271,16 @@ function compressionTypeOf(
   return name;
 }
 
-function checkTables(header: Header, bad: (what: string) => Qcow2fsError): void {
+/** @param size of the disk, as the header has it: what is beyond its last whole sector wants an L1 entry, too */
+function checkTables(header: Header, size: number, bad: (what: string) => Qcow2fsError): void {
   const { clusterSize } = header;
   if (hasFeature(header, Incompatible.extendedL2) && header.clusterBits < MIN_EXTENDED_L2_CLUSTER_BITS) {
     throw bad(`extended L2 entries need clusters of at least 16 KiB; these have ${clusterSize} bytes`);
   }
   checkTable('L1 table', header.l1TableOffset, header.l1Size * 8, MAX_L1_BYTES, clusterSize, bad);
-  const needed = Math.ceil(header.size / bytesPerL1Entry(header));
+  const needed = Math.ceil(size / bytesPerL1Entry(header));
   if (header.l1Size < needed) {
-    throw bad(`the L1 table has ${header.l1Size} entries; a disk of ${header.size} bytes needs ${needed}`);
+    throw bad(`the L1 table has ${header.l1Size} entries; a disk of ${size} bytes needs ${needed}`);
   }
   if (header.refcountTableClusters === 0) throw bad('the header names no refcount table');
   const refcountTableBytes = header.refcountTableClusters * clusterSize;

@@ -9,7 +9,7 @@
 import { Inflater } from '../check/data.js';
 import { L2_RESERVED_HIGH, L2_RESERVED_LOW } from '../check/l2-checker.js';
 import type { References } from '../check/references.js';
-import { isL2Table, L1_RESERVED_HIGH, L1_RESERVED_LOW } from '../check/references.js';
+import { flaggedOffset, isL2Table, L1_RESERVED_HIGH, L1_RESERVED_LOW } from '../check/references.js';
 import { readPadded } from '../check/table-reader.js';
 import { entryOffset, isCompressed, isZero, ZERO_LOW } from '../format/entries.js';
 import { type Geometry, geometryOf } from '../geometry.js';
@@ -38,6 +38,7 @@ export function fixEntries(image: Image, { counts }: References): void {
     for (let at = 0; at < after.length; at += 8) {
       mask(after, at, L1_RESERVED_HIGH, L1_RESERVED_LOW);
       const offset = entryOffset(after.readUInt32BE(at), after.readUInt32BE(at + 4));
+      if (offset === 0) after.fill(0, at, at + 8);
       if (offset === 0 || !isL2Table(counts, offset, clusterSize) || !counts.visit(offset / clusterSize))
         continue;
       if (fixL2(image, geometry, inflater, offset)) changed = true;
@@ -71,11 +72,16 @@ function fixCompressed(
   if (extended) table.fill(0, at + 8, at + 16);
 }
 
-function fixStandard(table: Buffer, at: number, { extended, clusterSize, zeroFlag }: Geometry): void {
+function fixStandard(
+  table: Buffer,
+  at: number,
+  { extended, externalData, clusterSize, zeroFlag }: Geometry,
+): void {
   mask(table, at, L2_RESERVED_HIGH, L2_RESERVED_LOW);
   const low = table.readUInt32BE(at + 4);
-  const offset = entryOffset(table.readUInt32BE(at), low);
-  if (offset !== 0 && extended) {
+  const high = table.readUInt32BE(at);
+  const offset = entryOffset(high, low);
+  if (extended && flaggedOffset(high, low, externalData) !== undefined) {
     const zeros = table.readUInt32BE(at + 8);
     table.writeUInt32BE((table.readUInt32BE(at + 12) & ~zeros) >>> 0, at + 12);
   }

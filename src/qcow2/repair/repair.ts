@@ -139,8 +139,11 @@ function keepLowRefcounts(image: Image, references: References): void {
   });
 }
 
-/** A cluster that leaked and is used once has COPIED clear, which is right only until the leak is mended. */
-function onlyFlagsAreCorrupt({ kinds }: Findings): boolean {
+/**
+ * A cluster that leaked and is used once has COPIED clear, which is right only until the leak is mended: so even who
+ * repairs leaks alone mends flags, also those that a repair left that was cut off.
+ */
+export function onlyFlagsAreCorrupt({ kinds }: Findings): boolean {
   return [...kinds.keys()].every(
     (kind) => kind === 'copied-flag' || FINDING_KINDS[kind].severity !== 'corruption',
   );

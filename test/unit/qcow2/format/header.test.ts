@@ -155,6 +155,7 @@ describe('a header', () => {
     expect(parse({ size: covered, l1Size: 1 }).size).to.equal(covered);
     refuses({ size: covered + 512, l1Size: 1 }, 'L1 table has 1 entries', 'needs 2');
     refuses({ size: 512, l1Size: 0 }, 'needs 1');
+    refuses({ size: covered + 8, l1Size: 1 }, 'L1 table has 1 entries', 'needs 2');
     refuses({ size: 256 * MiB + 512, l1Size: 1, incompatibleFeatures: 1 << 4 }, 'needs 2');
   });
 
