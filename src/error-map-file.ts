@@ -13,9 +13,9 @@ export class ErrorMapFile {
    * @throws Qcow2fsError `host-io` when that fails, or when something else than an error map is there
    */
   constructor(path: string, image: string, size: number) {
-    this.#path = path;
     this.#base = { size, title: `Made by qcow2fs of ${JSON.stringify(image)}` };
     this.#isNew = !refuseOther(path, `${MAPFILE_MARKS[0]} ${this.#base.title}`);
+    this.#path = withoutLink(path);
     this.write([], 0);
   }
 
@@ -35,6 +35,15 @@ export class ErrorMapFile {
   /** The file goes, if there was none before. */
   discard(): void {
     if (this.#isNew) fs.rmSync(this.#path, { force: true });
+  }
+}
+
+/** A link stays one. @throws Qcow2fsError `host-io` when it leads nowhere */
+function withoutLink(path: string): string {
+  try {
+    return fs.lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() ? fs.realpathSync(path) : path;
+  } catch (error) {
+    throw failure(path, error);
   }
 }
 

@@ -11,7 +11,7 @@ import type { CheckOrder, CheckOutcome } from './check-worker.js';
 import { CommandEnd, EXIT_DAMAGED, EXIT_LEAKS, EXIT_STATUS } from './exit-status.js';
 import { addReadOptions, allowedDirectories, type ReadFlags } from './image-options.js';
 import { print, printJson } from './output.js';
-import { absolutePath } from './paths.js';
+import { absolutePath, leaveLostDirectory } from './paths.js';
 import { endBySignal, withProgress } from './progress-bar.js';
 import { painter } from './style.js';
 
@@ -90,6 +90,7 @@ function statusOf({ totals }: CheckReport): number {
 async function inThread(request: CheckRequest): Promise<CheckReport> {
   const progress = new Progress();
   const order: CheckOrder = { request, progress: progress.memory };
+  leaveLostDirectory();
   const worker = new Worker(new URL('./check-worker.js', import.meta.url), { workerData: order });
   const outcome = new Promise<CheckOutcome>((resolve, reject) => {
     worker.once('message', resolve);

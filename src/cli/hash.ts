@@ -21,7 +21,7 @@ import {
 import { HashResult } from './hash-result.js';
 import { addKeyOptions, addReadOptions, allowedDirectories, keysOf } from './image-options.js';
 import { printJson, warn } from './output.js';
-import { absolutePath } from './paths.js';
+import { absolutePath, leaveLostDirectory } from './paths.js';
 import { endBySignal, eraseBar, withProgress } from './progress-bar.js';
 
 export function addHashCommand(program: Command): void {
@@ -89,6 +89,7 @@ async function hash(image: string, flags: HashFlags): Promise<void> {
 }
 
 async function hashLayers(image: string, flags: HashFlags, plan: HashPlan, layers: Layers): Promise<void> {
+  leaveLostDirectory();
   const { algorithms, errorMap, json } = plan;
   const { size } = await attachDisk(layers);
   const result = new HashResult(plan, size);

@@ -138,8 +138,8 @@ async function show(disk: Disk, layers: Layers, { output, svg, snapshot }: Wante
     await list?.print();
   }
   await list?.end(totals);
-  if (picture !== undefined) print(picture.text());
   if (svg !== undefined && report !== undefined) writeWholeFile(svg, report.text());
+  if (picture !== undefined) print(picture.text());
   if (disks.problemCount > 0) endDamaged(disks, layers);
 }
 

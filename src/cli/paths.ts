@@ -3,16 +3,43 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { errnoName, hostReason, Qcow2fsError } from '../errors.js';
 
+/** What Node.js makes of bytes that are not UTF-8: there may be a file with that very name, but it is another one. */
+const REPLACEMENT = '\u{fffd}';
+
 /** Where `..` leads behind a symbolic link only the host knows, so it is asked; else the path stays as it was given. */
 export function absolutePath(file: string): string {
   if (file === '')
     throw new Qcow2fsError('usage', 'a name of a file is empty; is a variable of the shell not set?');
-  const tidy = path.resolve(file);
+  if (file.includes(REPLACEMENT)) {
+    throw new Qcow2fsError(
+      'host-io',
+      `${file}: the name has bytes that are not UTF-8; give the file another one, or a link: ln -s`,
+    );
+  }
+  const tidy = resolved(file);
   if (!file.split('/').includes('..')) return tidy;
   try {
     return path.join(fs.realpathSync.native(path.dirname(file)), path.basename(file));
   } catch {
     return tidy;
+  }
+}
+
+function resolved(file: string): string {
+  try {
+    return path.resolve(file);
+  } catch (error) {
+    const reason = `${hostReason(error)}: the working directory is gone; change to another one`;
+    throw new Qcow2fsError('host-io', `${file}: ${reason}, or name it by its whole path`);
+  }
+}
+
+/** Threads cannot start in a working directory that is gone. To be called when no relative path is needed any more. */
+export function leaveLostDirectory(): void {
+  try {
+    process.cwd();
+  } catch {
+    process.chdir('/');
   }
 }
 

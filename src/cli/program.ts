@@ -3,6 +3,8 @@ import fs from 'node:fs';
 import { createRequire } from 'node:module';
 import { Command, CommanderError } from 'commander';
 import { errnoName, hostReason, Qcow2fsError, toErrorRecord } from '../errors.js';
+import { onNotice } from '../notice.js';
+import { printable } from '../printable.js';
 import { addCheckCommand } from './check.js';
 import { CommandEnd, EXIT_MEANINGS, EXIT_STATUS, EXIT_SUCCESS, EXIT_USAGE } from './exit-status.js';
 import { addHashCommand } from './hash.js';
@@ -67,7 +69,7 @@ function oneLine(text: string, command: string): string {
     .replace(/^error: /, '')
     .replace(/\.$/, '')
     .replaceAll(/\s*\n\s*/g, ' ');
-  return complaint.includes('Did you mean') ? complaint : `${complaint}; see: ${command} --help`;
+  return printable(complaint.includes('Did you mean') ? complaint : `${complaint}; see: ${command} --help`);
 }
 
 /** `qcow2fs IMAGE MOUNTPOINT -o LIST`, the form that mount(8) calls, means `mount`. */
@@ -91,6 +93,7 @@ function endWithoutReader(error: unknown): void {
 /** @returns the exit status */
 export async function run(args: readonly string[]): Promise<number> {
   process.stdout.on('error', endWithoutReader);
+  onNotice((message) => warn(printable(message)));
   const status = await runCommand(args);
   await outputIsWritten();
   return status;

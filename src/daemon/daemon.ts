@@ -57,6 +57,8 @@ export async function runDaemon(
     const mountpoint = claimMountpoint(config.mountpoint);
     // A signal that came while a new file is made must not leave it behind.
     if (config.overlay !== undefined) stop = new StopOnSignal(config.image);
+    const failures = FailureLog.allocate();
+    onNotice(new FailureLog(failures).note);
     const layers = openAndWipe(config);
     madeOverlay = config.overlay;
     disk = await attachDisk(layers);
@@ -66,8 +68,6 @@ export async function runDaemon(
       if (config.transport === 'libfuse') disk = new WatchedDisk(disk, errorMap.add);
     }
     stop ??= new StopOnSignal(config.image);
-    const failures = FailureLog.allocate();
-    onNotice(new FailureLog(failures).note);
     const count = disk.readOnly ? new BlockCount(disk) : undefined;
     const fsOptions = fsOptionsOf(config, layers, mountpoint.singleFile, count?.blocks);
     const started = await startSession(config, layers, disk, fsOptions, threads, failures);

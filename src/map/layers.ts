@@ -61,7 +61,7 @@ export class Splitters {
   #find(depth: number): Splitter | null {
     const layer = this.#layers[depth]!;
     if (layer.kind === 'raw') return new RawEnd(layer.length);
-    if (!isMetadataPreallocated(readImage(new FileStorage(layer.file)))) return null;
+    if (!isMetadataPreallocated(readImage(new FileStorage(layer.file), () => {}))) return null;
     debug('%s: preallocated, so holes of the file are told, too', layer.file.path);
     return new HostHoles(new FileStorage(layer.dataFile ?? layer.file));
   }

@@ -10,6 +10,7 @@ import { Qcow2fsError } from '../errors.js';
 import { FileStorage, type OpenFile, openFile } from '../host/file-storage.js';
 import { type LockMode, lockImage } from '../host/image-locks.js';
 import { IterationBudget } from '../luks/unlock.js';
+import { notice } from '../notice.js';
 import { RawDisk } from '../raw-disk.js';
 import type { Storage } from '../storage.js';
 import { createTrace } from '../trace.js';
@@ -121,6 +122,11 @@ export async function openDisk(
   storageOf: StorageOf = fileStorage,
 ): Promise<Disk> {
   return attachDisk(openLayers(path, options, storageOf), storageOf);
+}
+
+/** The disk itself can be read without them. */
+function tellOfBadSnapshots({ message }: Qcow2fsError): void {
+  notice(`${message}; the disk itself is read, its snapshots cannot be`);
 }
 
 /** A qcow2 layer before it is known how many share the cache. */
@@ -238,7 +244,8 @@ class ChainOpener {
   }
 
   #addQcow2(file: OpenFile, snapshot: string | undefined, writable: boolean): Image {
-    const read = readImage(this.#storageOf(file));
+    const readOnlyDisk = !writable && snapshot === undefined;
+    const read = readImage(this.#storageOf(file), readOnlyDisk ? tellOfBadSnapshots : undefined);
     const image = writable ? prepareForWriting(read) : read;
     const table = diskTable(image, snapshot);
     const dataFile = this.#openDataFile(image, writable);

@@ -331,7 +331,8 @@ describeRefusals('tables beyond limits', [
     words: ['65537 snapshots', '65536'],
   },
   {
-    title: 'a snapshot table outside the file',
+    title: 'a snapshot table outside the file, to be written',
+    access: [],
     make: damaged((image) => {
       patchField(image, 'nbSnapshots', 3);
       patchField(image, 'snapshotsOffset', 1n << 40n);
@@ -349,8 +350,18 @@ describeRefusals('tables beyond limits', [
     words: ['snapshot table', '0x10008'],
   },
   {
-    title: 'a snapshot with too much extra data',
+    title: 'a snapshot with too much extra data, to be written',
+    access: [],
     make: withSnapshot((entry, image) => patchNumber(image, entry + 36, 4, 1025)),
+    kind: 'format',
+    words: ['snapshot table entry 0', '1025', '1024'],
+  },
+  {
+    title: 'a snapshot of a table that makes no sense',
+    make: (dir) => {
+      const make = withSnapshot((entry, image) => patchNumber(image, entry + 36, 4, 1025));
+      return { image: make(dir) as string, args: ['--snapshot', 'before'] };
+    },
     kind: 'format',
     words: ['snapshot table entry 0', '1025', '1024'],
   },

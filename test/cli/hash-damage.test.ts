@@ -6,7 +6,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
 import { DAMAGES, DISK_SIZE, FULL } from '../mount/damages.js';
-import { hostOffset, patchL2, readL2 } from '../support/damage.js';
+import { hostOffset, patchL2, readField, readL2, truncateImage } from '../support/damage.js';
 import {
   convertToRaw,
   createImage,
@@ -16,6 +16,7 @@ import {
   MiB,
   openArgs,
   type Step,
+  takeSnapshot,
   writeSteps,
 } from '../support/images.js';
 import { expectQcow2fs, qcow2fs } from '../support/qcow2fs.js';
@@ -87,6 +88,45 @@ describe('qcow2fs hash of a damaged image', () => {
       expect(fs.readdirSync(image.dir).filter((name) => name.startsWith('map'))).to.deep.equal(['map']);
     });
   }
+
+  it('that lost its snapshot table to the end of the file reads the disk, and tells', () => {
+    const { image, expected } = makeImage();
+    takeSnapshot(image, 'one', '1');
+    truncateImage(imagePath(image), Number(readField(imagePath(image), 'snapshotsOffset')));
+    const digest = createHash('sha256').update(expected).digest('hex');
+    expect(fs.readFileSync(convertToRaw(image)).equals(expected)).to.equal(true);
+    const told =
+      /^qcow2fs: [^\n]*image\.qcow2: snapshot table entry 0 [^\n]*; the disk itself is read[^\n]*\n$/;
+    const { status, stdout, stderr } = qcow2fs(['hash', imagePath(image)]);
+    expect([status, stdout]).to.deep.equal([0, `${digest}  disk.raw\n`]);
+    expect(stderr).to.match(told);
+    const mapped = qcow2fs(['map', '--output=json', imagePath(image)]);
+    expect(mapped.status).to.equal(0);
+    expect(mapped.stderr).to.match(told);
+    const mountpoint = scratch.subdir();
+    expectQcow2fs(['mount', '-r', '--log', `${mountpoint}.log`, imagePath(image), mountpoint]);
+    try {
+      expect(fs.readFileSync(path.join(mountpoint, 'disk.raw')).equals(expected)).to.equal(true);
+    } finally {
+      expectQcow2fs(['umount', mountpoint]);
+    }
+    expect(fs.readFileSync(`${mountpoint}.log`, 'utf8')).to.contain('snapshot table entry 0');
+  });
+
+  it('keeps a link to an error map, and replaces none that leads nowhere', () => {
+    const { image } = makeImage();
+    const real = path.join(image.dir, 'real');
+    const link = path.join(image.dir, 'link');
+    fs.writeFileSync(real, '');
+    fs.symlinkSync('real', link);
+    expectQcow2fs(['hash', '--error-map', link, imagePath(image)]);
+    expect(fs.lstatSync(link).isSymbolicLink()).to.equal(true);
+    expect(readMap(real).ranges).to.deep.equal([[0, DISK_SIZE, '+']]);
+    fs.rmSync(real);
+    const { status, stdout } = qcow2fs(['hash', '--error-map', link, imagePath(image)]);
+    expect([status, stdout]).to.deep.equal([3, '']);
+    expect(fs.lstatSync(link).isSymbolicLink()).to.equal(true);
+  });
 
   /** Every second cluster. */
   function riddle(image: Image): number {

@@ -327,8 +327,9 @@ describe('qcow2fs map', () => {
       const dir = scratch.subdir();
       const image = imagePath(mixed(dir));
       fs.symlinkSync('missing', path.join(dir, 'link.svg'));
-      const { status, stderr } = qcow2fs(['map', '--svg', path.join(dir, 'link.svg'), image]);
+      const { status, stdout, stderr } = qcow2fs(['map', '--svg', path.join(dir, 'link.svg'), image]);
       expect(status).to.equal(EXIT_STATUS['host-io']);
+      expect(stdout).to.equal('');
       expect(stderr).to.match(/^qcow2fs: [^\n]*link\.svg: cannot be written: the link leads nowhere\n$/);
       expect(fs.readdirSync(dir).sort()).to.deep.equal(['image.qcow2', 'link.svg']);
     });

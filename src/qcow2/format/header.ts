@@ -112,11 +112,16 @@ export function parseHeader(bytes: Buffer, path: string): Header {
     throw bad(`the header is cut short: ${bytes.length} of 104 bytes; the file is truncated`);
   }
 
-  const v2 = readChecked(() => headerV2.read(bytes), bad);
-  if (v2.clusterBits < MIN_CLUSTER_BITS || v2.clusterBits > MAX_CLUSTER_BITS) {
-    throw bad(`cluster_bits is ${v2.clusterBits}; ${MIN_CLUSTER_BITS} to ${MAX_CLUSTER_BITS} are valid`);
+  const clusterBits = bytes.readUInt32BE(headerV2.offsets.clusterBits);
+  if (clusterBits < MIN_CLUSTER_BITS || clusterBits > MAX_CLUSTER_BITS) {
+    throw bad(`cluster_bits is ${clusterBits}; ${MIN_CLUSTER_BITS} to ${MAX_CLUSTER_BITS} are valid`);
   }
-  const clusterSize = 2 ** v2.clusterBits;
+  const size = bytes.readBigUInt64BE(headerV2.offsets.size);
+  if (size > Number.MAX_SAFE_INTEGER && size < 2n ** 63n) {
+    throw unsupported(path, `a disk of ${size} bytes; at most ${Number.MAX_SAFE_INTEGER} are supported`);
+  }
+  const v2 = readChecked(() => headerV2.read(bytes), bad);
+  const clusterSize = 2 ** clusterBits;
   const v3 = version === 3 ? headerV3.read(bytes, headerV2.size) : undefined;
   const header: Header = {
     ...v2,

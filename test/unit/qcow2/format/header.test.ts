@@ -208,6 +208,12 @@ describe('a header', () => {
     }
   });
 
+  it('with a disk that QEMU can have, but this program cannot, is refused as that', () => {
+    expect(() => parse({ size: 2n ** 53n, clusterBits: 21 })).to.throw(
+      /a disk of 9007199254740992 bytes; at most/,
+    );
+  });
+
   it('keeps unknown incompatible features for those who know their names', () => {
     expect(parse({ incompatibleFeatures: 1n << 40n }).incompatibleFeatures).to.equal(1n << 40n);
   });

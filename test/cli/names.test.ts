@@ -1,0 +1,78 @@
+/** Names that come from anywhere, and a working directory that is gone. */
+
+import { spawnSync } from 'node:child_process';
+import fs from 'node:fs';
+import path from 'node:path';
+import { expect } from 'chai';
+import { createImage, imagePath, MiB } from '../support/images.js';
+import { BIN, type Outcome, qcow2fs } from '../support/qcow2fs.js';
+import { useScratch } from '../support/scratch.js';
+
+describe('a command line with control characters', () => {
+  it('does not write them on the terminal', () => {
+    const evil = '\u001b[31mX\u007f\u009b\u202e';
+    for (const args of [
+      [evil],
+      ['help', evil],
+      ['map', `--${evil}`, 'a'],
+      ['check', '--repair', evil, 'a'],
+      [`-${evil}`],
+    ]) {
+      const { status, stdout, stderr } = qcow2fs(args);
+      expect(status).to.equal(2);
+      expect(stdout).to.equal('');
+      expect(stderr)
+        .to.match(/^qcow2fs: [^\p{Cc}\p{Cf}]*\n$/u)
+        .and.contain('\\u001b');
+    }
+  });
+});
+
+describe('a name that is not UTF-8', () => {
+  const scratch = useScratch();
+
+  it('is refused as that, and no other file is taken for it', () => {
+    const dir = scratch.subdir();
+    const image = imagePath(createImage(dir, { size: MiB }));
+    const name = Buffer.concat([Buffer.from(`${dir}/odd`), Buffer.from([0xff, 0xfe])]);
+    fs.copyFileSync(image, name);
+    fs.copyFileSync(image, `${dir}/odd\u{fffd}\u{fffd}`);
+    for (const command of ['info', 'map', 'hash', 'check']) {
+      // No argument of spawn can be bytes.
+      const script = `exec "$0" ${command} "$(printf '%s/odd\\377\\376' "$1")"`;
+      const { status, stdout, stderr } = spawnSync('sh', ['-c', script, BIN, dir], { encoding: 'utf8' });
+      expect([status, stdout]).to.deep.equal([3, '']);
+      expect(stderr).to.match(/^qcow2fs: [^\n]*odd[^\n]*not UTF-8[^\n]*\n$/);
+    }
+  });
+});
+
+describe('a working directory that is gone', () => {
+  const scratch = useScratch();
+
+  function inLostDirectory(...args: readonly string[]): Outcome {
+    const lost = fs.mkdtempSync(path.join(scratch.dir, 'lost-'));
+    const script = 'cd "$1" && rmdir "$1" && shift && exec "$@"';
+    const { status, stdout, stderr } = spawnSync('sh', ['-c', script, 'sh', lost, BIN, ...args], {
+      encoding: 'utf8',
+    });
+    // The shell that the program starts in has something to say, too.
+    return { status, stdout, stderr: stderr.replace(/^[^\n]*getcwd[^\n]*\n/gm, '') };
+  }
+
+  it('is none that is needed for an image with a whole path', () => {
+    const image = imagePath(createImage(scratch.subdir(), { size: MiB }));
+    for (const command of ['info', 'map', 'hash', 'check']) {
+      const { status, stderr } = inLostDirectory(command, image);
+      expect([status, stderr], command).to.deep.equal([0, '']);
+    }
+  });
+
+  it('is told to whoever names an image in it', () => {
+    for (const command of ['info', 'map', 'hash', 'check']) {
+      const { status, stderr } = inLostDirectory(command, 'image.qcow2');
+      expect(status, command).to.equal(3);
+      expect(stderr).to.match(/^qcow2fs: image\.qcow2: [^\n]*working directory is gone[^\n]*\n$/);
+    }
+  });
+});
