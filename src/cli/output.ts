@@ -1,5 +1,7 @@
 /** What the commands print: results on standard output, everything else on standard error. */
 
+import { displayWidth, padColumns } from '../display-width.js';
+
 export function print(text: string): void {
   process.stdout.write(`${text}\n`);
 }
@@ -38,11 +40,13 @@ export function table(rows: readonly (readonly string[])[]): string {
   const widths: number[] = [];
   for (const row of rows) {
     row.forEach((cell, column) => {
-      widths[column] = Math.max(widths[column] ?? 0, cell.length);
+      widths[column] = Math.max(widths[column] ?? 0, displayWidth(cell));
     });
   }
   const line = (row: readonly string[]): string =>
-    row.map((cell, column) => (column === row.length - 1 ? cell : cell.padEnd(widths[column]!))).join('  ');
+    row
+      .map((cell, column) => (column === row.length - 1 ? cell : padColumns(cell, widths[column]!)))
+      .join('  ');
   return rows.map(line).join('\n');
 }
 

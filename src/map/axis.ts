@@ -15,10 +15,3 @@ export function percent(part: number, whole: number): string {
   if (tenths === 0) return '<0.1%';
   return `${Math.min(tenths, 999) / 10}%`;
 }
-
-/** Keeps the end, where names differ. */
-export function shortened(text: string, most: number, ellipsis: string): string {
-  const characters = Array.from(text);
-  if (characters.length <= most) return text;
-  return ellipsis + characters.slice(characters.length - (most - ellipsis.length)).join('');
-}

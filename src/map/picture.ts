@@ -5,8 +5,9 @@
 import { basename } from 'node:path';
 import { humanBytes, table } from '../cli/output.js';
 import type { Colour, Paint } from '../cli/style.js';
+import { displayWidth, padColumns, shortened } from '../display-width.js';
 import { printable } from '../printable.js';
-import { percent, shortened, ticks } from './axis.js';
+import { percent, ticks } from './axis.js';
 import { CELL_RULE, Cells, KIND_NAMES, KINDS, type Kind, type MapSummary } from './cells.js';
 
 /** What the terminal can do. */
@@ -83,7 +84,7 @@ export class Picture {
       this.cells = new Cells(1, Math.max(1, Math.ceil(size / bytes)), bytes);
     } else {
       this.#labels = this.#stripLabels();
-      const left = canvas.columns - this.#labels[0]!.length - 3;
+      const left = canvas.columns - displayWidth(this.#labels[0]!) - 3;
       this.#rowCells = Math.max(MIN_STRIP, left);
       this.cells = new Cells(layers.length, this.#rowCells, Math.max(1, size / this.#rowCells));
     }
@@ -136,7 +137,7 @@ export class Picture {
     ]);
     const left = [['LAYER'], ...layers.map((_, depth) => [String(depth)])];
     const middle = [['FORMAT', 'CLUSTER'], ...about];
-    const longest = Math.max(...layers.map(({ file }) => printable(basename(file)).length));
+    const longest = Math.max(...layers.map(({ file }) => displayWidth(printable(basename(file)))));
     const full = beside(middle, byKind);
     const room = (rows: string[][]): number => this.#canvas.columns - widthOf(beside(left, rows)) - 2;
     // What there is no room for is said in the legend, if only for all layers together.
@@ -170,8 +171,8 @@ export class Picture {
     const labels = layers.map(
       ({ file }, depth) => `${String(depth).padStart(digits)} ${this.#name(file, most)}`,
     );
-    const width = Math.max(...labels.map((label) => label.length));
-    return labels.map((label) => label.padEnd(width));
+    const width = Math.max(...labels.map(displayWidth));
+    return labels.map((label) => padColumns(label, width));
   }
 
   #strips(): string[] {
@@ -179,7 +180,7 @@ export class Picture {
     const strips = this.#labels.map(
       (label, layer) => `${label} ${edge}${this.#draw(layer, 0, this.#rowCells)}${edge}`,
     );
-    const indent = ' '.repeat(this.#labels[0]!.length + 1);
+    const indent = ' '.repeat(displayWidth(this.#labels[0]!) + 1);
     return [...strips, ...this.#axis().map((line) => indent + line)];
   }
 
@@ -264,9 +265,5 @@ function beside(left: readonly string[][], right: readonly string[][]): string[]
 }
 
 function widthOf(rows: readonly string[][]): number {
-  return Math.max(
-    ...table(rows)
-      .split('\n')
-      .map((line) => line.length),
-  );
+  return Math.max(...table(rows).split('\n').map(displayWidth));
 }

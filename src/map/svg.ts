@@ -4,8 +4,9 @@
  */
 import { basename } from 'node:path';
 import { humanBytes } from '../cli/output.js';
+import { shortened } from '../display-width.js';
 import { printable } from '../printable.js';
-import { percent, shortened, ticks } from './axis.js';
+import { percent, ticks } from './axis.js';
 import { CELL_RULE, Cells, KIND_NAMES, KINDS, type Kind, type MapSummary } from './cells.js';
 
 const WIDTH = 1000;

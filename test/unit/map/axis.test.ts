@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { percent, shortened, ticks } from '../../../src/map/axis.js';
+import { percent, ticks } from '../../../src/map/axis.js';
 
 const GIB = 2 ** 30;
 
@@ -19,12 +19,5 @@ describe('the axis of a map', () => {
     expect(percent(999_999, 1e6)).to.equal('99.9%');
     expect(percent(7, 7)).to.equal('100%');
     expect(percent(0, 0)).to.equal('0%');
-  });
-
-  it('keeps the end of names', () => {
-    expect(shortened('abcdefgh', 8, '…')).to.equal('abcdefgh');
-    expect(shortened('abcdefghi', 8, '…')).to.equal('…cdefghi');
-    expect(shortened('abcdefghi', 8, '...')).to.equal('...efghi');
-    expect(shortened('💾'.repeat(9), 8, '…')).to.equal(`…${'💾'.repeat(7)}`);
   });
 });

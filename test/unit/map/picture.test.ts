@@ -1,6 +1,7 @@
 import { expect } from 'chai';
 import type { Paint } from '../../../src/cli/style.js';
 import { plain } from '../../../src/cli/style.js';
+import { displayWidth } from '../../../src/display-width.js';
 import { LayerTotals, type MapSummary } from '../../../src/map/cells.js';
 import type { MapExtent } from '../../../src/map/extents.js';
 import { type Canvas, Picture } from '../../../src/map/picture.js';
@@ -62,6 +63,19 @@ describe('the picture of a disk', () => {
         'most of the data, else zeros.',
       ].join('\n'),
     );
+  });
+
+  it('has strips that lie one below the other, however wide the characters of the names', () => {
+    const layers = LAYERS.map((layer, depth) => ({ ...layer, file: depth === 0 ? '/日本語.qcow2' : '/b' }));
+    const strips = draw({}, EXTENTS, layers)
+      .split('\n')
+      .filter((line) => line.includes('│'));
+    expect(strips).to.have.length(2);
+    for (const edge of ['indexOf', 'lastIndexOf'] as const) {
+      const columns = strips.map((line) => displayWidth(line.slice(0, line[edge]('│'))));
+      expect(columns[0]).to.equal(columns[1]);
+    }
+    expect(displayWidth(strips[0]!)).to.equal(CANVAS.columns);
   });
 
   it('fits, in any width from 40 columns on, whatever the names', () => {
