@@ -39,6 +39,7 @@ export function addHashCommand(program: Command): void {
     .option(
       '--algorithm <list>',
       `one or several, in one pass: ${describeAlgorithms()} (default: ${DEFAULT_ALGORITHM})`,
+      (list: string, before: string | undefined) => (before === undefined ? list : `${before},${list}`),
     )
     .option('--snapshot <name>', 'hash the internal snapshot of this ID or name')
     .option(

@@ -143,6 +143,11 @@ describe('qcow2fs hash', () => {
     return { file: imagePath(other), raw: convertToRaw(other) };
   }
 
+  it('--algorithm may be given several times', () => {
+    const twice = hash('--algorithm', 'md5', '--algorithm', 'sha1', file);
+    expect(twice).to.equal(hash('--algorithm', 'md5,sha1', file));
+  });
+
   it('--piecewise with several algorithms tags its lines, and --verify accepts them', () => {
     const output = hash('--piecewise', '2M', '--algorithm', 'sha1,md5', file);
     const [sha1, md5] = ['sha1sum', 'md5sum'].map((tool) => pieceLines(tool, 2 * MiB));
