@@ -1,5 +1,6 @@
 /** The header, extensions and tables of one image file, read and checked; nothing that the image names is opened. */
 import { Qcow2fsError } from '../errors.js';
+import { notice } from '../notice.js';
 import type { Storage } from '../storage.js';
 import { allocateEntryTable, type SharedEntryTable } from './entry-table.js';
 import { type Extensions, parseExtensions } from './format/extensions.js';
@@ -79,21 +80,34 @@ export function diskTable(image: Image, wanted: string | undefined): DiskTable {
   return { l1TableOffset: snapshot.l1TableOffset, size: snapshot.diskSize };
 }
 
+/** An L1 entry that nobody can follow. */
+const LOST_ENTRY = Buffer.from('00fffffffffffe00', 'hex');
+
 /**
  * The part of the L1 table that maps the disk, as the threads share it.
  * @param capacity entries that the disk may grow to, if more
+ * @param forWriting refuses a table that the end of the file cuts off; else what it has lost cannot be read
  * @throws Qcow2fsError `format` when it lies outside the file
  */
-export function readL1(image: Image, table: DiskTable, capacity = 0): SharedEntryTable {
-  const size = l1EntriesFor(image.header, table.size);
+export function readL1(
+  image: Image,
+  table: DiskTable,
+  capacity: number,
+  forWriting: boolean,
+): SharedEntryTable {
+  const { header, storage } = image;
+  const size = l1EntriesFor(header, table.size);
   const length = size * 8;
   const l1 = allocateEntryTable(Math.max(size, capacity));
   const bytes = Buffer.from(l1.entries, 0, length);
-  if (image.storage.read(bytes, 0, length, table.l1TableOffset) < length) {
-    throw new Qcow2fsError(
-      'format',
-      `${image.storage.path}: the L1 table at ${hex(table.l1TableOffset)} lies outside the file; it is truncated or damaged`,
+  const whole = Math.floor(storage.read(bytes, 0, length, table.l1TableOffset) / 8);
+  if (whole < size) {
+    const what = `${storage.path}: the L1 table at ${hex(table.l1TableOffset)} lies outside the file`;
+    if (forWriting || whole === 0) throw new Qcow2fsError('format', `${what}; it is truncated or damaged`);
+    notice(
+      `${what} from entry ${whole} on: the disk cannot be read from ${hex(whole * bytesPerL1Entry(header))} on`,
     );
+    bytes.fill(LOST_ENTRY, whole * 8);
   }
   swapWords(bytes);
   return l1;

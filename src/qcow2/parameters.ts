@@ -36,7 +36,8 @@ export function qcow2Parameters(
 ): Qcow2Parameters {
   const { header, storage } = image;
   const geometry = geometryOf(header);
-  const l1 = readL1(image, table, access === 'growing' ? MAX_L1_BYTES / ENTRY_BYTES : 0);
+  const capacity = access === 'growing' ? MAX_L1_BYTES / ENTRY_BYTES : 0;
+  const l1 = readL1(image, table, capacity, access !== 'reading');
   const state = allocateImageState({
     diskSize: table.size,
     l1Size: l1EntriesFor(header, table.size),

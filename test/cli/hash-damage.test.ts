@@ -6,7 +6,16 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
 import { DAMAGES, DISK_SIZE, FULL } from '../mount/damages.js';
-import { hostOffset, patchL2, readField, readL2, truncateImage } from '../support/damage.js';
+import {
+  hostOffset,
+  patchBytes,
+  patchField,
+  patchL2,
+  readBytes,
+  readField,
+  readL2,
+  truncateImage,
+} from '../support/damage.js';
 import {
   convertToRaw,
   createImage,
@@ -111,6 +120,38 @@ describe('qcow2fs hash of a damaged image', () => {
       expectQcow2fs(['umount', mountpoint]);
     }
     expect(fs.readFileSync(`${mountpoint}.log`, 'utf8')).to.contain('snapshot table entry 0');
+  });
+
+  it('of which the end of the file cuts off the L1 table is read as far as that goes', () => {
+    const image = createImage(scratch.subdir(), { size: 8 * MiB, clusterSize: 4 * KiB });
+    writeSteps(image, 1, [{ do: 'data', offset: 0, length: 8 * MiB }]);
+    const file = imagePath(image);
+    const expected = fs.readFileSync(convertToRaw(image));
+    const end = fs.statSync(file).size;
+    // Two of its four entries, each of 2 MiB, and a half of the third.
+    patchBytes(file, end, readBytes(file, Number(readField(file, 'l1TableOffset')), 2 * 8 + 4));
+    patchField(file, 'l1TableOffset', end);
+    expected.fill(0, 4 * MiB);
+    const map = path.join(image.dir, 'map');
+    const { status, stdout, stderr } = qcow2fs(['hash', '--error-map', map, file]);
+    const digest = createHash('sha256').update(expected).digest('hex');
+    expect([status, stdout]).to.deep.equal([4, `${digest}  disk.raw\n`]);
+    expect(stderr).to.contain('lies outside the file from entry 2 on');
+    const ranges = [
+      [0, 4 * MiB, '+'],
+      [4 * MiB, 4 * MiB, '-'],
+    ];
+    expect(readMap(map).ranges).to.deep.equal(ranges);
+    const mountpoint = scratch.subdir();
+    const { status: refused, stderr: why } = qcow2fs([
+      'mount',
+      '--log',
+      `${mountpoint}.log`,
+      file,
+      mountpoint,
+    ]);
+    expect(refused).to.equal(4);
+    expect(why).to.contain('the L1 table');
   });
 
   it('keeps a link to an error map, and replaces none that leads nowhere', () => {
