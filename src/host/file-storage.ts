@@ -57,11 +57,8 @@ export function openReadWrite(path: string, kind: OpenFailure = 'host-io'): Open
   } catch (error) {
     if (error instanceof Qcow2fsError) throw error;
     const code = errnoName(error);
-    const hint = WRITE_PROTECTED.has(code)
-      ? '; mount it read-only: -r'
-      : code === 'EISDIR'
-        ? IMAGE_FIRST
-        : '';
+    if (code === 'EISDIR') throw oddFile('a directory', path, kind);
+    const hint = WRITE_PROTECTED.has(code) ? '; mount it read-only: -r' : '';
     throw new Qcow2fsError(kind, `${path}: cannot open for writing: ${hostReason(error)}${hint}`, {
       cause: error,
     });
@@ -82,7 +79,6 @@ export function createFile(path: string): OpenFile {
   }
 }
 
-const IMAGE_FIRST = '; the image comes first, then the mountpoint';
 const WRITE_PROTECTED: ReadonlySet<string | undefined> = new Set(['EACCES', 'EPERM', 'EROFS']);
 
 /** A FIFO or a directory is opened only to be told apart. */
@@ -110,7 +106,11 @@ function describe(fd: number, path: string, kind: OpenFailure): OpenFile {
 export function refuseOddFile(stat: fs.StatsBase<number | bigint>, path: string, kind: OpenFailure): void {
   if (stat.isFile() || stat.isBlockDevice()) return;
   const what = stat.isDirectory() ? 'a directory' : stat.isFIFO() ? 'a FIFO' : 'no file';
-  throw new Qcow2fsError(kind, `${path}: is ${what}; a regular file or a block device is needed`);
+  throw oddFile(what, path, kind);
+}
+
+function oddFile(what: string, path: string, kind: OpenFailure): Qcow2fsError {
+  return new Qcow2fsError(kind, `${path}: is ${what}; a regular file or a block device is needed`);
 }
 
 function openWithoutAtime(path: string, kind: OpenFailure): number {

@@ -97,6 +97,13 @@ describeRefusals('files that are no qcow2 images', [
   },
   { title: 'a directory', make: (dir) => dir, kind: 'host-io', words: ['directory'] },
   {
+    title: 'a directory to be written',
+    make: (dir) => dir,
+    access: [],
+    kind: 'host-io',
+    words: ['is a directory; a regular file or a block device is needed'],
+  },
+  {
     title: 'a FIFO, at once',
     make: (dir) => {
       tool('mkfifo', path.join(dir, 'fifo'));
