@@ -112,8 +112,11 @@ export class L2Checker {
     if ((this.#zeros & this.#allocs) !== 0) {
       this.#report('subcluster-bitmap', 'a subcluster is marked both allocated and zero');
     }
-    if (start % clusterSize !== 0)
-      this.#reportMisplaced(start, extended ? this.#allocs !== 0 : !isZeroCluster);
+    if (start % clusterSize !== 0) {
+      // Version 2 has no zero clusters: what the entry means is as unknown as where the bytes are.
+      const holdsData = extended ? this.#allocs !== 0 : !isZeroCluster || !zeroFlag;
+      this.#reportMisplaced(start, holdsData);
+    }
     if (externalData) this.#checkPlaceInDataFile(start);
     else this.#count(start, clusterSize);
     if (this.#place.guest === undefined) return;

@@ -204,6 +204,13 @@ export const places: Readonly<Record<string, Damage>> = {
     repair: 'remains',
     reference: 'silent',
   },
+  'a zero cluster in version 2 that is not aligned': {
+    base: version2,
+    damage: (path) => patchL2(path, 0, readL2(path, 0) | 0x201n),
+    kinds: ['zero-flag', 'misplaced-data'],
+    repair: 'remains',
+    reference: 'guesses',
+  },
   'a compressed cluster in an image with a data file': {
     base: externalData,
     damage: (path) => patchL2(path, 0, COMPRESSED | 0x5_0000n),
