@@ -5,7 +5,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
 import { patchLuksSlot } from '../support/damage-luks.js';
-import { createImage, MiB, writeSecret, writeSteps } from '../support/images.js';
+import { createImage, MiB, qemuImg, writeSecret, writeSteps } from '../support/images.js';
 import { BIN, type Outcome, qcow2fs, ROOT } from '../support/qcow2fs.js';
 import { run } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
@@ -39,7 +39,7 @@ describe('secrets', () => {
       `secret,id=${name},file=${dir}/${name}.key`,
     ]);
     const options = `${LUKS.join(',')},encrypt.key-secret=overlay`;
-    run('qemu-img', [
+    qemuImg(dir, [
       ...['create', ...objects, '-q', '-f', 'qcow2', '-o', options],
       ...['-u', '-b', 'base.qcow2', '-F', 'qcow2', overlay, '4M'],
     ]);
