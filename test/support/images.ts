@@ -1,7 +1,8 @@
 /** Building blocks for test images: thin functions over qemu-img and qemu-io 7.2. */
 
-import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { withCpuClock } from './cpu-clock.js';
 import { type PatternKind, patternBytes } from './pattern.js';
 import { type RunOptions, run } from './run.js';
 
@@ -74,9 +75,6 @@ export function secretObject(secret: Secret, id = 'key'): string[] {
   return ['--object', `secret,id=${id},format=${secret.format},file=${secret.file}`];
 }
 
-// A LUKS header costs QEMU two seconds of benchmarking whatever encrypt.iter-time says; equal ones are made once.
-const luksTemplates = new Map<string, Buffer>();
-
 export function createImage(dir: string, spec: ImageSpec = {}): Image {
   const name = spec.name ?? 'image.qcow2';
   const size = spec.size ?? defaultSize(spec.clusterSize ?? DEFAULT_CLUSTER_SIZE);
@@ -93,23 +91,10 @@ export function createImage(dir: string, spec: ImageSpec = {}): Image {
   const backingArgs = backing === undefined ? [] : ['-u', '-b', backing.file, '-F', backing.format];
   const secretArgs = spec.secret === undefined ? [] : secretObject(spec.secret);
   mkdirSync(dirname(join(dir, name)), { recursive: true });
-  const make = () =>
-    qemuImg(dir, [
-      ...['create', '-q', '-f', 'qcow2', ...secretArgs, ...backingArgs],
-      ...['-o', options.join(','), name, String(size)],
-    ]);
-  const template = JSON.stringify([
-    options,
-    backingArgs,
-    size,
-    spec.secret && readFileSync(spec.secret.file, 'latin1'),
+  qemuImg(dir, [
+    ...['create', '-q', '-f', 'qcow2', ...secretArgs, ...backingArgs],
+    ...['-o', options.join(','), name, String(size)],
   ]);
-  const reusable =
-    encryption.includes('encrypt.format=luks') && !options.some((o) => o.startsWith('data_file'));
-  const made = reusable ? luksTemplates.get(template) : undefined;
-  if (made !== undefined) writeFileSync(join(dir, name), made);
-  else make();
-  if (reusable && made === undefined) luksTemplates.set(template, readFileSync(join(dir, name)));
   return {
     dir,
     name,
@@ -316,7 +301,5 @@ export function checkImage(image: Image): void {
 }
 
 export function qemuImg(dir: string, args: readonly string[], options: RunOptions = {}): string {
-  // QEMU's PBKDF2 benchmark divides by the CPU time used and gives up when the clock did not advance.
-  const retry = { retries: 9, retryOn: 'Unable to get accurate CPU usage' };
-  return run('qemu-img', args, { cwd: dir, ...retry, ...options });
+  return run('qemu-img', args, { cwd: dir, env: withCpuClock(), ...options });
 }

@@ -11,6 +11,8 @@ qemu-img qemu-utils
 qemu-io qemu-utils
 qemu-nbd qemu-utils
 qemu-storage-daemon qemu-system-common
+cc gcc
+usr/include/stdlib.h libc6-dev
 cryptsetup cryptsetup-bin
 fio fio
 fusermount3 fuse3

@@ -6,9 +6,6 @@ export interface RunOptions {
   readonly cwd?: string;
   readonly env?: NodeJS.ProcessEnv;
   readonly input?: string | Uint8Array;
-  /** How many times to try again when stderr contains `retryOn`. */
-  readonly retries?: number;
-  readonly retryOn?: string;
   /** Accept this signal as the normal end (`qemu-io -c abort`). */
   readonly expectSignal?: NodeJS.Signals;
 }
@@ -17,25 +14,20 @@ const MAX_OUTPUT_BYTES = 64 * 1024 * 1024;
 
 /** Returns stdout; throws an Error with command line, status and stderr when the program fails. */
 export function run(command: string, args: readonly string[], options: RunOptions = {}): string {
-  for (let attempt = 0; ; attempt++) {
-    const result = spawnSync(command, args, {
-      encoding: 'utf8',
-      maxBuffer: MAX_OUTPUT_BYTES,
-      stdio: [options.input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
-      ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
-      ...(options.env === undefined ? {} : { env: options.env }),
-      ...(options.input === undefined ? {} : { input: options.input }),
-    });
-    const line = [command, ...args].map(quoted).join(' ');
-    if (result.error !== undefined) throw new Error(`${line}: ${result.error.message}`);
-    if (result.status === 0 && options.expectSignal === undefined) return result.stdout;
-    if (result.signal !== null && result.signal === options.expectSignal) return result.stdout;
-    const retryOn = options.retryOn;
-    const again = retryOn !== undefined && result.stderr.includes(retryOn);
-    if (again && attempt < (options.retries ?? 5)) continue;
-    const end = result.signal === null ? `exit status ${result.status}` : `signal ${result.signal}`;
-    throw new Error(`${line}: ${end}: ${result.stderr.trim() || result.stdout.trim()}`);
-  }
+  const result = spawnSync(command, args, {
+    encoding: 'utf8',
+    maxBuffer: MAX_OUTPUT_BYTES,
+    stdio: [options.input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
+    ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
+    ...(options.env === undefined ? {} : { env: options.env }),
+    ...(options.input === undefined ? {} : { input: options.input }),
+  });
+  const line = [command, ...args].map(quoted).join(' ');
+  if (result.error !== undefined) throw new Error(`${line}: ${result.error.message}`);
+  if (result.status === 0 && options.expectSignal === undefined) return result.stdout;
+  if (result.signal !== null && result.signal === options.expectSignal) return result.stdout;
+  const end = result.signal === null ? `exit status ${result.status}` : `signal ${result.signal}`;
+  throw new Error(`${line}: ${end}: ${result.stderr.trim() || result.stdout.trim()}`);
 }
 
 /** One argument as a shell would accept it, so that a failing command can be pasted. */
