@@ -50,7 +50,8 @@ const COUNTED: Report = () => {};
  * @param storage open read-write, used by nobody else
  * @param findings of the check before
  * @throws Qcow2fsError `corrupt` when it is not known what is used, `unsupported` when a refcount cannot be told or the
- * image is too large; nothing is changed then. `host-io`, Cancelled: what was done stays done
+ * image is too large, `no-space` on a device that is full; nothing is changed then. `host-io`, Cancelled: what was done
+ * stays done
  */
 export function repairImage(
   storage: Storage,
@@ -61,8 +62,12 @@ export function repairImage(
   let image = readImage(storage);
   let references = countReferences(image, COUNTED, progress);
   refuseIncomplete(image, references);
-  if (level === 'all') refuseOverflow(image, references.counts);
-  else refuseBrokenRefcounts(image, references);
+  if (level === 'all') {
+    refuseOverflow(image, references.counts);
+    // Whether there will be room for the refcounts. What such a plan takes is counted, so the counts are of no more use.
+    planRefcounts(image, references);
+    references = countReferences(image, COUNTED, progress);
+  } else refuseBrokenRefcounts(image, references);
   stopIfAsked(progress);
   if (clearUnknownAutoclear(storage, image.header)) storage.sync();
   if (level === 'all') {
