@@ -4,8 +4,10 @@ process.on('SIGUSR1', () => {});
 
 import { findLauncher, releaseLauncher } from '../daemon/launch.js';
 import { startThreadEarly } from '../daemon/thread-pool.js';
+import { ignoreWhatCallerIgnores } from '../host/end-signals.js';
 import { findServiceManager } from '../host/service-manager.js';
 
+ignoreWhatCallerIgnores();
 // Who is launched as a daemon will probably mount. The thread loads while this one does.
 if (findLauncher()) startThreadEarly();
 findServiceManager();

@@ -1,7 +1,8 @@
 /**
  * What people see of work that takes long: a bar on a terminal and nothing elsewhere, a line of status for SIGUSR1 as
- * dd(1) gives it, and an end in good order for SIGINT and SIGTERM.
+ * dd(1) gives it, and an end in good order for the signals that ask for it.
  */
+import { getEndSignals } from '../host/end-signals.js';
 import type { Progress } from '../progress.js';
 import { humanBytes, warn } from './output.js';
 
@@ -41,8 +42,6 @@ export function eraseBar(): void {
   if (process.stderr.isTTY) process.stderr.write(ERASE_LINE);
 }
 
-const SIGNALS = ['SIGINT', 'SIGTERM'] as const;
-
 class Display {
   readonly #progress: Progress;
   readonly #labels: ProgressLabels;
@@ -63,7 +62,7 @@ class Display {
     this.#labels = labels;
     this.#interrupt = interrupt;
     process.on('SIGUSR1', this.#tell);
-    for (const signal of SIGNALS) process.on(signal, this.#end);
+    for (const signal of getEndSignals()) process.on(signal, this.#end);
     const start = performance.now();
     this.#timer = setInterval(() => {
       this.#notePhase();
@@ -75,7 +74,7 @@ class Display {
     clearInterval(this.#timer);
     this.#erase();
     process.off('SIGUSR1', this.#tell);
-    for (const signal of SIGNALS) process.off(signal, this.#end);
+    for (const signal of getEndSignals()) process.off(signal, this.#end);
   }
 
   readonly #tell = (): void => {

@@ -1,6 +1,7 @@
 /** How a daemon ends when it is told to. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { hostReason, toErrorRecord } from '../errors.js';
+import { getEndSignals } from '../host/end-signals.js';
 import { notifyServiceManager } from '../host/service-manager.js';
 import { log } from './log.js';
 import type { Session } from './session.js';
@@ -14,7 +15,6 @@ const ABORT_GRACE = 2000;
 const SAME_SIGNAL = 1000;
 /** How long a killed daemon may take to give back what it has. */
 const RELEASE_GRACE = 2000;
-const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const;
 
 /** What a mounted disk has besides its file system. */
 export interface Service {
@@ -42,7 +42,7 @@ export class StopOnSignal {
   /** From here on a signal no longer simply ends the process: it is about to mount. */
   constructor(image: string) {
     this.#image = image;
-    for (const signal of SIGNALS) process.on(signal, this.#onSignal);
+    for (const signal of getEndSignals()) process.on(signal, this.#onSignal);
     process.on('uncaughtException', this.#onException);
   }
 
@@ -55,7 +55,7 @@ export class StopOnSignal {
 
   dispose(): void {
     clearTimeout(this.#timer);
-    for (const signal of SIGNALS) process.off(signal, this.#onSignal);
+    for (const signal of getEndSignals()) process.off(signal, this.#onSignal);
     process.off('uncaughtException', this.#onException);
   }
 

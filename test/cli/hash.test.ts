@@ -290,18 +290,19 @@ describe('qcow2fs hash', () => {
 
   describe('while it works', () => {
     /** A disk that takes minutes. The map is made when the work begins. */
-    async function start(
+    function start(...args: string[]): Promise<{ child: ChildProcess; map: string; said: () => string }> {
+      return startBy(['node', path.resolve('dist/app/cli/main.js')], ...args);
+    }
+
+    async function startBy(
+      [command, ...before]: readonly string[],
       ...args: string[]
     ): Promise<{ child: ChildProcess; map: string; said: () => string }> {
       const large = imagePath(createImage(scratch.subdir(), { size: TiB }));
       const map = path.join(scratch.subdir(), 'map');
-      const child = spawn(
-        'node',
-        [path.resolve('dist/app/cli/main.js'), 'hash', '--error-map', map, ...args, large],
-        {
-          stdio: ['ignore', 'pipe', 'pipe'],
-        },
-      );
+      const child = spawn(command!, [...before, 'hash', '--error-map', map, ...args, large], {
+        stdio: ['ignore', 'pipe', 'pipe'],
+      });
       defer(() => child.kill('SIGKILL'));
       let text = '';
       child.stderr!.setEncoding('utf8').on('data', (part: string) => {
@@ -328,7 +329,7 @@ describe('qcow2fs hash', () => {
       );
     });
 
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
       it(`ends by ${signal}, and its map tells what was not tried`, async () => {
         const { child, map, said } = await start('--threads', '3');
         await untilDone(child, said);
@@ -347,6 +348,20 @@ describe('qcow2fs hash', () => {
         expect(said()).not.to.match(/Error|at /);
       });
     }
+
+    it('goes on without its terminal when nohup(1) calls it', async () => {
+      const { child, said } = await startBy(['nohup', BIN]);
+      await untilDone(child, said);
+      child.kill('SIGHUP');
+      const before = said().length;
+      await waitUntil('it still answers', () => {
+        expect(child.signalCode).to.equal(null);
+        child.kill('SIGUSR1');
+        return said().length > before;
+      });
+      child.kill('SIGTERM');
+      expect((await once(child, 'exit'))[1]).to.equal('SIGTERM');
+    });
 
     it('ends at once by SIGINT in the middle of pieces', async () => {
       const { child, said } = await start('--piecewise', '1G');
