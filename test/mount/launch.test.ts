@@ -7,7 +7,7 @@ import { createImage, imagePath, MiB } from '../support/images.js';
 import { BIN, expectQcow2fs, ROOT } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
 import { waitUntil } from '../support/wait.js';
-import { daemonOf, daemonsOf, endMount, isRunning, mountsAt, useCleanUp } from './support.js';
+import { daemonOf, daemonsOf, endMount, isRunning, mountsAt, openFilesOf, useCleanUp } from './support.js';
 
 const EXAMPLE = path.join(ROOT, 'contrib/example');
 const IMAGE = path.join(EXAMPLE, 'example.qcow2');
@@ -158,8 +158,7 @@ for (const { name, command } of PROGRAMS) {
         timeout: 120_000,
       });
       expect(stdout).to.equal('done\n');
-      const directory = `/proc/${daemonOf(mountpoint)}/fd`;
-      const targets = fs.readdirSync(directory).map((fd) => fs.readlinkSync(path.join(directory, fd)));
+      const targets = [...openFilesOf(daemonOf(mountpoint)).values()];
       expect(targets).to.include(IMAGE);
       expect(targets).not.to.include(lock);
       expectQcow2fs(['umount', mountpoint]);

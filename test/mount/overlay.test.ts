@@ -28,6 +28,7 @@ import {
   keyOptions,
   mountWritableOn,
   NOBODY,
+  openFilesOf,
   rememberFiles,
   sha256,
   tool,
@@ -162,11 +163,10 @@ describe('an overlay', () => {
         write(disk);
         withFile(disk, 'r+', fs.fsyncSync);
         expect(fs.readdirSync(temporary)).to.deep.equal([]);
-        const daemon = daemonOf(mountpoint);
-        const open = fs.readdirSync(`/proc/${daemon}/fd`).map((fd) => `/proc/${daemon}/fd/${fd}`);
-        const held = open.filter((fd) => fs.readlinkSync(fd).startsWith(`${temporary}/`));
+        const open = [...openFilesOf(daemonOf(mountpoint))];
+        const held = open.filter(([, target]) => target.startsWith(`${temporary}/`));
         expect(held).to.have.length(1);
-        if (isEncrypted) expect(fs.readFileSync(held[0]!).includes(MARKER)).to.equal(false);
+        if (isEncrypted) expect(fs.readFileSync(held[0]![0]).includes(MARKER)).to.equal(false);
         expect(fs.readFileSync(disk).equals(expected)).to.equal(true);
         expectQcow2fs(['umount', mountpoint]);
         expect(fs.readdirSync(temporary)).to.deep.equal([]);

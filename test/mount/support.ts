@@ -96,6 +96,20 @@ export function isRunning(pid: number): boolean {
   }
 }
 
+/** What the descriptors of a running process lead to, by their paths in /proc; some may go meanwhile. */
+export function openFilesOf(pid: number): Map<string, string> {
+  const found = new Map<string, string>();
+  for (const name of fs.readdirSync(`/proc/${pid}/fd`)) {
+    const fd = `/proc/${pid}/fd/${name}`;
+    try {
+      found.set(fd, fs.readlinkSync(fd));
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    }
+  }
+  return found;
+}
+
 export interface Mount {
   readonly mountpoint: string;
   /** What looks like the raw disk. */

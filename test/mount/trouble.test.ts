@@ -21,6 +21,7 @@ import {
   mountOn,
   mountsAt,
   mountWritableOn,
+  openFilesOf,
   refusalOf,
   tool,
   useCleanUp,
@@ -177,14 +178,7 @@ describe('a daemon in trouble', () => {
 
 /** Each thread polls a descriptor of its own, besides the one that all share, where there is more than one processor. */
 function threadsServing(pid: number): number {
-  const targets = fs.readdirSync(`/proc/${pid}/fd`).map((fd) => {
-    try {
-      return fs.readlinkSync(`/proc/${pid}/fd/${fd}`);
-    } catch {
-      return '';
-    }
-  });
-  return targets.filter((target) => target === '/dev/fuse').length - 1;
+  return [...openFilesOf(pid).values()].filter((target) => target === '/dev/fuse').length - 1;
 }
 
 /** Where in its file system's device a byte of a file lies. */
