@@ -4,9 +4,11 @@ process.on('SIGUSR1', () => {});
 
 import { findLauncher, releaseLauncher } from '../daemon/launch.js';
 import { startThreadEarly } from '../daemon/thread-pool.js';
+import { closeDebugger } from '../host/debugger.js';
 import { ignoreWhatCallerIgnores } from '../host/end-signals.js';
 import { findServiceManager } from '../host/service-manager.js';
 
+closeDebugger();
 ignoreWhatCallerIgnores();
 // Who is launched as a daemon will probably mount. The thread loads while this one does.
 if (findLauncher()) startThreadEarly();

@@ -10,6 +10,7 @@ import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { hostReason, Qcow2fsError } from '../errors.js';
+import { HIDDEN_DEBUGGER } from '../host/debugger.js';
 import { closeDescriptors, type Inherited, inheritedDescriptors, isOpen } from '../host/descriptors.js';
 import { keepFromChildren } from '../host/libc.js';
 import { isRunning } from '../host/processes.js';
@@ -81,7 +82,7 @@ export function launch(): Promise<number> {
   const args = process.argv.slice(2);
   const wanted = descriptorsIn(args);
   const fd = Math.max(FIRST_FD - 1, ...wanted) + 1;
-  const daemon = spawn(process.execPath, [...process.execArgv, PROGRAM, ...args], {
+  const daemon = spawn(process.execPath, [HIDDEN_DEBUGGER, ...process.execArgv, PROGRAM, ...args], {
     stdio: Array.from({ length: fd + 1 }, (_, index) =>
       index === fd ? 'pipe' : index < FIRST_FD || wanted.includes(index) ? index : 'ignore',
     ),

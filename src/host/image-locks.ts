@@ -100,7 +100,7 @@ function release(fd: number, bytes: readonly number[]): void {
 function inUse(
   file: LockedFile,
   conflicts: readonly number[],
-  advise: (held: readonly number[], isOurs: boolean) => string,
+  advise: (held: readonly number[], holder: string | undefined) => string,
 ): Qcow2fsError {
   const [holder] = findLockHolders(file, conflicts);
   if (holder?.pid === process.pid) {
@@ -108,18 +108,24 @@ function inUse(
     return new Qcow2fsError('locked', `${file.path}: ${what}`);
   }
   const who = holder === undefined ? 'another process' : `${holder.name} (process ${holder.pid})`;
-  const advice = advise(holder?.bytes ?? conflicts, holder?.name === 'qcow2fs');
+  const advice = advise(holder?.bytes ?? conflicts, holder?.name);
   return new Qcow2fsError('locked', `${file.path}: in use by ${who}, ${advice}`);
 }
 
-function remedy(held: readonly number[], isOurs: boolean): string {
+function remedy(held: readonly number[], holder: string | undefined): string {
   if (held.includes(USED + write) || held.includes(USED + resize)) {
-    const first = isOurs ? 'unmount it first (qcow2fs list tells where)' : 'shut it down first';
+    const first = howToEnd(holder) ?? 'shut it down first';
     return `which writes it; ${first}, or look at it read-only: --force-share (mount: with -r)`;
   }
   if (held.includes(UNSHARED + consistentRead)) {
     return 'which lets nobody read it meanwhile; wait until that is done';
   }
-  const first = isOurs ? 'unmount it first (qcow2fs list tells where)' : 'end that first';
+  const first = howToEnd(holder) ?? 'end that first';
   return `which must not see it change; ${first}, or mount it read-only with -r`;
+}
+
+/** Of processes of this program. */
+function howToEnd(holder: string | undefined): string | undefined {
+  if (holder === 'qcow2fs') return 'unmount it first (qcow2fs list tells where)';
+  return holder?.startsWith('qcow2fs ') ? 'wait until that is done' : undefined;
 }

@@ -6,7 +6,7 @@ import fs from 'node:fs';
 
 export interface LockHolder {
   readonly pid: number;
-  /** The first 15 bytes of the program's name, or that of this program. */
+  /** The first 15 bytes of the program's name, or that of this program, with its command unless it mounts. */
   readonly name: string;
   /** Those of the bytes asked for that it holds. */
   readonly bytes: readonly number[];
@@ -17,6 +17,9 @@ const LOCK = /^lock:\s+\d+: (?:OFDLCK|POSIX)\s.*\s(\d+) (\d+|EOF)$/gm;
 
 /** What Node runs in a process of this program, of any version. */
 const OWN_SCRIPT = /\/(?:(?:daemon|cli)\/main\.js|bin\/qcow2fs)$/;
+
+/** They end by themselves; whatever else is a mount. */
+const PASSING_COMMANDS: ReadonlySet<string> = new Set(['check', 'hash', 'map', 'info']);
 
 /**
  * The processes that hold locks on some of the bytes, those that hold most first: as far as this user may look,
@@ -66,8 +69,13 @@ function isFile(path: string, file: { readonly device: bigint; readonly inode: b
 }
 
 function nameOf(pid: string): string {
-  const [, script = ''] = read(`/proc/${pid}/cmdline`).split('\0');
-  if (OWN_SCRIPT.test(script)) return 'qcow2fs';
+  const [, ...words] = read(`/proc/${pid}/cmdline`).split('\0');
+  // Options of Node come first.
+  const script = words.findIndex((word) => !word.startsWith('-'));
+  if (OWN_SCRIPT.test(words[script] ?? '')) {
+    const command = words[script + 1] ?? '';
+    return PASSING_COMMANDS.has(command) ? `qcow2fs ${command}` : 'qcow2fs';
+  }
   return read(`/proc/${pid}/comm`).trim() || 'a process';
 }
 

@@ -44,7 +44,7 @@ export function expectQcow2fs(args: readonly string[], options: RunAs = {}): str
 
 /** True for the command line of a process that serves a mount, or is about to: neither the shell nor Node that launches it. */
 export function isDaemon(words: readonly string[]): boolean {
-  return path.basename(words[0] ?? '') === 'node' && (words[1]?.endsWith('/cli/main.js') ?? false);
+  return path.basename(words[0] ?? '') === 'node' && words.some((word) => word.endsWith('/cli/main.js'));
 }
 
 export interface Mounted {
