@@ -27,18 +27,40 @@ export function describeCheck(report: CheckReport, name: string, paint: Paint): 
   ].join('\n');
 }
 
-function describeFindings(found: Found, name: string, paint: Paint): string[] {
+function describeFindings(report: CheckReport, name: string, paint: Paint): string[] {
+  const files = [...new Set(report.findings.map(({ image }) => image))];
+  return files.flatMap((file) => {
+    const own = report.findings.filter(({ image }) => image === file);
+    const isFirst = file === report.image;
+    const heading = isFirst ? [] : [`${printable(file)}, on which it stands:`, ''];
+    return [
+      ...heading,
+      ...describeFile(own, files.length === 1 ? report : undefined, isFirst ? name : file, paint),
+    ];
+  });
+}
+
+/**
+ * @param all knows how many findings there are, also of those that are only counted
+ * @param name the file as the user calls it
+ */
+function describeFile(
+  findings: readonly Finding[],
+  all: Found | undefined,
+  name: string,
+  paint: Paint,
+): string[] {
   const severities = Object.keys(COLOURS) as Severity[];
   const kinds = (Object.keys(FINDING_KINDS) as FindingKind[])
-    .filter((kind) => found.findings.some((one) => one.kind === kind))
+    .filter((kind) => findings.some((one) => one.kind === kind))
     .map((kind) => ({ kind, rank: severities.indexOf(FINDING_KINDS[kind].severity) }))
     .sort((a, b) => a.rank - b.rank)
     .map(({ kind }) => kind);
-  const lines = kinds.flatMap((kind) => {
-    const alike = found.findings.filter((one) => one.kind === kind);
+  return kinds.flatMap((kind) => {
+    const alike = findings.filter((one) => one.kind === kind);
     const { meaning } = FINDING_KINDS[kind];
     const { severity, remedy, advice } = alike[0]!;
-    const count = found.kinds[kind] ?? 0;
+    const count = all?.kinds[kind] ?? sumOf(alike);
     const more = alike.length - MAX_SHOWN;
     const mend =
       remedy === 'none' ? advice : `to mend it: qcow2fs check --repair ${remedy} ${shellWord(name)}`;
@@ -50,7 +72,6 @@ function describeFindings(found: Found, name: string, paint: Paint): string[] {
       '',
     ];
   });
-  return lines;
 }
 
 function placeOf({ kind, structure, offset, entry, guestOffset }: Finding): string {
@@ -106,4 +127,8 @@ function verdict({ totals }: CheckReport, paint: Paint): string {
   if (totals.missing > 0) parts.push('the disk cannot be read without what is missing');
   if (totals.corruption > 0 || totals.missing > 0) return paint('red', parts.join(', '));
   return parts.length === 0 ? paint('green', 'sound') : `sound, but ${parts.join(', ')}`;
+}
+
+function sumOf(findings: readonly Finding[]): number {
+  return findings.reduce((sum, { count }) => sum + count, 0);
 }

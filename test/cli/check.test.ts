@@ -111,6 +111,21 @@ describe('qcow2fs check on the command line', () => {
       expect(fs.readFileSync(imagePath(base)).equals(before)).to.equal(true);
     });
 
+    it('says which file is damaged, and proposes what mends that one', () => {
+      const { base, top } = makeChain();
+      damage(base);
+      leak(top);
+      const { status, stdout } = check(top, '--chain');
+      expect(status).to.equal(4);
+      const [own, below] = stdout.split(`${imagePath(base)}, on which it stands:\n`);
+      expect(own).to.include(`--repair leaks ${imagePath(top)}\n`);
+      expect(below)
+        .to.include('[reserved-bits]')
+        .and.include(`--repair all ${imagePath(base)}\n`);
+      expect(qcow2fs(['check', '--repair', 'all', imagePath(base)]).status).to.equal(0);
+      expect(check(top, '--chain').status).to.equal(13);
+    });
+
     it('ends with 6 where a backing file is missing or not allowed', () => {
       const { base, top } = makeChain();
       fs.rmSync(imagePath(base));

@@ -83,7 +83,8 @@ export const FINDING_KINDS = {
     advice: COPY,
   },
   'outside-file': {
-    meaning: 'clusters lie beyond the end of the file: they read as zeros, and compressed ones not at all',
+    meaning:
+      'clusters lie beyond the end of the file: what is missing reads as zeros, or, compressed, not at all',
     severity: 'corruption',
     remedy: 'none',
     advice: 'was the file cut off? restore it from a backup, or finish the copy',

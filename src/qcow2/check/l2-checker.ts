@@ -146,8 +146,12 @@ export class L2Checker {
       return;
     }
     if (this.#scan.isOutside(start, length)) {
-      this.#report('outside-file', `the data at ${hex(start)} lie outside the file`);
+      const inside = this.#scan.lengthInside(start, length);
+      const what = inside > 0 ? 'reach beyond the end of the file' : 'lie outside the file';
+      this.#report('outside-file', `the data at ${hex(start)} ${what}`);
       this.#scan.noteOutside(start, length, this.#references);
+      // What is there may be all that there was: compressed data may be said to be longer than they are.
+      if (inside > 0) this.#scan.countRange('data cluster', start, inside, this.#references);
       return;
     }
     const clash = this.#scan.countRange('data cluster', start, length, this.#references);

@@ -54,6 +54,12 @@ export class ReferenceScan {
     return offset + length - this.#fileSize >= this.#clusterSize;
   }
 
+  /** How much of what lies outside is in clusters of the file: bytes. */
+  lengthInside(offset: number, length: number): number {
+    const end = Math.ceil(this.#fileSize / this.#clusterSize) * this.#clusterSize;
+    return Math.max(0, Math.min(length, end - offset));
+  }
+
   /**
    * Counts a structure that nothing else may share a cluster with.
    * @param length bytes

@@ -11,7 +11,7 @@ import { entryOffset, isCompressed, isCopied } from '../format/entries.js';
 import { MAX_L1_BYTES } from '../format/limits.js';
 import { snapshotTableBytes } from '../format/snapshots.js';
 import { type Geometry, geometryOf } from '../geometry.js';
-import type { Image } from '../image.js';
+import { type Image, l1EntriesFor } from '../image.js';
 import { countBitmaps } from './bitmaps.js';
 import type { Place, Report } from './finding.js';
 import { L2Checker } from './l2-checker.js';
@@ -113,7 +113,23 @@ class ReferenceCounter {
       refcounts: findRefcountStructures(this.#scan, this.#image, owner),
       clusters: this.#clusters,
     };
-    return { ...references, isComplete: this.#isComplete && !isCutOff(this.#image, references) };
+    const isKnown = !isCutOff(this.#image, references) && !this.#hidesSnapshots(references);
+    return { ...references, isComplete: this.#isComplete && isKnown };
+  }
+
+  /**
+   * A header that counts no snapshots has no place for them either. One that has, of a cluster that is in use for nothing
+   * else, has lost their number.
+   */
+  #hidesSnapshots(references: References): boolean {
+    const { header } = this.#image;
+    const cluster = header.snapshotsOffset / header.clusterSize;
+    if (header.snapshotCount > 0 || cluster === 0 || !Number.isInteger(cluster)) return false;
+    if (references.counts.count(cluster) > 0) return false;
+    if (new StoredRefcounts(this.#image, references).get(cluster) === 0) return false;
+    const place: Place = { name: 'snapshot table', offset: header.snapshotsOffset };
+    this.#scan.report('snapshot-table', place, 'the header counts no snapshots, but a table of them is kept');
+    return true;
   }
 
   #note(isSound: boolean): void {
@@ -141,7 +157,7 @@ class ReferenceCounter {
     const bytes = snapshotTableBytes(snapshots);
     this.#note(this.#scan.refer('snapshot table', header.snapshotsOffset, bytes, owner));
     const table: Place = { name: 'snapshot table', offset: header.snapshotsOffset };
-    for (const [index, { id, l1TableOffset, l1Size }] of snapshots.entries()) {
+    for (const [index, { id, l1TableOffset, l1Size, diskSize, tellsDiskSize }] of snapshots.entries()) {
       const l1 = { name: `L1 table of snapshot ${id}`, offset: l1TableOffset, entries: l1Size };
       if (l1Size * 8 > MAX_L1_BYTES) {
         this.#scan.report('lost-table', table, `the ${l1.name} takes ${l1Size * 8} bytes`, { entry: index });
@@ -149,6 +165,8 @@ class ReferenceCounter {
       } else {
         const state = this.#scan.referTable('snapshot L1 table', l1.offset, l1Size * 8, table, index);
         add({ ...l1, isActive: false }, state);
+        // A table that was once longer refers to more.
+        if (tellsDiskSize) this.#note(l1Size >= l1EntriesFor(header, diskSize));
       }
     }
     return usable;

@@ -16,10 +16,15 @@ const COPIED = 0x80;
 /**
  * Mends the flags, and syncs when any were wrong.
  * @param counts what the refcounts in the file are by now
- * @param keepsCompressed leaves alone what looks compressed: entries.ts knows more of it
+ * @param extent `all`; `standard` leaves alone what looks compressed, of which entries.ts knows more; `missing` sets
+ * flags, and clears none
  * @throws Qcow2fsError `host-io`
  */
-export function fixCopiedFlags(image: Image, counts: ReferenceCounts, keepsCompressed = false): void {
+export function fixCopiedFlags(
+  image: Image,
+  counts: ReferenceCounts,
+  extent: 'all' | 'standard' | 'missing' = 'all',
+): void {
   const { storage, header } = image;
   const geometry = geometryOf(header);
   const { clusterSize } = geometry;
@@ -27,7 +32,8 @@ export function fixCopiedFlags(image: Image, counts: ReferenceCounts, keepsCompr
   let changed = false;
   forEachActiveL2(image, counts, (offset, before) => {
     before.copy(after);
-    fixL2(after, geometry, counts, keepsCompressed);
+    fixL2(after, geometry, counts, extent === 'all');
+    if (extent === 'missing') keepFlags(before, after, geometry.entryBytes);
     if (writeChanges(storage, before, after, offset)) changed = true;
   });
   const l1Before = Buffer.alloc(header.l1Size * 8);
@@ -41,23 +47,29 @@ export function fixCopiedFlags(image: Image, counts: ReferenceCounts, keepsCompr
       offset !== 0 && isL2Table(counts, offset, clusterSize) && counts.count(offset / clusterSize) === 1,
     );
   }
+  if (extent === 'missing') keepFlags(l1Before, l1After, 8);
   if (writeChanges(storage, l1Before, l1After, header.l1TableOffset)) changed = true;
   if (changed) storage.sync();
 }
 
-function fixL2(table: Buffer, geometry: Geometry, counts: ReferenceCounts, keepsCompressed: boolean): void {
+function fixL2(table: Buffer, geometry: Geometry, counts: ReferenceCounts, clearsCompressed: boolean): void {
   const { clusterSize, entryBytes, externalData } = geometry;
   for (let at = 0; at < clusterSize; at += entryBytes) {
     const high = table.readUInt32BE(at);
     const offset = flaggedOffset(high, table.readUInt32BE(at + 4), externalData);
     if (isCompressed(high)) {
-      if (!keepsCompressed) setCopied(table, at, false);
+      if (clearsCompressed) setCopied(table, at, false);
       continue;
     }
     // External data belong to nobody else.
     if (offset === undefined) setCopied(table, at, false);
     else setCopied(table, at, externalData || counts.count(Math.floor(offset / clusterSize)) === 1);
   }
+}
+
+/** Takes back what `after` has cleared. */
+function keepFlags(before: Buffer, after: Buffer, entryBytes: number): void {
+  for (let at = 0; at < after.length; at += entryBytes) after[at] = after[at]! | (before[at]! & COPIED);
 }
 
 function setCopied(table: Buffer, at: number, copied: boolean): void {

@@ -80,8 +80,8 @@ export function repairImage(
   } else keepLowRefcounts(image, references);
   stopIfAsked(progress);
   writeRefcounts(image, references, planRefcounts(image, references));
-  if (level === 'all' || onlyFlagsAreCorrupt(findings))
-    fixCopiedFlags(readImage(storage), references.counts, true);
+  const isThorough = level === 'all' || onlyFlagsAreCorrupt(findings);
+  fixCopiedFlags(readImage(storage), references.counts, isThorough ? 'standard' : 'missing');
 }
 
 /** Clears the dirty and the corrupt bit of an image in which a check found nothing corrupt. */
@@ -146,7 +146,8 @@ function keepLowRefcounts(image: Image, references: References): void {
 
 /**
  * A cluster that leaked and is used once has COPIED clear, which is right only until the leak is mended: so even who
- * repairs leaks alone mends flags, also those that a repair left that was cut off.
+ * repairs leaks alone sets flags; and mends all, also those that a repair left that was cut off, where nothing else is
+ * corrupt.
  */
 export function onlyFlagsAreCorrupt({ kinds }: Findings): boolean {
   return [...kinds.keys()].every(
