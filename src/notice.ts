@@ -3,7 +3,13 @@
  * own; without one nobody is told.
  */
 
-type NoticeListener = (message: string) => void;
+/** Bytes of the disk that read as zeros because they are missing. */
+export interface MissingRange {
+  readonly offset: number;
+  readonly length: number;
+}
+
+type NoticeListener = (message: string, missing?: MissingRange) => void;
 
 let listener: NoticeListener = () => {};
 
@@ -11,6 +17,6 @@ export function onNotice(listen: NoticeListener): void {
   listener = listen;
 }
 
-export function notice(message: string): void {
-  listener(message);
+export function notice(message: string, missing?: MissingRange): void {
+  listener(message, missing);
 }

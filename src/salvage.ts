@@ -13,7 +13,7 @@ const SECTOR_SIZE = 512;
 const PATIENCE = 64;
 const MAX_STEPS = 100_000;
 
-/** A range that cannot be read. */
+/** A range that cannot be read, or is missing. */
 export interface Loss {
   readonly offset: number;
   readonly length: number;

@@ -1,6 +1,7 @@
 /** A read-only disk of which somebody wants to know what cannot be read: exactly that, however much was asked for at once. */
 import { DamagedRanges } from './damaged-ranges.js';
 import type { Disk, ExtentVisitor, ScanBudget } from './disk.js';
+import type { MissingRange } from './notice.js';
 import { type Loss, salvage } from './salvage.js';
 
 /** Reads that failed and were looked at: who repeats them learns nothing new. */
@@ -42,6 +43,11 @@ export class WatchedDisk implements Disk {
       this.#examine(offset, length);
       throw error;
     }
+  }
+
+  /** What is missing reads as zeros. */
+  miss({ offset, length }: MissingRange, problem: string): void {
+    if (this.#lost.add(offset, length, false)) this.#onLosses([{ offset, length, coarse: false, problem }]);
   }
 
   scan(offset: number, length: number, visit: ExtentVisitor, budget: ScanBudget): boolean {

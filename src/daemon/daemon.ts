@@ -35,6 +35,8 @@ export type ReadyListener = (disk: string, devices: readonly string[]) => void;
 
 /** How long what was written may wait for stable storage when nobody asks for it: milliseconds. */
 const FLUSH_INTERVAL = 5000;
+/** How long `list` may show what a disk had before it grew: milliseconds. */
+const SIZE_INTERVAL = 1000;
 
 /**
  * @param threads of `startThreads`; they end with the mount
@@ -58,14 +60,22 @@ export async function runDaemon(
     // A signal that came while a new file is made must not leave it behind.
     if (config.overlay !== undefined) stop = new StopOnSignal(config.image);
     const failures = FailureLog.allocate();
-    onNotice(new FailureLog(failures).note);
+    const noteFailure = new FailureLog(failures).note;
+    onNotice(noteFailure);
     const layers = openAndWipe(config);
     madeOverlay = config.overlay;
     disk = await attachDisk(layers);
     if (config.errorMap !== undefined) {
       errorMap = new MountErrorMap(config.errorMap, config.image, disk.size);
       threads.onLosses(errorMap.add);
-      if (config.transport === 'libfuse') disk = new WatchedDisk(disk, errorMap.add);
+      if (config.transport === 'libfuse') {
+        const watched = new WatchedDisk(disk, errorMap.add);
+        onNotice((message, missing) => {
+          noteFailure(message);
+          if (missing !== undefined) watched.miss(missing, message);
+        });
+        disk = watched;
+      }
     }
     stop ??= new StopOnSignal(config.image);
     const count = disk.readOnly ? new BlockCount(disk) : undefined;
@@ -195,7 +205,7 @@ async function serve(
   loop: Loop | undefined,
 ): Promise<void> {
   const { image, mountpoint, transport, threads, log: logFile } = config;
-  const state = {
+  let state: State = {
     image,
     mountpoint,
     disk: file,
@@ -207,6 +217,10 @@ async function serve(
     since: Number(process.hrtime.bigint() / 1000n),
   };
   keepState(session.device, state);
+  const following = followSize(disk, (size) => {
+    state = { ...state, size };
+    keepState(session.device, state);
+  });
   try {
     log(`${image}: mounted on ${file}${disk.readOnly ? ', read-only' : ''}`);
     onReady(file, loop?.devices ?? []);
@@ -216,6 +230,7 @@ async function serve(
     const watch = loop && detachWhenUnmounted(loop, session, complain);
     await session.ended;
     clearInterval(watch);
+    clearInterval(following);
     count?.stop();
     await loop?.detach().catch(complain);
   } catch (error) {
@@ -225,6 +240,17 @@ async function serve(
     endProcess();
   }
   complete(config, session, disk, state);
+}
+
+/** Threads make a disk larger on their own. */
+function followSize(disk: Disk, onChange: (size: number) => void): NodeJS.Timeout | undefined {
+  if (!disk.growable) return undefined;
+  let told = disk.size;
+  return setInterval(() => {
+    const { size } = disk;
+    if (size !== told) onChange(size);
+    told = size;
+  }, SIZE_INTERVAL);
 }
 
 /** Everything was answered: what is still in memory goes to the image. Whoever unmounts is told when it does not. */

@@ -57,9 +57,13 @@ async function obey(order: WorkerOrder): Promise<void> {
       if (order.syslog) openSyslog();
       disk = await attachDisk(order.layers);
       if (!disk.readOnly) becomeIoFlusher();
-      if (order.watchReads) disk = new WatchedDisk(disk, reportLosses);
+      const watched = order.watchReads ? new WatchedDisk(disk, reportLosses) : undefined;
+      disk = watched ?? disk;
       const failures = new FailureLog(order.failures);
-      onNotice(failures.note);
+      onNotice((message, missing) => {
+        failures.note(message);
+        if (missing !== undefined) watched?.miss(missing, message);
+      });
       dispatcher = new Dispatcher(new DiskFs(disk, order.fsOptions), failures.add, () =>
         port.postMessage({ type: 'overrun' } satisfies WorkerReport),
       );

@@ -38,9 +38,10 @@ function report(message: HashReport): void {
   port.postMessage(message);
 }
 
-function passOnNotices(): void {
+function passOnNotices(reader: PartReader): void {
   const told = new Set<string>();
-  onNotice((message) => {
+  onNotice((message, missing) => {
+    if (missing !== undefined) reader.miss(missing, message);
     if (told.has(message) || told.size >= MAX_NOTICES) return;
     told.add(message);
     report({ type: 'notice', message });
@@ -55,8 +56,8 @@ function reportLosses(all: readonly Loss[]): void {
 async function work({ layers, progress: memory, work: { type, share } }: HashOrder): Promise<void> {
   const progress = new Progress(memory);
   const disk = await attachDisk(layers);
-  passOnNotices();
   const reader = new PartReader(disk, reportLosses);
+  passOnNotices(reader);
   if (type === 'whole') {
     const digests = new WholeDiskHasher(share, reader, progress).run();
     if (digests !== undefined) report({ type: 'digests', digests });

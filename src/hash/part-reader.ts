@@ -1,5 +1,6 @@
 /** Reads parts of the disk for the digests: zeros that the metadata prove are not read, and what is damaged becomes zeros. */
 import type { Disk, Extent } from '../disk.js';
+import type { MissingRange } from '../notice.js';
 import { type Loss, salvage } from '../salvage.js';
 
 /** Runs that are looked at to tell whether a part is zeros; if there are more, it is read. */
@@ -27,6 +28,11 @@ export class PartReader {
     } catch {
       return false;
     }
+  }
+
+  /** A part that is being read lacks something, which counts as zeros. */
+  miss({ offset, length }: MissingRange, problem: string): void {
+    this.#note({ offset, length, coarse: false, problem });
   }
 
   /** Fills the start of `target`. */

@@ -47,7 +47,7 @@ export class ClusterData {
     const encryption = this.#encryption;
     if (encryption === undefined) {
       if (this.#isLocked) throw new Qcow2fsError('secret', `${this.storage.path}: the image is encrypted`);
-      this.#readAll(target, at, length, position);
+      this.#readAll(target, at, length, offset, position);
       return;
     }
     const { work } = encryption;
@@ -98,24 +98,26 @@ export class ClusterData {
   /** Decrypted sectors, at the start of the cipher's work buffer. */
   #readSectors(encryption: Encryption, length: number, offset: number, position: number): void {
     const { work } = encryption;
-    this.#readAll(work, 0, length, position);
+    this.#readAll(work, 0, length, offset, position);
     encryption.decrypt(work, 0, length, guest(offset), host(position));
   }
 
   /** What lies beyond the end of the file reads as zeros, as QEMU reads it. */
-  #readAll(target: Buffer, at: number, length: number, position: number): void {
+  #readAll(target: Buffer, at: number, length: number, offset: number, position: number): void {
     const read = this.storage.read(target, at, length, position);
     if (read === length) return;
     target.fill(0, at + read, at + length);
-    this.#noteMissing(position + length - 1);
+    this.#noteMissing(offset, position, length);
   }
 
   /** The last cluster of a file need not be whole, but one that is not there at all was cut off. */
-  #noteMissing(last: number): void {
+  #noteMissing(offset: number, position: number, length: number): void {
     const size = this.storage.size();
-    if (last - (last % this.#clusterSize) < size) return;
+    const there = Math.max(0, Math.ceil(size / this.#clusterSize) * this.#clusterSize - position);
+    if (there >= length) return;
     const what = `ends at ${hex(size)}, before clusters that it should hold, which read as zeros`;
-    notice(`${this.storage.path}: ${what}; was it cut off?`);
+    const missing = { offset: offset + there, length: length - there };
+    notice(`${this.storage.path}: ${what}; was it cut off?`, missing);
   }
 }
 

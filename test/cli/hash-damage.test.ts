@@ -26,6 +26,7 @@ import {
   openArgs,
   type Step,
   takeSnapshot,
+  writeSecret,
   writeSteps,
 } from '../support/images.js';
 import { expectQcow2fs, qcow2fs } from '../support/qcow2fs.js';
@@ -120,6 +121,32 @@ describe('qcow2fs hash of a damaged image', () => {
       expectQcow2fs(['umount', mountpoint]);
     }
     expect(fs.readFileSync(`${mountpoint}.log`, 'utf8')).to.contain('snapshot table entry 0');
+  });
+
+  it('whose file was cut off within its data counts what is missing as zeros, and the map knows where', () => {
+    for (const secret of [undefined, writeSecret(scratch.subdir(), 'key')]) {
+      const encryption = ['encrypt.format=luks', 'encrypt.iter-time=10'];
+      const image = createImage(scratch.subdir(), { size: 4 * MiB, ...(secret && { secret, encryption }) });
+      writeSteps(image, 1, [{ do: 'data', offset: 0, length: 4 * MiB }]);
+      const file = imagePath(image);
+      // In the middle of a cluster: what is there of it counts, as in the last cluster of any file.
+      truncateImage(file, hostOffset(file, MiB) + 512);
+      const map = path.join(image.dir, 'map');
+      const key = secret === undefined ? [] : ['--secret-file', secret.file];
+      const { status, stdout } = qcow2fs(['hash', '--json', '--error-map', map, ...key, file]);
+      const expected = createHash('sha256')
+        .update(fs.readFileSync(convertToRaw(image)))
+        .digest('hex');
+      const { digests, unreadable } = JSON.parse(stdout);
+      expect([status, digests.sha256]).to.deep.equal([4, expected]);
+      const [offset, length] = [MiB + CLUSTER, 3 * MiB - CLUSTER];
+      expect(unreadable).to.deep.include({ bytes: length, count: 1 });
+      expect(unreadable.ranges[0]).to.include({ offset, length });
+      expect(readMap(map).ranges).to.deep.equal([
+        [0, offset, '+'],
+        [offset, length, '-'],
+      ]);
+    }
   });
 
   it('of which the end of the file cuts off the L1 table is read as far as that goes', () => {

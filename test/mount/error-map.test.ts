@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
-import { patchL2, readL2 } from '../support/damage.js';
+import { hostOffset, patchL2, readL2, truncateImage } from '../support/damage.js';
 import {
   convertToRaw,
   createImage,
@@ -79,6 +79,25 @@ describe('mount --error-map', () => {
         expect(readMap(map)).to.deep.equal(mapOf(lost));
       });
     }
+  }
+
+  for (const transport of ['kernel', 'libfuse']) {
+    it(`records what was cut off, which reads as zeros, with the ${transport} transport`, () => {
+      const { image } = makeImage();
+      const file = imagePath(image);
+      truncateImage(file, hostOffset(file, DISK_SIZE / 2));
+      const expected = fs.readFileSync(convertToRaw(image));
+      const map = path.join(image.dir, 'map');
+      const { mountpoint, disk } = mountOn(defer, file, scratch.subdir(), [
+        '--transport',
+        transport,
+        '--error-map',
+        map,
+      ]);
+      expect(fs.readFileSync(disk).equals(expected)).to.equal(true);
+      expectQcow2fs(['umount', mountpoint]);
+      expect(readMap(map)).to.deep.equal(mapOf([DISK_SIZE / 2, DISK_SIZE]));
+    });
   }
 
   it('saves every sector that can be read past the page cache, where clusters are smaller than pages', () => {
