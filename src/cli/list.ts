@@ -1,6 +1,7 @@
 /** `qcow2fs list`: the disks that are mounted on this machine. */
+import path from 'node:path';
 import type { Command } from 'commander';
-import { isAlive, readState } from '../daemon/state.js';
+import { isAlive, type MountState, readState } from '../daemon/state.js';
 import { isAttached } from '../host/loop-device.js';
 import { type MountEntry, mountTable } from '../host/mounts.js';
 import { printable } from '../printable.js';
@@ -65,12 +66,19 @@ function toTable(mounts: readonly ListedMount[]): string {
   return table([['DISK', ...(hasLoops ? ['LOOP'] : []), 'SIZE', 'MODE', 'PID', 'STATE', 'IMAGE'], ...rows]);
 }
 
-function describe({ source, mountpoint, device, userId, readOnly }: MountEntry): ListedMount {
+/** A mount may be moved, and have copies (mount --move, --bind). */
+function diskOf({ mountpoint, root }: MountEntry, state: MountState): string {
+  const isFile = root !== '/' || state.disk === state.mountpoint;
+  return isFile ? mountpoint : path.join(mountpoint, path.basename(state.disk));
+}
+
+function describe(entry: MountEntry): ListedMount {
+  const { source, mountpoint, device, userId, readOnly } = entry;
   const state = userId === undefined ? undefined : readState(device, userId);
   return {
     image: source,
     mountpoint,
-    disk: state?.disk ?? null,
+    disk: state === undefined ? null : diskOf(entry, state),
     size: state?.size ?? null,
     readOnly,
     userId: userId ?? null,

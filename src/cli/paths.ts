@@ -58,8 +58,9 @@ export function resolveMountpoint(mountpoint: string, hint = 'see what is mounte
     if (['ENOTCONN', 'EACCES'].includes(errnoName(error) ?? '') && isThere(absolute)) {
       return resolveParent(absolute);
     }
-    const reason = errnoName(error) === 'ENOENT' ? `does not exist; ${hint}` : hostReason(error);
-    throw new Qcow2fsError('mountpoint', `${absolute}: the mountpoint ${reason}`);
+    const isMissing = errnoName(error) === 'ENOENT';
+    const reason = isMissing ? `the mountpoint does not exist; ${hint}` : hostReason(error);
+    throw new Qcow2fsError('mountpoint', `${absolute}: ${reason}`);
   }
 }
 

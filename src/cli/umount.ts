@@ -1,12 +1,14 @@
 /** `qcow2fs umount`: unmounts, and returns when the daemon has released the image. */
 import fs from 'node:fs';
-import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { isAlive, type MountState, readFailure, readState, removeState } from '../daemon/state.js';
 import { errnoName, Qcow2fsError } from '../errors.js';
 import { detachLoop, isAttached, type LoopDevice, loopsBelow, refuseUsedLoop } from '../host/loop-device.js';
-import { type MountEntry, mountedAt, mountTable, unmount } from '../host/mounts.js';
+import { type MountEntry, mountTable, unmount } from '../host/mounts.js';
+import { printable } from '../printable.js';
+import { findMount } from './find-mount.js';
+import { warn } from './output.js';
 import { absolutePath, resolveMountpoint } from './paths.js';
 
 const POLL_INTERVAL = 5;
@@ -37,7 +39,12 @@ async function umount(mountpoint: string, { quiet }: { quiet?: boolean }): Promi
   const userId = entry.userId ?? process.getuid!();
   const state = readState(entry.device, userId);
   // A copy of the mount (mount --bind) goes, and the disk stays.
-  const isLast = mountTable().filter(({ device }) => device === entry.device).length === 1;
+  const copies = mountTable().filter(({ device }) => device === entry.device);
+  copies.splice(
+    copies.findLastIndex((copy) => copy.mountpoint === entry.mountpoint),
+    1,
+  );
+  const isLast = copies.length === 0;
   const loops = isLast ? await giveBackLoops(entry, state) : [];
   try {
     unmount(entry.mountpoint, false);
@@ -45,6 +52,12 @@ async function umount(mountpoint: string, { quiet }: { quiet?: boolean }): Promi
     if (loops.length === 0 || !(error instanceof Qcow2fsError)) throw error;
     const gone = loops.map(({ device }) => device).join(', ');
     throw new Qcow2fsError(error.kind, `${error.message}; ${gone} is detached already`);
+  }
+  if (!isLast && !quiet) {
+    const places = copies.map((copy) => printable(copy.mountpoint)).join(', ');
+    warn(
+      `${printable(entry.mountpoint)}: unmounted; the disk stays in use, for it is mounted on ${places}, too`,
+    );
   }
   if (state === undefined || !isLast) return;
   await waitForRelease(state);
@@ -59,18 +72,13 @@ async function umount(mountpoint: string, { quiet }: { quiet?: boolean }): Promi
   }
 }
 
-/** The mount is looked for in the table first: a look at the place itself waits for a daemon that hangs. */
 function entryOf(mountpoint: string, quiet: boolean): MountEntry | undefined {
-  const direct = mountedAt(absolutePath(mountpoint));
-  if (direct !== undefined) return direct;
-  if (quiet && problemAt(mountpoint) === 'ENOENT') return undefined;
-  const resolved = resolveMountpoint(mountpoint);
-  // The disk's own name will do, too, as list shows it.
-  const entry = mountedAt(resolved) ?? mountedAt(path.dirname(resolved));
+  const entry = findMount(absolutePath(mountpoint));
   if (entry !== undefined || quiet) return entry;
+  const place = resolveMountpoint(mountpoint);
   throw new Qcow2fsError(
     'mountpoint',
-    `${resolved}: no qcow2fs disk is mounted there; see what is: qcow2fs list`,
+    `${place}: no qcow2fs disk is mounted there; see what is: qcow2fs list`,
   );
 }
 
@@ -84,9 +92,21 @@ async function giveBackLoops(
   const hasEnded = state === undefined ? problemAt(mountpoint) === 'ENOTCONN' : !isAlive(state);
   const others = hasEnded ? loopsBelow(mountpoint) : [];
   const loops = [...own, ...others].filter(isAttached);
+  if (!hasEnded && loops.length > 0) refuseOtherLoops(mountpoint, loops);
   for (const loop of loops) refuseUsedLoop(loop);
   for (const loop of loops) await detachLoop(loop);
   return loops;
+}
+
+/** They keep the disk from being unmounted, and the daemon's own device would be gone by the time that shows. */
+function refuseOtherLoops(mountpoint: string, own: readonly LoopDevice[]): void {
+  const other = loopsBelow(mountpoint).find(({ device }) => own.every((loop) => loop.device !== device));
+  if (other === undefined) return;
+  const advice = `what is mounted from it goes first, then: losetup -d ${other.device}`;
+  throw new Qcow2fsError(
+    'mountpoint',
+    `${mountpoint}: ${other.device} is attached to the disk, too; ${advice}`,
+  );
 }
 
 /** Why a place cannot be looked at: ENOENT where nothing is, ENOTCONN where the daemon is dead. */

@@ -4,7 +4,7 @@
  */
 import fs from 'node:fs';
 import path from 'node:path';
-import { type ErrorRecord, hostReason, Qcow2fsError, toErrorRecord } from '../errors.js';
+import { type ErrorRecord, errnoName, hostReason, Qcow2fsError, toErrorRecord } from '../errors.js';
 import { redirect } from '../host/libc.js';
 import { openSyslog, toSyslog } from '../host/syslog.js';
 import { printable } from '../printable.js';
@@ -41,7 +41,7 @@ function isJournal(): boolean {
 export function openLog(file: string): void {
   let fd: number;
   try {
-    fs.mkdirSync(path.dirname(file), { recursive: true });
+    makeDirectories(path.dirname(file));
     fd = fs.openSync(file, 'a', 0o600);
   } catch (error) {
     throw new Qcow2fsError(
@@ -53,6 +53,18 @@ export function openLog(file: string): void {
   redirect(fd, STDERR);
   openSyslog();
   fs.closeSync(fd);
+}
+
+/** As `fs.mkdirSync(..., { recursive: true })`, which does not return where nothing can be made, as below /proc. */
+function makeDirectories(directory: string): void {
+  if (fs.existsSync(directory)) return;
+  makeDirectories(path.dirname(directory));
+  try {
+    fs.mkdirSync(directory);
+  } catch (error) {
+    // Somebody else was faster.
+    if (errnoName(error) !== 'EEXIST') throw error;
+  }
 }
 
 /**

@@ -39,9 +39,16 @@ export function isDescriptorPath(file: string): boolean {
   return /^\/(dev|proc)\//.test(file);
 }
 
-/** Closes those that are what they were. */
+/** Closes those that are what they were. What a file system has to say about that, as one whose daemon is dead, is the caller's. */
 export function closeDescriptors(inherited: readonly Inherited[]): void {
-  for (const { fd, target } of inherited) if (targetOf(fd) === target) fs.closeSync(fd);
+  for (const { fd, target } of inherited) {
+    if (targetOf(fd) !== target) continue;
+    try {
+      fs.closeSync(fd);
+    } catch {
+      // It is closed all the same (close(2)).
+    }
+  }
 }
 
 function namesIn(directory: string): string[] {

@@ -76,7 +76,7 @@ export async function detachLoop(loop: LoopDevice): Promise<void> {
   if (!isAttached(loop)) return;
   await run('losetup', ['--detach', loop.device]);
   for (const deadline = Date.now() + PATIENCE; isAttached(loop); await delay(POLL_INTERVAL)) {
-    if (Date.now() > deadline) {
+    if (Date.now() > deadline || isBuiltOn(loop.device)) {
       throw new Qcow2fsError(
         'mountpoint',
         `${loop.device} is in use, and is detached when that ends; see who: fuser -v ${loop.device}*`,
@@ -89,16 +89,22 @@ export async function detachLoop(loop: LoopDevice): Promise<void> {
 export function refuseUsedLoop(loop: LoopDevice): void {
   if (!isAttached(loop)) return;
   const { device } = loop;
-  for (const one of [...partitionsOf(device), device]) {
-    if (!isClaimed(one)) continue;
-    const where = mountpointOf(one);
-    const holder = holdersOf(one)[0];
-    const use =
-      where !== undefined
-        ? `is mounted on ${where}; unmount that first: umount ${shellWord(where)}`
-        : `is used by ${holder === undefined ? 'another program' : `/dev/${holder}`}; see what that is: lsblk ${device}`;
-    throw new Qcow2fsError('mountpoint', `${one} ${use}`);
-  }
+  const claimed = [...partitionsOf(device), device].find(isClaimed);
+  if (claimed === undefined) return;
+  const where = mountpointOf(claimed);
+  const holder = holdersOf(claimed)[0];
+  const use =
+    where !== undefined
+      ? `is mounted on ${where}; unmount that first: umount ${shellWord(where)}`
+      : `is used by ${holder === undefined ? 'another program' : `/dev/${holder}`}; see what that is: lsblk ${device}`;
+  throw new Qcow2fsError('mountpoint', `${claimed} ${use}`);
+}
+
+/** Whether it or a partition of it is mounted, or part of another device: that does not end by itself. */
+function isBuiltOn(device: string): boolean {
+  return [device, ...partitionsOf(device)].some(
+    (one) => mountpointOf(one) !== undefined || holdersOf(one).length > 0,
+  );
 }
 
 /** The devices that are attached to a file, or to one in a directory. */

@@ -20,10 +20,11 @@ function table(): MountEntry[] {
     const [left, right] = line.split(' - ');
     const [type, source, superOptions] = (right ?? '').split(' ');
     if (left === undefined || type !== FILE_SYSTEM_TYPE) continue;
-    const [, , device, , mountpoint, mountOptions] = left.split(' ');
+    const [, , device, root, mountpoint, mountOptions] = left.split(' ');
     const userId = /(?:^|,)user_id=(\d+)/.exec(superOptions ?? '')?.[1];
     entries.push({
       mountpoint: unescapeOctal(mountpoint ?? ''),
+      root: unescapeOctal(root ?? ''),
       source: unescapeOctal(source ?? ''),
       device: device ?? '',
       userId: userId === undefined ? undefined : Number(userId),

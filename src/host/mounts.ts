@@ -8,6 +8,8 @@ import { linuxMounts } from './mounts-linux.js';
 /** A mounted qcow2fs, as the kernel's mount table tells. */
 export interface MountEntry {
   readonly mountpoint: string;
+  /** What of the file system is there: `/`, or a file of it that was bound elsewhere. */
+  readonly root: string;
   readonly source: string;
   /** `major:minor`, unique among the mounts of the machine. */
   readonly device: string;

@@ -159,6 +159,21 @@ describe('mount --loop', () => {
     expectNothing(mountpoint);
   });
 
+  it('is kept, and so is the mount, while another device is attached to the disk', () => {
+    const { mountpoint, disk, devices } = attach(partitioned());
+    const other = tool('losetup', '--find', '--show', disk).trim();
+    defer(() => void spawnSync('losetup', ['--detach', other]));
+    const { status, stderr } = qcow2fs(['umount', mountpoint]);
+    expect(stderr)
+      .to.match(/^qcow2fs: [^\n]* is attached to the disk, too; [^\n]*\n$/)
+      .and.contain(other);
+    expect(status).to.equal(9);
+    expect(loopsOf(disk).sort()).to.deep.equal([devices[0], other].sort());
+    tool('losetup', '--detach', other);
+    expectQcow2fs(['umount', mountpoint]);
+    expectNothing(mountpoint);
+  });
+
   it('gives everything back when the daemon is told to stop', async () => {
     const { mountpoint } = attach(partitioned());
     const daemon = daemonOf(mountpoint);

@@ -101,6 +101,18 @@ describe('installing and uninstalling', function () {
     );
   });
 
+  it('are refused below a name that scripts and units could not hold', () => {
+    const system = scratch.subdir();
+    for (const prefix of ['/opt/a&b', '/opt/a b', '/opt/100%', '/opt/a\\b', '/', 'usr']) {
+      const { status, stderr } = spawnSync(INSTALL, [system, prefix], { encoding: 'utf8' });
+      expect([status, stderr.split('\n').length], prefix).to.deep.equal([1, 2]);
+      expect(stderr)
+        .to.match(/^install: PREFIX /)
+        .and.contain(`'${prefix}'`);
+      expect(fs.readdirSync(system)).to.deep.equal([]);
+    }
+  });
+
   it('overwrite no file of others, and then change nothing', () => {
     const system = scratch.subdir();
     fs.mkdirSync(path.join(system, 'usr/bin'), { recursive: true });

@@ -177,6 +177,7 @@ describe('mount(8) with the type fuse.qcow2fs', () => {
       /^1: [^\n]*usage[^\n]*\n$/,
     );
     expect(refusal([`mount.${TYPE}`, '/a.qcow2'])).to.match(/^1: [^\n]*usage[^\n]*\n$/);
+    expect(refusal([`umount.${TYPE}`, mountpoint, 'x'])).to.match(/^1: [^\n]*too many arguments[^\n]*\n$/);
     expect(refusal([`umount.${TYPE}`, '-l', mountpoint])).to.match(/^1: [^\n]*usage[^\n]*\n$/);
     // mount(8) makes the image itself a loop device, where no lock is seen by anybody.
     const words = ['-o', `loop,ro,secret-file="${secret}"`];

@@ -1,0 +1,97 @@
+/** `qcow2fs umount` and `list` where a mount has several names, or none that can be looked at. */
+
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import fs from 'node:fs';
+import path from 'node:path';
+import { expect } from 'chai';
+import { createImage, imagePath, MiB } from '../support/images.js';
+import { BIN, expectQcow2fs, qcow2fs } from '../support/qcow2fs.js';
+import { useScratch } from '../support/scratch.js';
+import { waitUntil } from '../support/wait.js';
+import { daemonOf, mountOn, mountsAt, mountWritableOn, tool, useCleanUp, withFile } from './support.js';
+
+describe('qcow2fs umount and list', () => {
+  const scratch = useScratch();
+  const defer = useCleanUp();
+  const makeImage = (): string => imagePath(createImage(scratch.subdir(), { size: 3 * MiB }));
+  const listed = (): Record<string, unknown>[] => JSON.parse(expectQcow2fs(['list', '--json'])).mounts;
+
+  it('find a mount through links without a look at it, for its daemon may hang', async () => {
+    const { mountpoint } = mountOn(defer, makeImage(), scratch.subdir());
+    const daemon = daemonOf(mountpoint);
+    const place = scratch.subdir();
+    fs.symlinkSync(path.dirname(mountpoint), path.join(place, 'above'));
+    fs.symlinkSync(`above/./${path.basename(mountpoint)}/disk.raw`, path.join(place, 'link'));
+    defer(() => spawnSync('kill', ['-CONT', String(daemon)]));
+    process.kill(daemon, 'SIGSTOP');
+    const child = spawn(BIN, ['umount', path.join(place, 'link')], { stdio: 'inherit' });
+    const ended = once(child, 'exit');
+    await waitUntil('it is unmounted', () => mountsAt(mountpoint).length === 0);
+    process.kill(daemon, 'SIGCONT');
+    expect((await ended)[0]).to.equal(0);
+  });
+
+  it('say where else a disk is mounted, and show each place as it is', () => {
+    const { mountpoint, disk } = mountOn(defer, makeImage(), scratch.subdir());
+    const copy = scratch.subdir();
+    const file = path.join(scratch.subdir(), 'disk');
+    fs.writeFileSync(file, '');
+    for (const [from, to] of [
+      [mountpoint, copy],
+      [disk, file],
+    ] as const) {
+      tool('mount', '--bind', from, to);
+      defer(() => void spawnSync('umount', ['-q', '-l', to]));
+    }
+    const disks = listed().map((mount) => mount['disk']);
+    expect(disks).to.include.members([disk, path.join(copy, 'disk.raw'), file]);
+    const first = qcow2fs(['umount', mountpoint]);
+    expect(first).to.include({ status: 0, stdout: '' });
+    expect(first.stderr).to.match(/^qcow2fs: \S+: unmounted; the disk stays in use[^\n]*\n$/);
+    expect(first.stderr).to.contain(`${copy}, ${file}`);
+    expectQcow2fs(['umount', path.join(copy, 'disk.raw')]);
+    expect(qcow2fs(['umount', file])).to.deep.equal({ status: 0, stdout: '', stderr: '' });
+    expect(listed().map((mount) => mount['disk'])).not.to.include(file);
+  });
+
+  it('know how large a disk is by now', async () => {
+    const { disk } = mountWritableOn(defer, makeImage(), scratch.subdir(), ['--resizable']);
+    withFile(disk, 'r+', (fd) => fs.ftruncateSync(fd, 5 * MiB));
+    await waitUntil(
+      'list shows it',
+      () => listed().find((mount) => mount['disk'] === disk)?.['size'] === 5 * MiB,
+    );
+  });
+
+  it('refuse in one line what is no mountpoint, and -q is content', () => {
+    const image = makeImage();
+    for (const place of ['/dev/null/x', `${image}/x`, '/nowhere']) {
+      const { status, stderr } = qcow2fs(['umount', place]);
+      expect(status).to.equal(9);
+      expect(stderr).to.match(/^qcow2fs: \S+: (the mountpoint does not exist; |ENOTDIR: )[^\n]*\n$/);
+      expect(qcow2fs(['umount', '-q', place])).to.deep.equal({ status: 0, stdout: '', stderr: '' });
+    }
+  });
+
+  it('a mount is not disturbed by a dead one that its caller holds open', () => {
+    const dead = mountOn(defer, makeImage(), scratch.subdir());
+    const daemon = daemonOf(dead.mountpoint);
+    const [image, mountpoint] = [makeImage(), scratch.subdir()];
+    defer(() => void spawnSync('umount', ['-q', '-l', mountpoint]));
+    const script = 'exec 7< "$1"; kill -KILL "$2"; shift 2; "$@"';
+    const args = [BIN, 'mount', '-r', '--log', `${mountpoint}.log`, image, mountpoint];
+    const { status, stderr } = spawnSync('sh', ['-c', script, 'sh', dead.disk, String(daemon), ...args], {
+      encoding: 'utf8',
+    });
+    expect({ status, stderr }).to.deep.equal({ status: 0, stderr: '' });
+    expectQcow2fs(['umount', mountpoint]);
+    expectQcow2fs(['umount', dead.mountpoint]);
+  });
+
+  it('a log where none can be is refused, not waited for', () => {
+    const { status, stderr } = qcow2fs(['mount', '--log', '/proc/x/y', makeImage(), scratch.subdir()]);
+    expect(status).to.equal(3);
+    expect(stderr).to.match(/^qcow2fs: \/proc\/x\/y: cannot open the log: [^\n]*\n$/);
+  });
+});
