@@ -12,8 +12,9 @@ export class ErrorMapFile {
    * Makes the file, with nothing tried yet.
    * @throws Qcow2fsError `host-io` when that fails, or when something else than an error map is there
    */
-  constructor(path: string, image: string, size: number) {
-    this.#base = { size, title: `Made by qcow2fs of ${JSON.stringify(image)}` };
+  constructor(path: string, image: string, snapshot: string | undefined, size: number) {
+    const of = snapshot === undefined ? '' : `, snapshot ${JSON.stringify(snapshot)}`;
+    this.#base = { size, title: `Made by qcow2fs of ${JSON.stringify(image)}${of}` };
     this.#isNew = !refuseOther(path, `${MAPFILE_MARKS[0]} ${this.#base.title}`);
     this.#path = withoutLink(path);
     this.write([], 0);
@@ -69,7 +70,7 @@ function refuseOther(path: string, firstLine: string): boolean {
   }
   if (beginning === '' || beginning === `${firstLine}\n`) return true;
   const what = MAPFILE_MARKS.some((mark) => beginning.startsWith(mark))
-    ? 'a map of another image, or another program made it'
+    ? 'a map of another image or snapshot, or another program made it'
     : 'no error map';
   throw new Qcow2fsError('host-io', `${path}: there is a file that is ${what}; choose another name`);
 }

@@ -94,7 +94,10 @@ async function hashLayers(image: string, flags: HashFlags, plan: HashPlan, layer
   const { algorithms, errorMap, json } = plan;
   const { size } = await attachDisk(layers);
   const result = new HashResult(plan, size);
-  const map = errorMap === undefined ? undefined : new ErrorMapFile(errorMap, layers[0].file.path, size);
+  const map =
+    errorMap === undefined
+      ? undefined
+      : new ErrorMapFile(errorMap, layers[0].file.path, flags.snapshot, size);
   const damage = new HashDamage();
   const progress = new Progress();
   progress.begin(0, size);

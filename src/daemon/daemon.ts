@@ -66,7 +66,7 @@ export async function runDaemon(
     madeOverlay = config.overlay;
     disk = await attachDisk(layers);
     if (config.errorMap !== undefined) {
-      errorMap = new MountErrorMap(config.errorMap, config.image, disk.size);
+      errorMap = new MountErrorMap(config.errorMap, config.image, config.snapshot, disk.size);
       threads.onLosses(errorMap.add);
       if (config.transport === 'libfuse') {
         const watched = new WatchedDisk(disk, errorMap.add);

@@ -16,8 +16,8 @@ export class MountErrorMap {
   #hasFailed = false;
 
   /** @throws Qcow2fsError `host-io` when the file cannot be made */
-  constructor(path: string, image: string, size: number) {
-    this.#file = new ErrorMapFile(path, image, size);
+  constructor(path: string, image: string, snapshot: string | undefined, size: number) {
+    this.#file = new ErrorMapFile(path, image, snapshot, size);
   }
 
   readonly add = (losses: readonly Loss[]): void => {

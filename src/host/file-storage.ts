@@ -58,7 +58,9 @@ export function openReadWrite(path: string, kind: OpenFailure = 'host-io'): Open
     if (error instanceof Qcow2fsError) throw error;
     const code = errnoName(error);
     if (code === 'EISDIR') throw oddFile('a directory', path, kind);
-    const hint = WRITE_PROTECTED.has(code) ? '; mount it read-only: -r' : '';
+    const hint = WRITE_PROTECTED.has(code)
+      ? '; it can be read: mount it with -r, check it without --repair'
+      : '';
     throw new Qcow2fsError(kind, `${path}: cannot open for writing: ${hostReason(error)}${hint}`, {
       cause: error,
     });

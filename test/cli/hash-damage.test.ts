@@ -123,6 +123,19 @@ describe('qcow2fs hash of a damaged image', () => {
     expect(fs.readFileSync(`${mountpoint}.log`, 'utf8')).to.contain('snapshot table entry 0');
   });
 
+  it('has a map of its own for each snapshot', () => {
+    const { image } = makeImage();
+    takeSnapshot(image, 'one', '1');
+    const map = path.join(image.dir, 'map');
+    expectQcow2fs(['hash', '--error-map', map, '--snapshot', 'one', imagePath(image)]);
+    const before = fs.readFileSync(map, 'utf8');
+    const { status, stderr } = qcow2fs(['hash', '--error-map', map, imagePath(image)]);
+    expect([status, stderr.split('\n').length]).to.deep.equal([3, 2]);
+    expect(stderr).to.contain('a map of another image or snapshot');
+    expect(fs.readFileSync(map, 'utf8')).to.equal(before);
+    expectQcow2fs(['hash', '--error-map', map, '--snapshot', 'one', imagePath(image)]);
+  });
+
   it('whose file was cut off within its data counts what is missing as zeros, and the map knows where', () => {
     for (const secret of [undefined, writeSecret(scratch.subdir(), 'key')]) {
       const encryption = ['encrypt.format=luks', 'encrypt.iter-time=10'];
