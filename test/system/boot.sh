@@ -6,6 +6,8 @@ digest() { sha256sum "$1" | cut -d' ' -f1; }
 
 # An earlier job, which this one waits for: nofail lets the boot go on without.
 systemctl start mnt-fstab.mount
+systemctl start mnt-inner.mount
+say inner "$(findmnt -n -o FSTYPE /mnt/inner) $(journalctl -b --no-pager | grep -c 'ordering cycle')"
 say units "$(systemctl is-active qcow2fs@plain qcow2fs@luks mnt-fstab.mount | tr '\n' ' ')"
 say status "$(systemctl show -P StatusText qcow2fs@luks)"
 say luks "$(digest /mnt/luks/disk.raw)"
@@ -20,6 +22,17 @@ until [ "$(systemctl show -P NRestarts qcow2fs@luks)" = 1 ] && systemctl is-acti
 say again "$(digest /mnt/luks/disk.raw)"
 systemctl stop qcow2fs@luks
 say stopped "$(systemctl is-active qcow2fs@luks) $(findmnt -n /mnt/luks)"
+
+# Whoever uses a disk that is stopped has some seconds; that is no failure.
+systemctl start qcow2fs@luks
+exec 9< /mnt/luks/disk.raw
+systemctl stop qcow2fs@luks
+say busy "$(systemctl is-active qcow2fs@luks) $(systemctl show -P Result qcow2fs@luks)"
+exec 9<&-
+
+# A name that EnvironmentFile= does not find.
+systemctl start 'qcow2fs@a\x20b'
+say odd "$(systemctl show -P AssertResult 'qcow2fs@a\x20b') $(systemctl show -P NRestarts 'qcow2fs@a\x20b')"
 
 # A wrong secret: once, and with the reason.
 cp /etc/credstore/qcow2fs.luks /root/secret

@@ -38,8 +38,11 @@ export function prepareBoot(system: CleanRoot, share: string, secret: Buffer): v
   write('/etc/qcow2fs/luks.conf', `IMAGE=/srv/example.qcow2\nMOUNTPOINT=/mnt/luks\nOPTIONS=${words}\n`);
   write('/etc/credstore/qcow2fs.luks', secret, 0o600);
   const after = 'nofail,x-systemd.requires-mounts-for=/share';
-  write('/etc/fstab', `/share/fstab.qcow2 /mnt/fstab fuse.qcow2fs ${after} 0 0\n`);
-  for (const name of ['plain', 'luks', 'fstab']) fs.mkdirSync(system.path(`/mnt/${name}`));
+  // As for a file system on a disk, which has to go before it.
+  const inner = 'tmpfs /mnt/inner tmpfs nofail,x-systemd.requires=qcow2fs@plain.service 0 0';
+  write('/etc/fstab', `/share/fstab.qcow2 /mnt/fstab fuse.qcow2fs ${after} 0 0\n${inner}\n`);
+  write('/etc/qcow2fs/a\\x20b.conf', 'IMAGE=/share/plain.qcow2\nMOUNTPOINT=/mnt\n');
+  for (const name of ['plain', 'luks', 'fstab', 'inner']) fs.mkdirSync(system.path(`/mnt/${name}`));
   for (const name of ['plain', 'luks']) wanted('qcow2fs@.service', `qcow2fs@${name}.service`);
   write('/usr/lib/systemd/system/probe.service', PROBE);
   wanted('probe.service');

@@ -155,6 +155,15 @@ describe('the Debian package on a clean system', function () {
       expect(said['luks']).to.equal(expected);
     });
 
+    it('mounts what needs a disk after it', () => {
+      expect(said['inner']).to.equal('tmpfs 0');
+    });
+
+    it('stops a disk that is in use without a failure, and refuses a name whose file cannot be read at once', () => {
+      expect(said['busy']).to.equal('inactive success');
+      expect(said['odd']).to.equal('no 0');
+    });
+
     it('has nothing to complain of the unit, and less exposed than most', () => {
       expect(said['verify']).to.equal('');
       expect(Number.parseFloat(said['security']!), said['security']).to.be.below(5);
