@@ -1,8 +1,10 @@
 /** The header, extensions and tables of one image file, read and checked; nothing that the image names is opened. */
+
 import { Qcow2fsError } from '../errors.js';
 import { notice } from '../notice.js';
 import type { Storage } from '../storage.js';
 import { allocateEntryTable, type SharedEntryTable } from './entry-table.js';
+import { LOST_ENTRY } from './format/entries.js';
 import { type Extensions, parseExtensions } from './format/extensions.js';
 import { refuseUnknownFeatures } from './format/features.js';
 import { bytesPerL1Entry, HEADER_BYTES, type Header, parseHeader } from './format/header.js';
@@ -79,9 +81,6 @@ export function diskTable(image: Image, wanted: string | undefined): DiskTable {
   checkSnapshotTable(snapshot, header, l1EntriesFor(header, snapshot.diskSize), storage.path);
   return { l1TableOffset: snapshot.l1TableOffset, size: snapshot.diskSize };
 }
-
-/** An L1 entry that nobody can follow. */
-const LOST_ENTRY = Buffer.from('00fffffffffffe00', 'hex');
 
 /**
  * The part of the L1 table that maps the disk, as the threads share it.

@@ -11,9 +11,10 @@
  */
 import { Qcow2fsError } from '../errors.js';
 import { RwLock } from '../host/rw-lock.js';
+import { notice } from '../notice.js';
 import type { Storage } from '../storage.js';
 import { EntryTable, type SharedEntryTable } from './entry-table.js';
-import { COPIED_HIGH, entryOffset, isCopied } from './format/entries.js';
+import { COPIED_HIGH, entryOffset, isCopied, LOST_ENTRY } from './format/entries.js';
 import { hex, swapWords, TWO_32 } from './format/units.js';
 import type { Geometry } from './geometry.js';
 import { ImageState, type SharedImageState } from './image-state.js';
@@ -45,7 +46,7 @@ export interface MutableMetadata extends Metadata {
   /**
    * Brings the slice into the cache.
    * @returns its slot
-   * @throws Qcow2fsError `corrupt` when its table lies outside the file, `host-io` when it cannot be read
+   * @throws Qcow2fsError `corrupt` when its table lies outside the file (read-only, all of the slice), `host-io` when it cannot be read
    */
   fill(sliceKey: number): number;
   readonly l1Table: EntryTable;
@@ -77,12 +78,15 @@ export class MetadataCache implements MutableMetadata {
   readonly #lock: RwLock;
   readonly #geometry: Geometry;
   readonly #storage: Storage;
+  readonly #readOnly: boolean;
   /** Where a slice is read to: its bytes and the same as words. */
   readonly #slice: Buffer;
   readonly #sliceWords: Uint32Array;
   #makeRoom: () => void = () => {};
 
-  constructor(shared: SharedMetadata, geometry: Geometry, storage: Storage) {
+  /** @param readOnly what there is of a table that is cut off may be read */
+  constructor(shared: SharedMetadata, geometry: Geometry, storage: Storage, readOnly: boolean) {
+    this.#readOnly = readOnly;
     this.#lock = new RwLock(shared.lock);
     this.state = new ImageState(shared.state);
     this.l1Table = new EntryTable(shared.l1);
@@ -137,16 +141,22 @@ export class MetadataCache implements MutableMetadata {
     const table = this.tableOffset(l1Index);
     const position = table + (sliceKey % slicesPerTable) * sliceBytes;
     const read = this.#storage.read(this.#slice, 0, sliceBytes, position);
-    if (read < sliceBytes) {
-      throw new Qcow2fsError(
-        'corrupt',
-        `${this.#storage.path}: L1 entry ${l1Index}: the L2 table at ${hex(table)} lies outside the file`,
-      );
-    }
+    if (read < sliceBytes) this.#fillUp(read, position, l1Index);
     swapWords(this.#slice);
     this.slots.set(this.#sliceWords, slot * this.slotWords);
     this.slices.assign(slot, sliceKey);
     return slot;
+  }
+
+  /** Of a slice that the end of the file cuts off the missing entries are lost. */
+  #fillUp(read: number, position: number, l1Index: number): void {
+    const { entryBytes } = this.#geometry;
+    const table = this.tableOffset(l1Index);
+    const what = `${this.#storage.path}: L1 entry ${l1Index}: the L2 table at ${hex(table)} lies outside the file`;
+    const whole = read - (read % entryBytes);
+    if (!this.#readOnly || whole === 0) throw new Qcow2fsError('corrupt', what);
+    this.#slice.fill(LOST_ENTRY, whole);
+    notice(`${what} from entry ${(position - table + whole) / entryBytes} on`);
   }
 
   #freeSlot(sliceKey: number): number {

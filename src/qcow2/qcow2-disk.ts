@@ -68,7 +68,7 @@ export class Qcow2Disk implements Disk {
     this.growable = writing !== undefined && writing.fixedSize === undefined;
     this.#geometry = geometry;
     this.#image = image;
-    this.#metadata = new MetadataCache(parameters.metadata, geometry, image);
+    this.#metadata = new MetadataCache(parameters.metadata, geometry, image, this.readOnly);
     this.#data = new ClusterData(dataFile ?? image, encryption, this.#metadata.state, geometry.clusterSize);
     this.#backing = backing;
     this.#mapping = new Mapping(geometry);

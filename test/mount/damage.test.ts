@@ -3,7 +3,16 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
-import { hostOffset, l2EntryOffset, patchL2, readL2, truncateImage } from '../support/damage.js';
+import {
+  hostOffset,
+  l2EntryOffset,
+  patchBytes,
+  patchL1,
+  patchL2,
+  readBytes,
+  readL2,
+  truncateImage,
+} from '../support/damage.js';
 import {
   convertToRaw,
   createImage,
@@ -153,6 +162,28 @@ describe('a damaged image', () => {
     expect(bytes.subarray(0, 5 * MiB).equals(expected.subarray(0, 5 * MiB))).to.equal(true);
     expect(logLines(log).at(-1)).to.match(/L1 entry 3: the L2 table at 0x[0-9a-f]+ lies outside the file/);
   });
+
+  for (const options of [[], ['extended_l2=on']]) {
+    it(`cut off within an L2 table loses what is missing of it alone${options.length > 0 ? ': extended' : ''}`, () => {
+      const clusterSize = options.length > 0 ? 16 * KiB : 4 * KiB;
+      const { image, expected } = makeImage({ clusterSize, options });
+      const file = imagePath(image);
+      // The table goes to the end of the file, all but its first 100 entries and a half behind it.
+      const end = Math.ceil(fs.statSync(file).size / clusterSize) * clusterSize;
+      const table = l2EntryOffset(file, 0);
+      const entryBytes = options.length > 0 ? 16 : 8;
+      patchBytes(file, end, readBytes(file, table, 100 * entryBytes + 4));
+      patchL1(file, 0, BigInt(end));
+      const { disk, log } = mountOn(defer, file, scratch.subdir());
+      const { bytes, failed } = readAround(disk, 0);
+      const lost = Math.min((clusterSize / entryBytes) * clusterSize, expected.length);
+      expect(failed).to.deep.equal([[100 * clusterSize, lost]]);
+      expect(bytes.subarray(0, 100 * clusterSize).equals(expected.subarray(0, 100 * clusterSize))).to.equal(
+        true,
+      );
+      expect(logLines(log).join('\n')).to.contain('lies outside the file from entry 100 on');
+    });
+  }
 
   it('cut off while it is mounted keeps what lies before, and the mount', () => {
     const { image, expected } = makeImage();

@@ -11,6 +11,8 @@ const OFFSET_LOW = 0xffff_fe00;
 export const COPIED_HIGH = 0x8000_0000;
 const COMPRESSED_HIGH = 0x4000_0000;
 export const ZERO_LOW = 1;
+/** For what is lost of a table: an entry that nobody can follow. As a bitmap of subclusters it contradicts itself. */
+export const LOST_ENTRY: Buffer = Buffer.from('00fffffffffffe00', 'hex');
 
 export function entryOffset(high: number, low: number): number {
   return (high & OFFSET_HIGH) * TWO_32 + ((low & OFFSET_LOW) >>> 0);

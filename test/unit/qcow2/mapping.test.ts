@@ -182,7 +182,7 @@ class Walker {
     this.slots = shared.slices.slots.byteLength / geometry.sliceBytes;
     this.storage = new MemoryStorage(model.file);
     this.#mapping = new Mapping(geometry);
-    this.#cache = new MetadataCache(shared, geometry, this.storage);
+    this.#cache = new MetadataCache(shared, geometry, this.storage, true);
   }
 
   find(offset: number, maxLength: number): Run {
