@@ -1,4 +1,5 @@
 /** Reads parts of the disk for the digests: zeros that the metadata prove are not read, and what is damaged becomes zeros. */
+import { DamagedRanges } from '../damaged-ranges.js';
 import type { Disk, Extent } from '../disk.js';
 import type { MissingRange } from '../notice.js';
 import { type Loss, salvage } from '../salvage.js';
@@ -13,6 +14,8 @@ export class PartReader {
   readonly #report: (losses: readonly Loss[]) => void;
   readonly #budget = { steps: 0 };
   #losses: Loss[] = [];
+  #missing = new DamagedRanges();
+  #whyMissing = '';
 
   /** @param report told of what a part has lost, once for each part that has lost anything */
   constructor(disk: Disk, report: (losses: readonly Loss[]) => void) {
@@ -32,12 +35,18 @@ export class PartReader {
 
   /** A part that is being read lacks something, which counts as zeros. */
   miss({ offset, length }: MissingRange, problem: string): void {
-    this.#note({ offset, length, coarse: false, problem });
+    // Again and again, where damage beside it is narrowed down.
+    this.#missing.add(offset, length, false);
+    this.#whyMissing = problem;
   }
 
   /** Fills the start of `target`. */
   read(target: Buffer, offset: number, length: number): void {
     salvage(this.#disk, target, 0, length, offset, this.#note);
+    if (this.#missing.count > 0) {
+      for (const range of this.#missing) this.#note({ ...range, problem: this.#whyMissing });
+      this.#missing = new DamagedRanges();
+    }
     if (this.#losses.length === 0) return;
     this.#report(this.#losses);
     this.#losses = [];

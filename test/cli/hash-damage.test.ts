@@ -162,6 +162,16 @@ describe('qcow2fs hash of a damaged image', () => {
     }
   });
 
+  it('counts once what is missing, though it is read again because of damage beside it', () => {
+    const { image } = makeImage();
+    const file = imagePath(image);
+    const first = DISK_SIZE - MiB + 2 * CLUSTER;
+    patchL2(file, DISK_SIZE - CLUSTER, readL2(file, DISK_SIZE - CLUSTER) | 0x200n);
+    truncateImage(file, hostOffset(file, first));
+    const { unreadable } = JSON.parse(qcow2fs(['hash', '--json', file]).stdout);
+    expect(unreadable).to.deep.include({ bytes: DISK_SIZE - first, count: 1 });
+  });
+
   it('of which the end of the file cuts off the L1 table is read as far as that goes', () => {
     const image = createImage(scratch.subdir(), { size: 8 * MiB, clusterSize: 4 * KiB });
     writeSteps(image, 1, [{ do: 'data', offset: 0, length: 8 * MiB }]);
