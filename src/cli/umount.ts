@@ -39,12 +39,8 @@ async function umount(mountpoint: string, { quiet }: { quiet?: boolean }): Promi
   const userId = entry.userId ?? process.getuid!();
   const state = readState(entry.device, userId);
   // A copy of the mount (mount --bind) goes, and the disk stays.
-  const copies = mountTable().filter(({ device }) => device === entry.device);
-  copies.splice(
-    copies.findLastIndex((copy) => copy.mountpoint === entry.mountpoint),
-    1,
-  );
-  const isLast = copies.length === 0;
+  const copies = (): MountEntry[] => mountTable().filter(({ device }) => device === entry.device);
+  const isLast = copies().length === 1;
   const loops = isLast ? await giveBackLoops(entry, state) : [];
   try {
     unmount(entry.mountpoint, false);
@@ -54,10 +50,8 @@ async function umount(mountpoint: string, { quiet }: { quiet?: boolean }): Promi
     throw new Qcow2fsError(error.kind, `${error.message}; ${gone} is detached already`);
   }
   if (!isLast && !quiet) {
-    const places = copies.map((copy) => printable(copy.mountpoint)).join(', ');
-    warn(
-      `${printable(entry.mountpoint)}: unmounted; the disk stays in use, for it is mounted on ${places}, too`,
-    );
+    const places = copies().map((copy) => printable(copy.mountpoint));
+    warn(`${printable(entry.mountpoint)}: unmounted; the disk stays in use on ${places.join(', ')}`);
   }
   if (state === undefined || !isLast) return;
   await waitForRelease(state);

@@ -1,5 +1,4 @@
 /** The header, extensions and tables of one image file, read and checked; nothing that the image names is opened. */
-
 import { Qcow2fsError } from '../errors.js';
 import { notice } from '../notice.js';
 import type { Storage } from '../storage.js';

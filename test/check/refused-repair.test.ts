@@ -110,6 +110,16 @@ describe('a repair of leaks', () => {
     });
   }
 
+  it('keeps snapshots that are not counted also where the refcounts cannot tell of them', async () => {
+    const { path } = withSnapshot();
+    patchField(path, 'nbSnapshots', 0);
+    patchNumber(path, Number(readField(path, 'refcountTableOffset')), 8, 1);
+    const before = readFileSync(path);
+    const { repair } = await check(path, 'all');
+    expect(repair?.refusal).to.be.a('string');
+    expect(readFileSync(path).equals(before)).to.equal(true);
+  });
+
   it('is not kept from its work by the place of snapshots that are no more', async () => {
     const { image, path } = withSnapshot();
     const place = readField(path, 'snapshotsOffset');

@@ -52,10 +52,15 @@ export interface ClusterStatistics {
  * cut off: whoever finishes the copy has it back, and until then nobody may count anew.
  */
 function isCutOff(image: Image, references: References): boolean {
-  const { outside, refcounts } = references;
-  const knowsAll = refcounts.isTableSound && refcounts.broken === 0;
+  return [...references.outside.keys()].some(knownAsUsed(image, references));
+}
+
+/** Whether the refcounts know of a cluster, or cannot tell. */
+function knownAsUsed(image: Image, references: References): (cluster: number) => boolean {
+  const { isTableSound, broken } = references.refcounts;
+  const knowsAll = isTableSound && broken === 0;
   const stored = new StoredRefcounts(image, references);
-  return [...outside.keys()].some((cluster) => !knowsAll || stored.get(cluster) > 0);
+  return (cluster) => !knowsAll || stored.get(cluster) > 0;
 }
 
 interface L1Table extends Place {
@@ -125,10 +130,9 @@ class ReferenceCounter {
     const { header } = this.#image;
     const cluster = header.snapshotsOffset / header.clusterSize;
     if (header.snapshotCount > 0 || cluster === 0 || !Number.isInteger(cluster)) return false;
-    if (references.counts.count(cluster) > 0) return false;
-    if (new StoredRefcounts(this.#image, references).get(cluster) === 0) return false;
+    if (references.counts.count(cluster) > 0 || !knownAsUsed(this.#image, references)(cluster)) return false;
     const place: Place = { name: 'snapshot table', offset: header.snapshotsOffset };
-    this.#scan.report('snapshot-table', place, 'the header counts no snapshots, but a table of them is kept');
+    this.#scan.report('snapshot-table', place, 'the header counts no snapshots, but has a place for them');
     return true;
   }
 

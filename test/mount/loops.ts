@@ -1,0 +1,83 @@
+/** What the tests of `mount --loop` share: disks with partitions, attached, and what must be left of them. */
+
+import { spawnSync } from 'node:child_process';
+import fs from 'node:fs';
+import path from 'node:path';
+import { expect } from 'chai';
+import { createImage, type Image, imagePath, MiB } from '../support/images.js';
+import { expectQcow2fs } from '../support/qcow2fs.js';
+import type { Scratch } from '../support/scratch.js';
+import { type Defer, logLines, mountsAt, tool } from './support.js';
+
+const PARTITIONS = 'label: gpt\n,16M\n,16M\n';
+
+export interface Attached {
+  readonly mountpoint: string;
+  readonly disk: string;
+  /** The loop device, and its partitions. */
+  readonly devices: readonly string[];
+}
+
+export interface Loops {
+  partitioned(): Image;
+  attach(image: Image, args?: readonly string[], mountpoint?: string): Attached;
+  loopsOf(place: string): string[];
+  logText(mountpoint: string): string;
+  expectNothing(place: string): void;
+}
+
+export function useLoops(scratch: Scratch, defer: Defer): Loops {
+  /** An image with two partitions. */
+  function partitioned(): Image {
+    const image = createImage(scratch.subdir(), { size: 64 * MiB });
+    const mountpoint = scratch.subdir();
+    expectQcow2fs(['mount', imagePath(image), mountpoint]);
+    try {
+      spawnSync('sfdisk', ['-q', path.join(mountpoint, 'disk.raw')], { input: PARTITIONS });
+    } finally {
+      expectQcow2fs(['umount', mountpoint]);
+    }
+    return image;
+  }
+
+  function attach(image: Image, args: readonly string[] = [], mountpoint = scratch.subdir()): Attached {
+    const log = `${mountpoint}.log`;
+    defer(() => {
+      for (const loop of loopsOf(mountpoint)) spawnSync('losetup', ['--detach', loop]);
+      spawnSync('umount', ['-l', mountpoint]);
+    });
+    const output = expectQcow2fs(['mount', '--log', log, '--loop', ...args, imagePath(image), mountpoint]);
+    const disk = fs.statSync(mountpoint).isFile() ? mountpoint : path.join(mountpoint, 'disk.raw');
+    const devices = output.trimEnd().split('\n');
+    const attached = sequenceOf(devices[0]!);
+    defer(() => {
+      // Unmounted lazily it has no path any more.
+      if (sequenceOf(devices[0]!) === attached) spawnSync('losetup', ['--detach', devices[0]!]);
+    });
+    return { mountpoint, disk, devices };
+  }
+
+  /** Counts what is attached, and detached (sysfs, diskseq). */
+  function sequenceOf(device: string): string {
+    return fs.readFileSync(`/sys/block/${path.basename(device)}/diskseq`, 'utf8');
+  }
+
+  /** Devices that are attached to a file at or below a path. */
+  function loopsOf(place: string): string[] {
+    const { loopdevices } = JSON.parse(tool('losetup', '--list', '--json') || '{"loopdevices":[]}') as {
+      loopdevices: readonly { name: string; 'back-file': string }[];
+    };
+    return loopdevices.filter((loop) => loop['back-file'].startsWith(place)).map(({ name }) => name);
+  }
+
+  function logText(mountpoint: string): string {
+    return logLines(`${mountpoint}.log`).join('\n');
+  }
+
+  function expectNothing(place: string): void {
+    expect(loopsOf(place)).to.deep.equal([]);
+    expect(mountsAt(place)).to.deep.equal([]);
+  }
+
+  return { partitioned, attach, loopsOf, logText, expectNothing };
+}
