@@ -43,7 +43,8 @@ export function buildProgram(): Command {
   for (const add of COMMANDS) add(program);
   program.exitOverride();
   for (const command of program.commands) {
-    const outputError = (text: string): void => warn(oneLine(text, `qcow2fs ${command.name()}`));
+    const outputError = (text: string): void =>
+      warn(oneLine(`${text.trim()}${whoseOption(text, program)}`, `qcow2fs ${command.name()}`));
     command.exitOverride().configureOutput({ outputError });
   }
   return program;
@@ -60,6 +61,16 @@ Examples:
 
 Exit statuses:
 ${table(statuses)}`;
+}
+
+/** An option that one command does not know may be that of another one, as that of a key where none is needed. */
+function whoseOption(text: string, { commands }: Command): string {
+  const option = /unknown option '(-[\w-]+)(?:=.*)?'$/s.exec(text.trim())?.[1];
+  const owners = commands.filter(({ options }) =>
+    options.some(({ short, long }) => [short, long].includes(option)),
+  );
+  if (option === undefined || owners.length === 0) return '';
+  return ` (an option of ${owners.map((owner) => owner.name()).join(', ')})`;
 }
 
 /** `error: unknown option '--foo'\n(Did you mean --bar?)\n` as one line that says what to do next. */

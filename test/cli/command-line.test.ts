@@ -34,6 +34,11 @@ describe('a command line that makes no sense', () => {
       ['--read-onyl', '--read-only'],
     ],
     ['an unknown option of list', ['list', '--yaml'], ['--yaml']],
+    [
+      'an option of other commands',
+      ['map', '--secret-file=key', 'disk.qcow2'],
+      ["'--secret-file=key' (an option of mount, hash); see: qcow2fs map --help"],
+    ],
     ['mount without arguments', ['mount'], ['IMAGE', 'see: qcow2fs mount --help']],
     ['mount without a mountpoint', ['mount', 'IMG'], ['MOUNTPOINT']],
     ['mount with too many arguments', ['mount', '-r', 'IMG', 'MNT', 'more'], ['arguments']],
