@@ -13,10 +13,10 @@ import {
   readNumber,
   snapshotEntryOffset,
 } from '../support/damage.js';
+import { refcountBlocks } from '../support/dirty-images.js';
 import { convertToRaw, type Image, imagePath } from '../support/images.js';
+import { Random } from '../support/random.js';
 import { useScratch } from '../support/scratch.js';
-import { refcountBlocks } from '../unit/qcow2/repair/dirty-images.js';
-import { Random } from '../unit/support/random.js';
 import {
   type Base,
   bitmaps,

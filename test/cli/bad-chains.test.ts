@@ -1,11 +1,14 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
-import { mountOn, sha256, tool, useCleanUp } from '../mount/support.js';
+import { useCleanUp } from '../support/clean-up.js';
+import { sha256 } from '../support/files.js';
 import { createImage, createRaw, imagePath } from '../support/images.js';
+import { mountOn } from '../support/mounts.js';
+import { base, outside, overlay, overlayWithFormat, SIZE, withDataFile } from '../support/naming.js';
+import { describeRefusals, type Refusal } from '../support/refusals.js';
+import { tool } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
-import { base, outside, overlay, overlayWithFormat, SIZE, withDataFile } from './naming.js';
-import { describeRefusals, type Refusal } from './refusals.js';
 
 const longChain =
   (depth: number) =>

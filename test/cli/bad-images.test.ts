@@ -1,6 +1,5 @@
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { tool } from '../mount/support.js';
 import {
   addExtension,
   addFeatureName,
@@ -17,7 +16,8 @@ import {
 } from '../support/damage.js';
 import { createImage, type ImageSpec, imagePath, MiB, qemuImg, takeSnapshot } from '../support/images.js';
 import { patternBytes } from '../support/pattern.js';
-import { describeRefusals, type Refusal } from './refusals.js';
+import { describeRefusals, type Refusal } from '../support/refusals.js';
+import { tool } from '../support/run.js';
 
 function file(dir: string, content: string | Uint8Array): string {
   const name = path.join(dir, 'image.qcow2');

@@ -2,22 +2,16 @@ import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
-import {
-  attachLoop,
-  daemonsOf,
-  endMount,
-  mountOn,
-  mountsAt,
-  NOBODY,
-  sha256,
-  tool,
-  useCleanUp,
-  useOrdinaryUser,
-} from '../mount/support.js';
+import { useCleanUp } from '../support/clean-up.js';
+import { sha256 } from '../support/files.js';
 import { createImage, imagePath, MiB, qemuImg, writeSecret } from '../support/images.js';
+import { attachLoop } from '../support/loops.js';
+import { daemonsOf, endMount, mountOn, mountsAt } from '../support/mounts.js';
 import { BIN, type Outcome, qcow2fs } from '../support/qcow2fs.js';
+import { type Attempt, describeRefusals, expectRefused } from '../support/refusals.js';
+import { tool } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
-import { type Attempt, describeRefusals, expectRefused } from './refusals.js';
+import { NOBODY, useOrdinaryUser } from '../support/users.js';
 
 function image(dir: string): string {
   return imagePath(createImage(dir, { size: MiB }));

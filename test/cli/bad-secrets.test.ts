@@ -3,7 +3,7 @@ import path from 'node:path';
 import { EXTENSION, patchNumber, readExtensions } from '../support/damage.js';
 import { luksHeader, patchLuks, patchLuksPointer, patchLuksSlot } from '../support/damage-luks.js';
 import { createImage, imagePath, KiB, MiB, takeSnapshot, writeSecret } from '../support/images.js';
-import { type Attempt, describeRefusals, type Refusal } from './refusals.js';
+import { type Attempt, describeRefusals, type Refusal } from '../support/refusals.js';
 
 const PASSPHRASE = 'open sesame';
 

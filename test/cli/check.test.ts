@@ -4,7 +4,7 @@ import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
-import { mountWritableOn, useCleanUp } from '../mount/support.js';
+import { useCleanUp } from '../support/clean-up.js';
 import {
   l2EntryOffset,
   patchBytes,
@@ -16,6 +16,7 @@ import {
   truncateImage,
 } from '../support/damage.js';
 import { createImage, GiB, type Image, imagePath, KiB, MiB, qemuImg, writeSteps } from '../support/images.js';
+import { mountWritableOn } from '../support/mounts.js';
 import { BIN, type Outcome, qcow2fs } from '../support/qcow2fs.js';
 import { run } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';

@@ -4,11 +4,14 @@ import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
-import { daemonsOf, endMount, mountsAt, sha256, tool, useCleanUp } from '../mount/support.js';
+import { useCleanUp } from '../support/clean-up.js';
+import { sha256 } from '../support/files.js';
 import { createImage, imagePath, MiB, takeSnapshot, writeSecret, writeSteps } from '../support/images.js';
+import { daemonsOf, endMount, mountsAt } from '../support/mounts.js';
 import { BIN, expectQcow2fs, type Outcome, qcow2fs } from '../support/qcow2fs.js';
+import { expectRefused } from '../support/refusals.js';
+import { tool } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
-import { expectRefused } from './refusals.js';
 
 describe('a command line that makes no sense', () => {
   const scratch = useScratch();

@@ -3,8 +3,9 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import fs from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
-import { openFilesOf, useCleanUp } from '../mount/support.js';
+import { useCleanUp } from '../support/clean-up.js';
 import { createImage, imagePath, TiB } from '../support/images.js';
+import { openFilesOf } from '../support/mounts.js';
 import { BIN } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
 import { waitUntil } from '../support/wait.js';

@@ -12,9 +12,9 @@ import {
   PROTOCOLS,
   refusalsOf,
   UNSPEAKABLE,
-} from './escapes.js';
-import { overlay } from './naming.js';
-import { describeRefusals, type Refusal } from './refusals.js';
+} from '../support/escapes.js';
+import { overlay } from '../support/naming.js';
+import { describeRefusals, type Refusal } from '../support/refusals.js';
 
 const onlyBacking = (refusals: Refusal[]): Refusal[] =>
   refusals.filter(({ title }) => /backing file/.test(title));

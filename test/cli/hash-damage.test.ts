@@ -5,7 +5,6 @@ import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
-import { DAMAGES, DISK_SIZE, FULL } from '../mount/damages.js';
 import {
   hostOffset,
   patchBytes,
@@ -16,6 +15,7 @@ import {
   readL2,
   truncateImage,
 } from '../support/damage.js';
+import { DAMAGES, DISK_SIZE, FULL } from '../support/damaged-images.js';
 import {
   convertToRaw,
   createImage,

@@ -2,7 +2,7 @@
 
 import fs from 'node:fs';
 import { expect } from 'chai';
-import { sha256 } from '../mount/support.js';
+import { sha256 } from '../support/files.js';
 import { MiB } from '../support/images.js';
 import { BIN, expectQcow2fs, mountArguments } from '../support/qcow2fs.js';
 import { run } from '../support/run.js';

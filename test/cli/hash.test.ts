@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
-import { mountOn, useCleanUp } from '../mount/support.js';
+import { useCleanUp } from '../support/clean-up.js';
 import { hostOffset, patchBytes, readBytes, truncateImage } from '../support/damage.js';
 import {
   convertToRaw,
@@ -19,6 +19,7 @@ import {
   writeSecret,
   writeSteps,
 } from '../support/images.js';
+import { mountOn } from '../support/mounts.js';
 import { BIN, expectQcow2fs, qcow2fs } from '../support/qcow2fs.js';
 import { run } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';

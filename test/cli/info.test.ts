@@ -4,7 +4,6 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
 import type { ImageInfo } from '../../src/qcow2/info.js';
-import { tool } from '../mount/support.js';
 import { addFeatureName, setFeatureBit } from '../support/damage.js';
 import { patchLuks } from '../support/damage-luks.js';
 import {
@@ -22,6 +21,7 @@ import {
   writeSteps,
 } from '../support/images.js';
 import { expectQcow2fs, qcow2fs } from '../support/qcow2fs.js';
+import { tool } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
 
 const SIZE = 3 * MiB;

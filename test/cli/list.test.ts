@@ -3,8 +3,9 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
-import { daemonOf, mountOn, useCleanUp } from '../mount/support.js';
+import { useCleanUp } from '../support/clean-up.js';
 import { createImage, imagePath, MiB } from '../support/images.js';
+import { daemonOf, mountOn } from '../support/mounts.js';
 import { expectQcow2fs } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
 

@@ -14,9 +14,9 @@ import {
 } from '../support/images.js';
 import { expectQcow2fs } from '../support/qcow2fs.js';
 import { comparableRuns, type QemuRun, qemuMap } from '../support/qemu-map.js';
+import { Random } from '../support/random.js';
 import { run } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
-import { Random } from '../unit/support/random.js';
 
 const SECTOR = 512;
 const STEPS = 300;

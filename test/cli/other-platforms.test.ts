@@ -3,11 +3,12 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
-import { daemonsOf, endMount, mountsAt, sha256 } from '../mount/support.js';
+import { sha256 } from '../support/files.js';
 import { convertToRaw, createImage, type Image, imagePath, KiB, MiB, writeSteps } from '../support/images.js';
+import { daemonsOf, endMount, mountsAt } from '../support/mounts.js';
 import { expectQcow2fs, qcow2fs, type RunAs } from '../support/qcow2fs.js';
+import { expectRefused } from '../support/refusals.js';
 import { useScratch } from '../support/scratch.js';
-import { expectRefused } from './refusals.js';
 
 const PRETENCE = new URL('./pretended-platform.js', import.meta.url).href;
 

@@ -2,8 +2,8 @@
  * What may be on a host disk after the power went while several threads wrote: as in crash-disk.ts, but a sync reaches
  * no more than the changes that had ended when it began, wherever they stand among those that it does not reach.
  */
-import { type Survival, store } from '../writing/crash-disk.js';
-import { type Change, MemoryFile } from '../writing/crash-files.js';
+import { type Survival, store } from '../support/crash/disk.js';
+import { type Change, MemoryFile } from '../support/crash/files.js';
 import type { Recorded } from './shared-file.js';
 
 interface Step {

@@ -2,13 +2,13 @@
  * The power goes at every instant while several threads write and flush one image: what any of them was told to be on
  * stable storage is there. By hand with more seeds: QCOW2FS_CUTS=20 make test TESTS=dist/test/concurrency/crash.test.js
  */
-import { type Defer, useCleanUp } from '../mount/support.js';
+import { type Defer, useCleanUp } from '../support/clean-up.js';
+import { SURVIVALS } from '../support/crash/disk.js';
+import { describeOperation, Expectation, type Operation } from '../support/crash/history.js';
+import { type CrashImage, crashVariants } from '../support/crash/images.js';
+import { Judge } from '../support/crash/judge.js';
+import { randomNumbers } from '../support/random-guest.js';
 import { useScratch } from '../support/scratch.js';
-import { SURVIVALS } from '../writing/crash-disk.js';
-import { describeOperation, Expectation, type Operation } from '../writing/crash-history.js';
-import { type CrashImage, crashVariants } from '../writing/crash-images.js';
-import { Judge } from '../writing/crash-judge.js';
-import { randomNumbers } from '../writing/random-guest.js';
 import { recordThreads, type ThreadedRecording } from './crash-recording.js';
 import { ReplayedFile } from './crash-replay.js';
 import type { TimedOperation } from './crash-thread.js';

@@ -1,6 +1,6 @@
 /** The judges of the concurrency tests: what they must find, and what they must let pass. */
 import { expect } from 'chai';
-import type { Change as HostChange } from '../writing/crash-files.js';
+import type { Change as HostChange } from '../support/crash/files.js';
 import { sightingOf } from './contender.js';
 import { ReplayedFile } from './crash-replay.js';
 import { type Change, contradictions, type Sighting } from './history.js';

@@ -7,7 +7,7 @@ import {
   FALLOC_FL_ZERO_RANGE,
   fallocate,
 } from '../../src/host/libc.js';
-import type { Target } from '../writing/random-guest.js';
+import type { Target } from '../support/random-guest.js';
 import { Contender, type Order } from './contender.js';
 import { isDirect } from './layout.js';
 

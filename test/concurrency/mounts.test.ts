@@ -5,16 +5,9 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import fs from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import {
-  type Defer,
-  daemonOf,
-  endDaemon,
-  keyOptions,
-  logLines,
-  mountWritableOn,
-  useCleanUp,
-} from '../mount/support.js';
-import { expectQcow2fs } from '../support/qcow2fs.js';
+import { type Defer, useCleanUp } from '../support/clean-up.js';
+import { daemonOf, endDaemon, logLines, mountWritableOn } from '../support/mounts.js';
+import { expectQcow2fs, keyOptions } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
 import { threadCounts } from '../support/threads.js';
 import type { Report } from './contender.js';

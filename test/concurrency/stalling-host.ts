@@ -4,7 +4,7 @@
  */
 import { isMainThread, threadId } from 'node:worker_threads';
 import { interceptSyncs, interceptTransfers } from '../support/host-calls.js';
-import { randomNumbers } from '../writing/random-guest.js';
+import { randomNumbers } from '../support/random-guest.js';
 import { type Shares, stall } from './stall.js';
 
 /** Nobody here knows who holds the lock: many short ones. */

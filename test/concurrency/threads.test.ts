@@ -6,7 +6,7 @@ import { Worker } from 'node:worker_threads';
 import { readSecret } from '../../src/cli/secret.js';
 import type { Disk } from '../../src/disk.js';
 import { attachDisk, openLayers } from '../../src/qcow2/chain.js';
-import { useCleanUp } from '../mount/support.js';
+import { useCleanUp } from '../support/clean-up.js';
 import { useScratch } from '../support/scratch.js';
 import type { Report } from './contender.js';
 import type { WorkerOrder } from './contending-worker.js';

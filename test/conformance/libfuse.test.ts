@@ -12,8 +12,10 @@
 
 import fs from 'node:fs';
 import { expect } from 'chai';
-import { sha256, tryMount, useCleanUp } from '../mount/support.js';
+import { useCleanUp } from '../support/clean-up.js';
+import { sha256 } from '../support/files.js';
 import { checkImage, convertToRaw } from '../support/images.js';
+import { tryMount } from '../support/mounts.js';
 import { patternBytes, SECTOR_SIZE } from '../support/pattern.js';
 import { mountArguments, mountWritable } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';

@@ -3,7 +3,8 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
-import { keyOptions, mountOn, mountWritableOn, useCleanUp, withFile } from '../mount/support.js';
+import { useCleanUp } from '../support/clean-up.js';
+import { withFile } from '../support/files.js';
 import {
   createImage,
   type Image,
@@ -13,7 +14,8 @@ import {
   takeSnapshot,
   writeSecret,
 } from '../support/images.js';
-import { expectQcow2fs, qcow2fs, ROOT } from '../support/qcow2fs.js';
+import { mountOn, mountWritableOn } from '../support/mounts.js';
+import { expectQcow2fs, keyOptions, qcow2fs, ROOT } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
 
 const CANARY = 'what the guest wrote';

@@ -1,5 +1,5 @@
 /** One batch of executions: takes inputs from the corpus, damages them more, and keeps those that reach new code. */
-import { Random } from '../unit/support/random.js';
+import { Random } from '../support/random.js';
 import { checkSound } from './control.js';
 import type { Coverage } from './coverage.js';
 import { Finding } from './finding.js';

@@ -1,6 +1,6 @@
 /** Damages images where it matters: a field of a structure gets a value that is worth trying. */
 import { LUKS_FIELDS, SLOT_FIELDS, SLOT_SIZE, SLOTS_OFFSET } from '../support/damage-luks.js';
-import type { Random } from '../unit/support/random.js';
+import type { Random } from '../support/random.js';
 import { applyEdits, type Edit, type ImageInput, MAX_SIZE, SESSIONS } from './input.js';
 import { AREAS, findLayout, type Layout } from './layout.js';
 import { rewriteExtensions } from './names.js';

@@ -3,7 +3,7 @@
  * must not reach, or that are no files.
  */
 import { EXTENSION } from '../support/damage.js';
-import type { Random } from '../unit/support/random.js';
+import type { Random } from '../support/random.js';
 import type { Edit } from './input.js';
 
 /** Made by `makeTraps` beside every seed. */

@@ -10,7 +10,7 @@ import {
   setattrIn,
   writeIn,
 } from '../../src/fuse/protocol.js';
-import type { Random } from '../unit/support/random.js';
+import type { Random } from '../support/random.js';
 import { ACCESSES, type RequestInput } from './input.js';
 
 /** To open a disk takes longer than all of them. */

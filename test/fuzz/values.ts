@@ -1,5 +1,5 @@
 /** Values that are worth trying in a field: the edges of its type, neighbours, and offsets of other structures. */
-import type { Random } from '../unit/support/random.js';
+import type { Random } from '../support/random.js';
 
 /** The flags of table entries: COPIED, COMPRESSED, zero, and what is reserved between the two ends of the offset. */
 const ENTRY_FLAGS = 0xff00_0000_0000_01ffn;

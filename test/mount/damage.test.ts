@@ -3,6 +3,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
+import { useCleanUp } from '../support/clean-up.js';
 import {
   hostOffset,
   l2EntryOffset,
@@ -13,6 +14,8 @@ import {
   readL2,
   truncateImage,
 } from '../support/damage.js';
+import { DAMAGES, DISK_SIZE, FULL } from '../support/damaged-images.js';
+import { sha256 } from '../support/files.js';
 import {
   convertToRaw,
   createImage,
@@ -24,10 +27,10 @@ import {
   type Step,
   writeSteps,
 } from '../support/images.js';
+import { logLines, mountOn } from '../support/mounts.js';
 import { expectQcow2fs } from '../support/qcow2fs.js';
+import { tryTool } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
-import { DAMAGES, DISK_SIZE, FULL } from './damages.js';
-import { logLines, mountOn, sha256, tryTool, useCleanUp } from './support.js';
 
 const GRAIN = 4 * KiB;
 

@@ -2,7 +2,10 @@
 
 import fs from 'node:fs';
 import { expect } from 'chai';
-import { convertToRaw, createImage, imagePath } from '../support/images.js';
+import { useCleanUp } from '../support/clean-up.js';
+import { withFile } from '../support/files.js';
+import { convertToRaw, createImage, expectNoCorruption, imagePath, removeLeaks } from '../support/images.js';
+import { daemonOf, daemonsOf, endDaemon, logLines, mountsAt, mountWritableOn } from '../support/mounts.js';
 import { SECTOR_SIZE } from '../support/pattern.js';
 import { expectQcow2fs, qcow2fs } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
@@ -10,18 +13,6 @@ import { waitUntil } from '../support/wait.js';
 import type { DyingWay } from './dying-thread.js';
 import { LOADED_BYTES, writeUntilEnded } from './stamping-load.js';
 import { ExpectedDisk } from './stamps.js';
-import {
-  daemonOf,
-  daemonsOf,
-  endDaemon,
-  expectNoCorruption,
-  logLines,
-  mountsAt,
-  mountWritableOn,
-  removeLeaks,
-  useCleanUp,
-  withFile,
-} from './support.js';
 
 const PRELOAD = new URL('./dying-thread.js', import.meta.url).href;
 /** Lines that the writers print before it happens. */

@@ -4,24 +4,15 @@ import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
+import { useCleanUp } from '../support/clean-up.js';
+import { sha256, withFile } from '../support/files.js';
 import { convertToRaw, createImage, imagePath, KiB, MiB, writeSteps } from '../support/images.js';
+import { attachLoop } from '../support/loops.js';
+import { daemonOf, endMount, isRunning, logLines, mountOn, mountsAt } from '../support/mounts.js';
 import { BIN, expectQcow2fs, qcow2fs } from '../support/qcow2fs.js';
+import { tool, tryTool } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
 import { waitUntil } from '../support/wait.js';
-import {
-  attachLoop,
-  daemonOf,
-  endMount,
-  isRunning,
-  logLines,
-  mountOn,
-  mountsAt,
-  sha256,
-  tool,
-  tryTool,
-  useCleanUp,
-  withFile,
-} from './support.js';
 
 const TRANSPORTS = ['kernel', 'libfuse'] as const;
 

@@ -4,7 +4,9 @@ import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
+import { useCleanUp } from '../support/clean-up.js';
 import { hostOffset, patchL2, readL2, truncateImage } from '../support/damage.js';
+import { DAMAGES, DISK_SIZE, FULL } from '../support/damaged-images.js';
 import {
   convertToRaw,
   createImage,
@@ -15,11 +17,11 @@ import {
   type Step,
   writeSteps,
 } from '../support/images.js';
+import { mountOn, mountsAt, tryMount } from '../support/mounts.js';
 import { expectQcow2fs } from '../support/qcow2fs.js';
+import { tryTool } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
 import { waitUntil } from '../support/wait.js';
-import { DAMAGES, DISK_SIZE, FULL } from './damages.js';
-import { mountOn, mountsAt, tryMount, tryTool, useCleanUp } from './support.js';
 
 const CLUSTER = 64 * KiB;
 

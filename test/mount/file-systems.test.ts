@@ -3,6 +3,8 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
+import { useCleanUp } from '../support/clean-up.js';
+import { hashTree } from '../support/files.js';
 import {
   createImage,
   imagePath,
@@ -12,11 +14,11 @@ import {
   secretObject,
   writeSecret,
 } from '../support/images.js';
+import { attachLoop, attachPartition } from '../support/loops.js';
 import { patternBytes } from '../support/pattern.js';
 import { mountReadOnly } from '../support/qcow2fs.js';
-import { run } from '../support/run.js';
+import { run, tool } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
-import { attachLoop, attachPartition, hashTree, tool, useCleanUp } from './support.js';
 
 const PARTITION_START = MiB;
 

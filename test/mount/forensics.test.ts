@@ -4,6 +4,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
 import { seekData, seekHole } from '../../src/host/libc.js';
+import { sha256 } from '../support/files.js';
 import {
   convertToRaw,
   createImage,
@@ -16,8 +17,8 @@ import {
   writeSteps,
 } from '../support/images.js';
 import { mountArguments, mountReadOnly, ROOT } from '../support/qcow2fs.js';
+import { tool } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
-import { sha256, tool } from './support.js';
 
 const EXAMPLE = path.join(ROOT, 'contrib', 'example');
 

@@ -8,13 +8,17 @@ import { once } from 'node:events';
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
-import { makePlace } from '../cli/escapes.js';
-import { overlay, SIZE } from '../cli/naming.js';
-import { expectRefused } from '../cli/refusals.js';
+import { useCleanUp } from '../support/clean-up.js';
+import { makePlace } from '../support/escapes.js';
+import { sha256 } from '../support/files.js';
 import { createRaw } from '../support/images.js';
+import { attachLoop } from '../support/loops.js';
+import { mountOn, tryMount } from '../support/mounts.js';
+import { overlay, SIZE } from '../support/naming.js';
 import { expectQcow2fs } from '../support/qcow2fs.js';
+import { expectRefused } from '../support/refusals.js';
+import { tool } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
-import { attachLoop, mountOn, sha256, tool, tryMount, useCleanUp } from './support.js';
 
 describe('a file that an image names', () => {
   const scratch = useScratch();

@@ -10,6 +10,7 @@ import {
   FALLOC_FL_ZERO_RANGE,
   fallocate,
 } from '../../src/host/libc.js';
+import { bytesOnHost, withFile } from '../support/files.js';
 import {
   checkImage,
   convertToRaw,
@@ -21,10 +22,9 @@ import {
   writeSteps,
 } from '../support/images.js';
 import { patternBytes } from '../support/pattern.js';
-import { mountWritable } from '../support/qcow2fs.js';
+import { keyOptions, mountWritable } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
 import { KINDS, type Kind } from './space-kinds.js';
-import { bytesOnHost, keyOptions, withFile } from './support.js';
 
 const SIZE = 4 * MiB;
 

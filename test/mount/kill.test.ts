@@ -2,38 +2,31 @@
 
 import fs from 'node:fs';
 import { expect } from 'chai';
+import { useCleanUp } from '../support/clean-up.js';
+import { withFile } from '../support/files.js';
 import {
   checkImage,
   checkSnapshot,
   convertToRaw,
   createImage,
+  expectNoCorruption,
   type Image,
   type ImageSpec,
   imagePath,
   MiB,
+  removeLeaks,
   type TakenSnapshot,
   takeSnapshot,
   writeSecret,
 } from '../support/images.js';
+import { daemonOf, isRunning, logLines, mountsAt, mountWritableOn } from '../support/mounts.js';
 import { patternBytes, SECTOR_SIZE } from '../support/pattern.js';
-import { expectQcow2fs } from '../support/qcow2fs.js';
+import { expectQcow2fs, keyOptions } from '../support/qcow2fs.js';
+import { tool } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
 import { waitUntil } from '../support/wait.js';
 import { LOADED_BYTES, writeUntilEnded } from './stamping-load.js';
 import { ExpectedDisk, randomFrom } from './stamps.js';
-import {
-  daemonOf,
-  expectNoCorruption,
-  isRunning,
-  keyOptions,
-  logLines,
-  mountsAt,
-  mountWritableOn,
-  removeLeaks,
-  tool,
-  useCleanUp,
-  withFile,
-} from './support.js';
 
 const { O_DIRECT, O_DSYNC, O_RDWR, O_SYNC, O_WRONLY } = fs.constants;
 const LUKS = ['encrypt.format=luks', 'encrypt.iter-time=10'];

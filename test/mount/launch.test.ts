@@ -3,11 +3,12 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
+import { useCleanUp } from '../support/clean-up.js';
 import { createImage, imagePath, MiB } from '../support/images.js';
+import { daemonOf, daemonsOf, endMount, isRunning, mountsAt, openFilesOf } from '../support/mounts.js';
 import { BIN, expectQcow2fs, ROOT } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
 import { waitUntil } from '../support/wait.js';
-import { daemonOf, daemonsOf, endMount, isRunning, mountsAt, openFilesOf, useCleanUp } from './support.js';
 
 const EXAMPLE = path.join(ROOT, 'contrib/example');
 const IMAGE = path.join(EXAMPLE, 'example.qcow2');

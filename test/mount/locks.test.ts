@@ -4,12 +4,14 @@ import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
+import { useCleanUp } from '../support/clean-up.js';
+import { sha256 } from '../support/files.js';
 import { createImage, type Image, imagePath, MiB, qemuImg, qemuIo, writeSteps } from '../support/images.js';
+import { daemonOf, isRunning, mountOn, mountWritableOn, tryMount } from '../support/mounts.js';
 import { expectQcow2fs } from '../support/qcow2fs.js';
 import { run } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
 import { waitUntil } from '../support/wait.js';
-import { daemonOf, isRunning, mountOn, mountWritableOn, sha256, tryMount, useCleanUp } from './support.js';
 
 const SIZE = 4 * MiB;
 const LOCKED = 12;

@@ -4,12 +4,15 @@ import { spawn, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
+import { useCleanUp } from '../support/clean-up.js';
+import { refusalOf } from '../support/files.js';
 import { checkImage, type Image, imagePath, MiB } from '../support/images.js';
+import { mountsAt } from '../support/mounts.js';
 import { BIN, qcow2fs } from '../support/qcow2fs.js';
+import { tool } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
 import { waitUntil } from '../support/wait.js';
 import { useLoops } from './loops.js';
-import { mountsAt, refusalOf, tool, useCleanUp } from './support.js';
 
 describe('mount --loop, when a step fails', () => {
   const scratch = useScratch();

@@ -3,21 +3,16 @@ import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
+import { useCleanUp } from '../support/clean-up.js';
+import { expectUntouched, rememberFiles } from '../support/files.js';
 import { checkImage, createImage, imagePath, MiB } from '../support/images.js';
+import { daemonOf, isRunning, mountsAt } from '../support/mounts.js';
 import { expectQcow2fs, qcow2fs } from '../support/qcow2fs.js';
+import { tool } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
+import { useOrdinaryUser } from '../support/users.js';
 import { waitUntil } from '../support/wait.js';
 import { useLoops } from './loops.js';
-import {
-  daemonOf,
-  expectUntouched,
-  isRunning,
-  mountsAt,
-  rememberFiles,
-  tool,
-  useCleanUp,
-  useOrdinaryUser,
-} from './support.js';
 
 describe('mount --loop', () => {
   const scratch = useScratch();

@@ -4,10 +4,12 @@ import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
+import type { Defer } from '../support/clean-up.js';
 import { createImage, type Image, imagePath, MiB } from '../support/images.js';
+import { logLines, mountsAt } from '../support/mounts.js';
 import { expectQcow2fs } from '../support/qcow2fs.js';
+import { tool } from '../support/run.js';
 import type { Scratch } from '../support/scratch.js';
-import { type Defer, logLines, mountsAt, tool } from './support.js';
 
 const PARTITIONS = 'label: gpt\n,16M\n,16M\n';
 

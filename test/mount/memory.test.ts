@@ -2,23 +2,15 @@
 
 import fs from 'node:fs';
 import { expect } from 'chai';
-import { createImage, imagePath, MiB } from '../support/images.js';
+import { useCleanUp } from '../support/clean-up.js';
+import { withFile } from '../support/files.js';
+import { createImage, expectNoCorruption, imagePath, MiB } from '../support/images.js';
+import { daemonOf, daemonsOf, isRunning, mountsAt, mountWritableOn } from '../support/mounts.js';
 import { expectQcow2fs } from '../support/qcow2fs.js';
+import { tool, tryTool } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
 import { waitUntil } from '../support/wait.js';
 import type { HungryThread } from './hungry-thread.js';
-import {
-  daemonOf,
-  daemonsOf,
-  expectNoCorruption,
-  isRunning,
-  mountsAt,
-  mountWritableOn,
-  tool,
-  tryTool,
-  useCleanUp,
-  withFile,
-} from './support.js';
 
 const PRELOAD = new URL('./hungry-thread.js', import.meta.url).href;
 const HEAP = '--max-old-space-size=48';

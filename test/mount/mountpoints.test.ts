@@ -6,20 +6,12 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
 import { mountTable } from '../../src/host/mounts.js';
+import { useCleanUp } from '../support/clean-up.js';
+import { sha256, withFile } from '../support/files.js';
 import { convertToRaw, createImage, imagePath, MiB, writeSteps } from '../support/images.js';
+import { daemonOf, endMount, logLines, mountOn, mountsAt, mountWritableOn } from '../support/mounts.js';
 import { BIN, expectQcow2fs, qcow2fs } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
-import {
-  daemonOf,
-  endMount,
-  logLines,
-  mountOn,
-  mountsAt,
-  mountWritableOn,
-  sha256,
-  useCleanUp,
-  withFile,
-} from './support.js';
 
 describe('a mountpoint', () => {
   const scratch = useScratch();

@@ -4,6 +4,8 @@ import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
+import { useCleanUp } from '../support/clean-up.js';
+import { expectUntouched, type FileState, rememberFiles, sha256, withFile } from '../support/files.js';
 import { richGuest } from '../support/guests.js';
 import {
   checkImage,
@@ -17,26 +19,12 @@ import {
   writeSecret,
   writeSteps,
 } from '../support/images.js';
+import { daemonOf, endMount, mountWritableOn, openFilesOf, tryMount } from '../support/mounts.js';
 import { patternBytes, SECTOR_SIZE } from '../support/pattern.js';
-import { expectQcow2fs } from '../support/qcow2fs.js';
+import { expectQcow2fs, keyOptions } from '../support/qcow2fs.js';
+import { tool } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
-import {
-  daemonOf,
-  endMount,
-  expectUntouched,
-  type FileState,
-  keyOptions,
-  mountWritableOn,
-  NOBODY,
-  openFilesOf,
-  rememberFiles,
-  sha256,
-  tool,
-  tryMount,
-  useCleanUp,
-  useOrdinaryUser,
-  withFile,
-} from './support.js';
+import { NOBODY, useOrdinaryUser } from '../support/users.js';
 
 const SIZE = 4 * MiB;
 const OFFSET = MiB + 3 * SECTOR_SIZE;

@@ -3,6 +3,7 @@
 import { spawn } from 'node:child_process';
 import path from 'node:path';
 import { expect } from 'chai';
+import { useCleanUp } from '../support/clean-up.js';
 import { compressedGuest, richGuest } from '../support/guests.js';
 import {
   convertToRaw,
@@ -13,9 +14,9 @@ import {
   writeSecret,
   writeSteps,
 } from '../support/images.js';
+import { daemonOf, isRunning, mountOn } from '../support/mounts.js';
 import { expectQcow2fs } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
-import { daemonOf, isRunning, mountOn, useCleanUp } from './support.js';
 
 const SIZE = 24 * MiB;
 /** Each reader with a block size of its own; half of them past the page cache, so that every read is a request. */

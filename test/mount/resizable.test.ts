@@ -3,6 +3,7 @@
 import fs from 'node:fs';
 import { expect } from 'chai';
 import { FALLOC_FL_ZERO_RANGE, fallocate } from '../../src/host/libc.js';
+import { refusalOf, withFile } from '../support/files.js';
 import {
   checkImage,
   convertToRaw,
@@ -14,11 +15,11 @@ import {
   writeSteps,
 } from '../support/images.js';
 import { patternBytes, SECTOR_SIZE } from '../support/pattern.js';
-import { mountReadOnly, mountWritable } from '../support/qcow2fs.js';
+import { keyOptions, mountReadOnly, mountWritable } from '../support/qcow2fs.js';
+import { tryTool } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
 import { waitUntil } from '../support/wait.js';
 import { KINDS } from './space-kinds.js';
-import { keyOptions, refusalOf, tryTool, withFile } from './support.js';
 
 const SIZE = 4 * MiB;
 const NEW_SIZE = 9 * MiB;

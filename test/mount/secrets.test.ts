@@ -4,12 +4,15 @@ import { randomBytes } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
+import { useCleanUp } from '../support/clean-up.js';
 import { patchLuksSlot } from '../support/damage-luks.js';
+import { sha256 } from '../support/files.js';
 import { createImage, MiB, qemuImg, writeSecret, writeSteps } from '../support/images.js';
+import { daemonOf, endMount, isRunning } from '../support/mounts.js';
 import { BIN, type Outcome, qcow2fs, ROOT } from '../support/qcow2fs.js';
 import { run } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
-import { daemonOf, endMount, isRunning, NOBODY, sha256, useCleanUp, useOrdinaryUser } from './support.js';
+import { NOBODY, useOrdinaryUser } from '../support/users.js';
 
 const LUKS = ['encrypt.format=luks', 'encrypt.iter-time=10'];
 

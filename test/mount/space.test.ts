@@ -3,10 +3,13 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
+import { type Defer, useCleanUp } from '../support/clean-up.js';
+import { refusalOf, withFile } from '../support/files.js';
 import {
   checkImage,
   convertToRaw,
   createImage,
+  expectNoCorruption,
   type Image,
   type ImageSpec,
   imagePath,
@@ -14,23 +17,13 @@ import {
   MiB,
   writeSecret,
 } from '../support/images.js';
+import { attachLoop } from '../support/loops.js';
+import { daemonOf, isRunning, mountWritableOn } from '../support/mounts.js';
 import { patternBytes } from '../support/pattern.js';
-import { expectQcow2fs, qcow2fs } from '../support/qcow2fs.js';
+import { expectQcow2fs, keyOptions, qcow2fs } from '../support/qcow2fs.js';
+import { tool } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
 import { waitUntil } from '../support/wait.js';
-import {
-  attachLoop,
-  type Defer,
-  daemonOf,
-  expectNoCorruption,
-  isRunning,
-  keyOptions,
-  mountWritableOn,
-  refusalOf,
-  tool,
-  useCleanUp,
-  withFile,
-} from './support.js';
 
 const { O_RDWR, O_WRONLY } = fs.constants;
 const SIZE = 32 * MiB;

@@ -3,11 +3,12 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
+import type { Defer } from '../support/clean-up.js';
 import { MiB } from '../support/images.js';
+import { isRunning } from '../support/mounts.js';
 import { SECTOR_SIZE } from '../support/pattern.js';
 import { waitUntil } from '../support/wait.js';
 import { type ExpectedDisk, type Operation, STRIPE } from './stamps.js';
-import { type Defer, isRunning } from './support.js';
 
 /** Of the disk that they write. */
 export const LOADED_BYTES = 24 * MiB;

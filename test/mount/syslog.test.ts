@@ -3,11 +3,11 @@ import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import { expect } from 'chai';
 import { foreign } from '../../src/host/libc.js';
+import { useCleanUp } from '../support/clean-up.js';
 import { patchL2, readL2 } from '../support/damage.js';
 import { createImage, imagePath, MiB, writeSteps } from '../support/images.js';
 import { BIN } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
-import { useCleanUp } from './support.js';
 
 const AF_UNIX = 1;
 const SOCK_DGRAM = 2;

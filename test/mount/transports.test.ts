@@ -12,11 +12,13 @@ import {
   seekData,
   seekHole,
 } from '../../src/host/libc.js';
+import { useCleanUp } from '../support/clean-up.js';
+import { refusalOf, withFile } from '../support/files.js';
 import { createImage, type Image, imagePath, KiB, MiB, writeSteps } from '../support/images.js';
+import { mountWritableOn } from '../support/mounts.js';
 import { expectQcow2fs } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
 import { waitUntil } from '../support/wait.js';
-import { mountWritableOn, refusalOf, useCleanUp, withFile } from './support.js';
 
 const SIZE = 8 * MiB;
 const DATA = 4 * MiB;

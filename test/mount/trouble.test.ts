@@ -7,13 +7,12 @@ import fs from 'node:fs';
 import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { expect } from 'chai';
+import { useCleanUp } from '../support/clean-up.js';
 import { hostOffset, patchL2, readL2, truncateImage } from '../support/damage.js';
+import { refusalOf, withFile } from '../support/files.js';
 import { convertToRaw, createImage, type Image, imagePath, KiB, MiB, writeSteps } from '../support/images.js';
-import { expectQcow2fs } from '../support/qcow2fs.js';
-import { useScratch } from '../support/scratch.js';
-import { waitUntil } from '../support/wait.js';
+import { attachLoop } from '../support/loops.js';
 import {
-  attachLoop,
   daemonOf,
   daemonsOf,
   logLines,
@@ -22,11 +21,11 @@ import {
   mountsAt,
   mountWritableOn,
   openFilesOf,
-  refusalOf,
-  tool,
-  useCleanUp,
-  withFile,
-} from './support.js';
+} from '../support/mounts.js';
+import { expectQcow2fs } from '../support/qcow2fs.js';
+import { tool } from '../support/run.js';
+import { useScratch } from '../support/scratch.js';
+import { waitUntil } from '../support/wait.js';
 
 const SIZE = 8 * MiB;
 const { O_DIRECT, O_RDONLY, O_RDWR } = fs.constants;

@@ -5,20 +5,14 @@ import { once } from 'node:events';
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
+import { useCleanUp } from '../support/clean-up.js';
+import { withFile } from '../support/files.js';
 import { createImage, imagePath, MiB } from '../support/images.js';
+import { daemonOf, endMount, mountOn, mountsAt, mountWritableOn } from '../support/mounts.js';
 import { BIN, expectQcow2fs, qcow2fs } from '../support/qcow2fs.js';
+import { tool } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
 import { waitUntil } from '../support/wait.js';
-import {
-  daemonOf,
-  endMount,
-  mountOn,
-  mountsAt,
-  mountWritableOn,
-  tool,
-  useCleanUp,
-  withFile,
-} from './support.js';
 
 describe('qcow2fs umount and list', () => {
   const scratch = useScratch();

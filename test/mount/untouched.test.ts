@@ -4,6 +4,8 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
 import { seekData } from '../../src/host/libc.js';
+import { useCleanUp } from '../support/clean-up.js';
+import { expectUntouched, type FileState, rememberFiles, sha256 } from '../support/files.js';
 import { overlayGuest, richGuest } from '../support/guests.js';
 import {
   createImage,
@@ -16,17 +18,10 @@ import {
   writeSecret,
   writeSteps,
 } from '../support/images.js';
+import { mountOn } from '../support/mounts.js';
 import { expectQcow2fs, qcow2fs } from '../support/qcow2fs.js';
+import { tryTool } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
-import {
-  expectUntouched,
-  type FileState,
-  mountOn,
-  rememberFiles,
-  sha256,
-  tryTool,
-  useCleanUp,
-} from './support.js';
 
 const SIZE = 3 * MiB;
 const REFUSALS = /EROFS|EACCES|EPERM|ENOTSUP|EOPNOTSUPP/;

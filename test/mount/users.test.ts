@@ -4,23 +4,13 @@ import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
+import { useCleanUp } from '../support/clean-up.js';
+import { sha256 } from '../support/files.js';
 import { convertToRaw, createImage, imagePath, MiB, writeSteps } from '../support/images.js';
+import { daemonOf, daemonsOf, endMount, isRunning, mountOn, mountsAt } from '../support/mounts.js';
 import { BIN, type Outcome, qcow2fs } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
-import {
-  canRead,
-  daemonOf,
-  daemonsOf,
-  endMount,
-  isRunning,
-  mountOn,
-  mountsAt,
-  NOBODY,
-  STRANGER,
-  sha256,
-  useCleanUp,
-  useOrdinaryUser,
-} from './support.js';
+import { canRead, NOBODY, STRANGER, useOrdinaryUser } from '../support/users.js';
 
 describe('an ordinary user', () => {
   const scratch = useScratch();

@@ -4,27 +4,15 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
+import { useCleanUp } from '../support/clean-up.js';
+import { expectUntouched, type FileState, refusalOf, rememberFiles, sha256 } from '../support/files.js';
 import { createImage, imagePath, MiB, writeSteps } from '../support/images.js';
+import { attachLoop } from '../support/loops.js';
+import { endMount, mountOn } from '../support/mounts.js';
 import { expectQcow2fs } from '../support/qcow2fs.js';
-import { run } from '../support/run.js';
+import { run, tool, tryTool } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
-import {
-  attachLoop,
-  canRead,
-  endMount,
-  expectUntouched,
-  type FileState,
-  mountOn,
-  NOBODY,
-  refusalOf,
-  rememberFiles,
-  STRANGER,
-  sha256,
-  tool,
-  tryTool,
-  useCleanUp,
-  useOrdinaryUser,
-} from './support.js';
+import { canRead, NOBODY, STRANGER, useOrdinaryUser } from '../support/users.js';
 import type { Outcome } from './write-attempts.js';
 
 const SCRIPT = fileURLToPath(new URL('write-attempts.js', import.meta.url));

@@ -3,6 +3,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
+import { sha256 } from '../support/files.js';
 import {
   checkImage,
   convertToRaw,
@@ -13,10 +14,9 @@ import {
   MiB,
   writeSecret,
 } from '../support/images.js';
-import { mountWritable } from '../support/qcow2fs.js';
+import { keyOptions, mountWritable } from '../support/qcow2fs.js';
 import { run } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
-import { keyOptions, sha256 } from './support.js';
 
 /** Bytes that each job has for itself. */
 const SHARE = 4 * MiB;

@@ -3,12 +3,15 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
+import { useCleanUp } from '../support/clean-up.js';
 import { patchField, readField } from '../support/damage.js';
+import { sha256, withFile } from '../support/files.js';
 import {
   addBitmap,
   checkImage,
   convertToRaw,
   createImage,
+  expectNoCorruption,
   type Image,
   imagePath,
   KiB,
@@ -17,24 +20,13 @@ import {
   writeAndCrash,
   writeSteps,
 } from '../support/images.js';
+import { daemonOf, endMount, isRunning, mountWritableOn, tryMount } from '../support/mounts.js';
 import { patternBytes, SECTOR_SIZE } from '../support/pattern.js';
 import { mountReadOnly, mountWritable } from '../support/qcow2fs.js';
 import { run } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
+import { NOBODY, useOrdinaryUser } from '../support/users.js';
 import { waitUntil } from '../support/wait.js';
-import {
-  daemonOf,
-  endMount,
-  expectNoCorruption,
-  isRunning,
-  mountWritableOn,
-  NOBODY,
-  sha256,
-  tryMount,
-  useCleanUp,
-  useOrdinaryUser,
-  withFile,
-} from './support.js';
 
 const DIRTY = 1n;
 const CORRUPT = 2n;

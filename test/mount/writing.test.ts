@@ -3,6 +3,8 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
+import { useCleanUp } from '../support/clean-up.js';
+import { bytesOnHost, hashTree, sha256 } from '../support/files.js';
 import { richGuest } from '../support/guests.js';
 import {
   checkImage,
@@ -19,20 +21,10 @@ import {
   writeSecret,
   writeSteps,
 } from '../support/images.js';
-import { mountReadOnly, mountWritable, ROOT } from '../support/qcow2fs.js';
-import { run } from '../support/run.js';
+import { attachLoop, attachPartition, detachLoop } from '../support/loops.js';
+import { keyOptions, mountReadOnly, mountWritable, ROOT } from '../support/qcow2fs.js';
+import { run, tool } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
-import {
-  attachLoop,
-  attachPartition,
-  bytesOnHost,
-  detachLoop,
-  hashTree,
-  keyOptions,
-  sha256,
-  tool,
-  useCleanUp,
-} from './support.js';
 
 /** What goes into the file systems: trees that are copied, one that is packed and unpacked, and one large file. */
 const MODULES = path.join(ROOT, 'node_modules');

@@ -4,6 +4,7 @@ import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import type { Image } from './images.js';
 import type { BuiltImage } from './variant.js';
 
 /** Top of the repository; the compiled tests lie in dist/test/support. */
@@ -119,4 +120,9 @@ export function unmountAll(): void {
       spawnSync('umount', ['-l', mounted.mountpoint]);
     }
   }
+}
+
+/** The disk's options on the command line: its key, if it has one. */
+export function keyOptions({ secret }: Image): string[] {
+  return secret === undefined ? [] : ['--secret-file', secret.file, '--secret-format', secret.format];
 }

@@ -1,6 +1,7 @@
 /** Runs a program to its end and insists on success: the tests drive the reference tools through this alone. */
 
 import { spawnSync } from 'node:child_process';
+import type { Outcome } from './qcow2fs.js';
 
 export interface RunOptions {
   readonly cwd?: string;
@@ -33,4 +34,19 @@ export function run(command: string, args: readonly string[], options: RunOption
 /** One argument as a shell would accept it, so that a failing command can be pasted. */
 function quoted(argument: string): string {
   return /^[\w@%+=:,./-]+$/.test(argument) ? argument : `'${argument.replaceAll("'", "'\\''")}'`;
+}
+
+const SBIN = `${process.env['PATH']}:/usr/sbin:/sbin`;
+
+/** Runs a system tool that may live in an sbin directory. */
+export function tool(command: string, ...args: string[]): string {
+  return run(command, args, { env: { ...process.env, PATH: SBIN } });
+}
+
+/** As `tool`, whatever its outcome. */
+export function tryTool(command: string, ...args: string[]): Outcome {
+  const env = { ...process.env, PATH: SBIN, LC_ALL: 'C' };
+  const { error, status, stdout, stderr } = spawnSync(command, args, { encoding: 'utf8', env });
+  if (error) throw error;
+  return { status, stdout, stderr };
 }

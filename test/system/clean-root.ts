@@ -8,8 +8,8 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import fs from 'node:fs';
 import path from 'node:path';
-import { mountsAt } from '../mount/support.js';
 import { LET_GO } from '../support/mount-namespace.js';
+import { mountsAt } from '../support/mounts.js';
 import type { Outcome } from '../support/qcow2fs.js';
 import { run } from '../support/run.js';
 

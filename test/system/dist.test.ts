@@ -3,10 +3,10 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
-import { NOBODY } from '../mount/support.js';
 import { ROOT } from '../support/qcow2fs.js';
 import { run } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
+import { NOBODY } from '../support/users.js';
 import { cloneHere, digest, filesBelow, runAsNobody, treeOf } from './support.js';
 
 const VERSION = JSON.parse(fs.readFileSync(path.join(ROOT, 'package.json'), 'utf8')).version as string;

@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
-import { mountsAt } from '../mount/support.js';
+import { mountsAt } from '../support/mounts.js';
 import { ROOT } from '../support/qcow2fs.js';
 import { run } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';

@@ -2,7 +2,8 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
-import { isRunning, NOBODY, programFor, sha256, useCleanUp, useOrdinaryUser } from '../mount/support.js';
+import { useCleanUp } from '../support/clean-up.js';
+import { sha256 } from '../support/files.js';
 import {
   checkImage,
   convertToRaw,
@@ -14,8 +15,10 @@ import {
   writeSteps,
 } from '../support/images.js';
 import { useMountNamespace } from '../support/mount-namespace.js';
+import { isRunning } from '../support/mounts.js';
 import type { Outcome, RunAs } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
+import { NOBODY, programFor, useOrdinaryUser } from '../support/users.js';
 
 const SIZE = 16 * MiB;
 const TYPE = 'fuse.qcow2fs';

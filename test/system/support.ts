@@ -3,9 +3,9 @@
 import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
-import { NOBODY } from '../mount/support.js';
 import { ROOT } from '../support/qcow2fs.js';
 import { run } from '../support/run.js';
+import { NOBODY } from '../support/users.js';
 
 /** Any time but now: packages bear it. */
 const BUILD_TIME = 1_700_000_000;

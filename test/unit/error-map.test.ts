@@ -3,7 +3,7 @@
 import { expect } from 'chai';
 import { DamagedRanges } from '../../src/damaged-ranges.js';
 import { formatErrorMap } from '../../src/error-map.js';
-import { Random } from './support/random.js';
+import { Random } from '../support/random.js';
 
 const list = (ranges: DamagedRanges): [number, number, boolean][] =>
   [...ranges].map(({ offset, length, coarse }) => [offset, offset + length, coarse]);

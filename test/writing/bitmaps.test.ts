@@ -16,11 +16,11 @@ import {
   qemuIo,
   takeSnapshot,
 } from '../support/images.js';
+import { RandomGuest, randomNumbers, type Target } from '../support/random-guest.js';
 import { run } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
+import { targetOf } from '../support/target.js';
 import { filled } from '../support/variant.js';
-import { RandomGuest, randomNumbers, type Target } from './random-guest.js';
-import { targetOf } from './target.js';
 
 interface BitmapInfo {
   readonly name: string;

@@ -2,13 +2,20 @@
  * The power goes at every instant of a random guest's work, and what was not synced is there wholly, in part or not
  * at all, in any order. By hand with more seeds: QCOW2FS_CUTS=20 make test TESTS=dist/test/writing/crash.test.js
  */
+
+import { CrashingFile, SURVIVALS, type Survival } from '../support/crash/disk.js';
+import { describeOperation, Expectation, type Operation, workload } from '../support/crash/history.js';
+import { type CrashImage, crashVariants } from '../support/crash/images.js';
+import { Judge } from '../support/crash/judge.js';
+import {
+  type Files,
+  type LogEntry,
+  type Recording,
+  record,
+  type TimedOperation,
+} from '../support/crash/recording.js';
+import { type Random, randomNumbers } from '../support/random-guest.js';
 import { useScratch } from '../support/scratch.js';
-import { CrashingFile, SURVIVALS, type Survival } from './crash-disk.js';
-import { describeOperation, Expectation, type Operation, workload } from './crash-history.js';
-import { type CrashImage, crashVariants } from './crash-images.js';
-import { Judge } from './crash-judge.js';
-import { type Files, type LogEntry, type Recording, record, type TimedOperation } from './crash-recording.js';
-import { type Random, randomNumbers } from './random-guest.js';
 
 /** Workloads for each kind of image. */
 const SEEDS = Number(process.env['QCOW2FS_CUTS'] ?? 1);

@@ -5,13 +5,13 @@ import { readSecret } from '../../src/cli/secret.js';
 import type { Disk } from '../../src/disk.js';
 import { openDisk } from '../../src/qcow2/chain.js';
 import { checkImage, convertToRaw } from '../support/images.js';
+import { openMounted } from '../support/mounted-target.js';
 import { mountArguments, mountWritable } from '../support/qcow2fs.js';
+import { RandomGuest, randomNumbers } from '../support/random-guest.js';
 import { useScratch } from '../support/scratch.js';
+import { targetOf } from '../support/target.js';
 import { threadCounts } from '../support/threads.js';
 import { type BuiltImage, writableVariants } from '../support/variants.js';
-import { openMounted } from './mounted-target.js';
-import { RandomGuest, randomNumbers } from './random-guest.js';
-import { targetOf } from './target.js';
 
 /** A long run by hand: QCOW2FS_OPERATIONS=100000 QCOW2FS_SEED=7 make test TESTS='dist/test/writing/*.test.js' */
 const OPERATIONS = Number(process.env['QCOW2FS_OPERATIONS'] ?? 400);

@@ -1,6 +1,6 @@
 /** A host that fails: at one call, or at every call for a while. */
 import { Qcow2fsError } from '../../src/errors.js';
-import type { HostCall, MemoryFile, Witness } from './crash-files.js';
+import type { HostCall, MemoryFile, Witness } from '../support/crash/files.js';
 
 const SECTOR_SIZE = 512;
 

@@ -6,11 +6,24 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { Qcow2fsError } from '../../src/errors.js';
 import { Errno, errnoOf } from '../../src/fuse/errno.js';
+import {
+  describeOperation,
+  Expectation,
+  type Operation,
+  perform,
+  workload,
+} from '../support/crash/history.js';
+import { type CrashImage, crashVariants } from '../support/crash/images.js';
+import { checkImage } from '../support/crash/oracle.js';
+import {
+  contentOf,
+  type Files,
+  inMemory,
+  openInMemory,
+  readAndClose,
+  readFiles,
+} from '../support/crash/recording.js';
 import { useScratch } from '../support/scratch.js';
-import { describeOperation, Expectation, type Operation, perform, workload } from './crash-history.js';
-import { type CrashImage, crashVariants } from './crash-images.js';
-import { checkImage } from './crash-oracle.js';
-import { contentOf, type Files, inMemory, openInMemory, readAndClose, readFiles } from './crash-recording.js';
 import { type Fault, FaultyHost } from './fault-storage.js';
 
 /** Tries for each kind of fault and image; each fails other calls. */

@@ -5,10 +5,10 @@ import { Qcow2fsError } from '../../src/errors.js';
 import { FileStorage } from '../../src/host/file-storage.js';
 import { openDisk } from '../../src/qcow2/chain.js';
 import { checkImage, convertToRaw, imagePath, KiB, MiB, writeSecret } from '../support/images.js';
+import { RandomGuest, randomNumbers } from '../support/random-guest.js';
 import { useScratch } from '../support/scratch.js';
+import { targetOf } from '../support/target.js';
 import { filled } from '../support/variant.js';
-import { RandomGuest, randomNumbers } from './random-guest.js';
-import { targetOf } from './target.js';
 
 class SolidStorage extends FileStorage {
   override punch(): never {

@@ -18,10 +18,10 @@ import {
   qemuIo,
   takeSnapshot,
 } from '../support/images.js';
+import { RandomGuest, randomNumbers } from '../support/random-guest.js';
 import { useScratch } from '../support/scratch.js';
+import { targetOf } from '../support/target.js';
 import { filled } from '../support/variant.js';
-import { RandomGuest, randomNumbers } from './random-guest.js';
-import { targetOf } from './target.js';
 
 const OPERATIONS = Number(process.env['QCOW2FS_OPERATIONS'] ?? 400);
 const SEED = Number(process.env['QCOW2FS_SEED'] ?? 1);

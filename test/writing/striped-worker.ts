@@ -4,7 +4,7 @@
  */
 import { parentPort, workerData } from 'node:worker_threads';
 import { attachDisk, type Layers } from '../../src/qcow2/chain.js';
-import { randomNumbers } from './random-guest.js';
+import { randomNumbers } from '../support/random-guest.js';
 
 export interface StripedOrder {
   readonly layers: Layers;

@@ -1,8 +1,8 @@
 /** COPIED flags and reserved bits. */
 
 import { patchNumber, readNumber, snapshotEntryOffset } from '../../support/damage.js';
+import { flipCopied } from '../../support/dirty-images.js';
 import { KiB } from '../../support/images.js';
-import { flipCopied } from '../../unit/qcow2/repair/dirty-images.js';
 import { compressed, externalData, plain, snapshots } from '../bases.js';
 import { COPIED, type Damage, SHARED, setL1, setL2 } from './surgery.js';
 

@@ -10,7 +10,7 @@ import {
   readL2,
   truncateImage,
 } from '../../support/damage.js';
-import { refcountBlocks } from '../../unit/qcow2/repair/dirty-images.js';
+import { refcountBlocks } from '../../support/dirty-images.js';
 import { compressed, externalData, luks, plain, snapshots, sparse, version2 } from '../bases.js';
 import {
   CLUSTER,

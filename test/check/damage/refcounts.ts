@@ -1,6 +1,6 @@
 import { patchBytes, patchField, patchL2, patchNumber, readBytes, readL2 } from '../../support/damage.js';
+import { refcountBlocks } from '../../support/dirty-images.js';
 import { MiB } from '../../support/images.js';
-import { refcountBlocks } from '../../unit/qcow2/repair/dirty-images.js';
 import { compressed, plain, refcountsOf, snapshots, tinyClusters } from '../bases.js';
 import {
   addLeak,

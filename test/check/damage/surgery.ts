@@ -17,8 +17,8 @@ import {
   readNumber,
   truncateImage,
 } from '../../support/damage.js';
+import { refcountBlocks } from '../../support/dirty-images.js';
 import { KiB } from '../../support/images.js';
-import { refcountBlocks } from '../../unit/qcow2/repair/dirty-images.js';
 import type { Base } from '../bases.js';
 
 export interface Damage {

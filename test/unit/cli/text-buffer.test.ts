@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import { TextBuffer } from '../../../src/cli/text-buffer.js';
-import { Random } from '../support/random.js';
+import { Random } from '../../support/random.js';
 
 describe('a text buffer', () => {
   const written = (fill: (text: TextBuffer) => void): string => {

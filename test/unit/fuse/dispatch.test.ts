@@ -1,8 +1,8 @@
 import { expect } from 'chai';
 import { allocateBlocks, DiskFs, setBlocks } from '../../../src/fuse/disk-fs.js';
 import { Dispatcher, MAX_TRANSFER, REPLY_BYTES } from '../../../src/fuse/dispatch.js';
+import { Random } from '../../support/random.js';
 import { FakeDisk } from '../support/fake-disk.js';
-import { Random } from '../support/random.js';
 
 // Linux include/uapi/linux/fuse.h, independent of src/.
 const OP = {

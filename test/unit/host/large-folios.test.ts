@@ -4,8 +4,8 @@ import { expect } from 'chai';
 import koffi from 'koffi';
 import { FileStorage, openReadWrite } from '../../../src/host/file-storage.js';
 import { splitFolio } from '../../../src/host/large-folios.js';
+import { Random } from '../../support/random.js';
 import { useScratch } from '../../support/scratch.js';
-import { Random } from '../support/random.js';
 
 const MIB = 1024 * 1024;
 const PAGE = 4096;

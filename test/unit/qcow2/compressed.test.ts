@@ -3,9 +3,9 @@ import { expect } from 'chai';
 import { allocateCompression, CompressedClusters, inflateByNode } from '../../../src/qcow2/compressed.js';
 import { host } from '../../../src/qcow2/format/units.js';
 import { Run, RunKind } from '../../../src/qcow2/mapping.js';
+import { Random } from '../../support/random.js';
 import { expectError } from '../support/errors.js';
 import { MemoryStorage } from '../support/memory-storage.js';
-import { Random } from '../support/random.js';
 
 const CLUSTER = 4096;
 const AT = 77;

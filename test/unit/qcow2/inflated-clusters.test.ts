@@ -4,7 +4,7 @@ import zlib from 'node:zlib';
 import { expect } from 'chai';
 import { allocateCompression } from '../../../src/qcow2/compressed.js';
 import { allocateInflatedClusters, InflatedClusters, NO_SLOT } from '../../../src/qcow2/inflated-clusters.js';
-import { Random } from '../support/random.js';
+import { Random } from '../../support/random.js';
 import type { InflatingTask } from './inflating-worker.js';
 
 const SCRIPT = new URL('./inflating-worker.js', import.meta.url);

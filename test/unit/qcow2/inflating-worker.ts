@@ -3,8 +3,8 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { CompressedClusters, type SharedCompression } from '../../../src/qcow2/compressed.js';
 import { host } from '../../../src/qcow2/format/units.js';
 import { Run, RunKind } from '../../../src/qcow2/mapping.js';
+import { Random } from '../../support/random.js';
 import { MemoryStorage } from '../support/memory-storage.js';
-import { Random } from '../support/random.js';
 
 export interface InflatingTask {
   readonly compression: SharedCompression;

@@ -5,10 +5,10 @@ import { geometryOf } from '../../../src/qcow2/geometry.js';
 import { allocateImageState, type SharedImageState } from '../../../src/qcow2/image-state.js';
 import { Mapping, Run, RunKind } from '../../../src/qcow2/mapping.js';
 import { allocateMetadata, MetadataCache } from '../../../src/qcow2/metadata.js';
+import { Random } from '../../support/random.js';
 import { expectError } from '../support/errors.js';
 import { headerBytes } from '../support/headers.js';
 import { MemoryStorage } from '../support/memory-storage.js';
-import { Random } from '../support/random.js';
 
 interface Shape {
   readonly clusterBits: number;

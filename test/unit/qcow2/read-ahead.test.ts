@@ -4,9 +4,9 @@ import type { Disk } from '../../../src/disk.js';
 import { FileStorage, type OpenFile } from '../../../src/host/file-storage.js';
 import { attachDisk, openLayers } from '../../../src/qcow2/chain.js';
 import { allocateReadAhead, ReadAhead } from '../../../src/qcow2/read-ahead.js';
+import { Random } from '../../support/random.js';
 import { run } from '../../support/run.js';
 import { useScratch } from '../../support/scratch.js';
-import { Random } from '../support/random.js';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;

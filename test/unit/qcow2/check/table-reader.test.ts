@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import { forEachEntry, readPadded } from '../../../../src/qcow2/check/table-reader.js';
-import { CrashStorage } from '../repair/crash-storage.js';
+import { CrashStorage } from '../../../support/crash/storage.js';
 
 describe('the reader of tables', () => {
   it('takes what lies beyond the end of the file for zeros', () => {

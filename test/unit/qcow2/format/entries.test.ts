@@ -8,7 +8,7 @@ import {
   isCopied,
   isZero,
 } from '../../../../src/qcow2/format/entries.js';
-import { Random } from '../../support/random.js';
+import { Random } from '../../../support/random.js';
 
 const high = (entry: bigint): number => Number(entry >> 32n);
 const low = (entry: bigint): number => Number(entry & 0xffff_ffffn);

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import { writeChanges } from '../../../../src/qcow2/repair/changed-sectors.js';
-import { CrashStorage } from './crash-storage.js';
+import { CrashStorage } from '../../../support/crash/storage.js';
 
 describe('a table that was mended', () => {
   it('writes the sectors that changed, neighbours at once', () => {

@@ -5,6 +5,7 @@ import { ReferenceCounts } from '../../../../src/qcow2/check/reference-counts.js
 import { countReferences } from '../../../../src/qcow2/check/references.js';
 import { readImage } from '../../../../src/qcow2/image.js';
 import { repairDirtyImage } from '../../../../src/qcow2/repair/repair.js';
+import { Crash, CrashStorage } from '../../../support/crash/storage.js';
 import {
   fileLength,
   l2EntryOffset,
@@ -16,12 +17,6 @@ import {
   readL2,
   setFeatureBit,
 } from '../../../support/damage.js';
-import { checkImage, convertToRaw, type Image, imagePath, KiB, MiB } from '../../../support/images.js';
-import { useScratch } from '../../../support/scratch.js';
-import { expectError } from '../../support/errors.js';
-import { headerBytes } from '../../support/headers.js';
-import { Random } from '../../support/random.js';
-import { Crash, CrashStorage } from './crash-storage.js';
 import {
   compressed,
   type DirtyImage,
@@ -35,7 +30,12 @@ import {
   withBitmaps,
   withLuks,
   withSnapshots,
-} from './dirty-images.js';
+} from '../../../support/dirty-images.js';
+import { checkImage, convertToRaw, type Image, imagePath, KiB, MiB } from '../../../support/images.js';
+import { Random } from '../../../support/random.js';
+import { useScratch } from '../../../support/scratch.js';
+import { expectError } from '../../support/errors.js';
+import { headerBytes } from '../../support/headers.js';
 import { STRUCTURAL_DAMAGE } from './structural-damage.js';
 
 const COPIED = 1n << 63n;

@@ -15,7 +15,6 @@ import {
   readNumber,
   snapshotEntryOffset,
 } from '../../../support/damage.js';
-import { KiB } from '../../../support/images.js';
 import {
   compressed,
   type DirtyImage,
@@ -25,7 +24,8 @@ import {
   withBitmaps,
   withLuks,
   withSnapshots,
-} from './dirty-images.js';
+} from '../../../support/dirty-images.js';
+import { KiB } from '../../../support/images.js';
 
 const COPIED = 1n << 63n;
 

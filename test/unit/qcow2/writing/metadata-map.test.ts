@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import { allocateMetadataMap, MetadataMap } from '../../../../src/qcow2/writing/metadata-map.js';
-import { Random } from '../../support/random.js';
+import { Random } from '../../../support/random.js';
 
 const CLUSTER = 4096;
 

@@ -1,13 +1,13 @@
 /** A workload on an image in memory: every call to the host files, and which operation was under way. */
 import fs from 'node:fs';
-import { readSecret } from '../../src/cli/secret.js';
-import type { Disk } from '../../src/disk.js';
-import { Qcow2fsError } from '../../src/errors.js';
-import { type OpenOptions, openDisk, type StorageOf } from '../../src/qcow2/chain.js';
-import { type Image, imagePath } from '../support/images.js';
-import { type HostCall, MemoryFile, type Witness, WitnessedStorage } from './crash-files.js';
-import { type Operation, perform } from './crash-history.js';
-import type { CrashImage } from './crash-images.js';
+import { readSecret } from '../../../src/cli/secret.js';
+import type { Disk } from '../../../src/disk.js';
+import { Qcow2fsError } from '../../../src/errors.js';
+import { type OpenOptions, openDisk, type StorageOf } from '../../../src/qcow2/chain.js';
+import { type Image, imagePath } from '../images.js';
+import { type HostCall, MemoryFile, type Witness, WitnessedStorage } from './files.js';
+import { type Operation, perform } from './history.js';
+import type { CrashImage } from './images.js';
 
 /** Contents by path. */
 export type Files = ReadonlyMap<string, Buffer>;

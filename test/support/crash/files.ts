@@ -1,5 +1,5 @@
 /** Host files in memory, and storages over them that tell of every call before it takes effect. */
-import type { Storage } from '../../src/storage.js';
+import type { Storage } from '../../../src/storage.js';
 
 /** What the engine asks of a file. */
 export type HostCall =

@@ -11,7 +11,7 @@ import {
   takeSnapshot,
   writeSecret,
   writeSteps,
-} from '../support/images.js';
+} from '../images.js';
 
 export interface CrashImage {
   readonly image: Image;

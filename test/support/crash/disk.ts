@@ -1,6 +1,7 @@
 /** What may be on a host disk after the power went: every sector as it was at the last sync, or at any time since. */
-import { type Change, type HostCall, MemoryFile } from './crash-files.js';
-import type { Random } from './random-guest.js';
+
+import type { Random } from '../random-guest.js';
+import { type Change, type HostCall, MemoryFile } from './files.js';
 
 const SECTOR_SIZE = 512;
 

@@ -1,6 +1,6 @@
 /** A guest's operations, and what its disk may hold when the power went in the middle of them. */
-import type { Disk } from '../../src/disk.js';
-import { type Random, randomNumbers } from './random-guest.js';
+import type { Disk } from '../../../src/disk.js';
+import { type Random, randomNumbers } from '../random-guest.js';
 
 const SECTOR_SIZE = 512;
 

@@ -10,14 +10,8 @@ import {
   readField,
   readNumber,
   setFeatureBit,
-} from '../../../support/damage.js';
-import {
-  compressedGuest,
-  type Guest,
-  overlayGuest,
-  richGuest,
-  subclusterGuest,
-} from '../../../support/guests.js';
+} from './damage.js';
+import { compressedGuest, type Guest, overlayGuest, richGuest, subclusterGuest } from './guests.js';
 import {
   addBitmap,
   createImage,
@@ -34,7 +28,7 @@ import {
   writeAndCrash,
   writeSecret,
   writeSteps,
-} from '../../../support/images.js';
+} from './images.js';
 
 export interface DirtyImage {
   readonly name: string;

@@ -6,9 +6,9 @@
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
-import { tool } from '../mount/support.js';
 import { outside, overlay, overlayNamed, SIZE, withDataFile } from './naming.js';
 import { CANARY, type Refusal } from './refusals.js';
+import { tool } from './run.js';
 
 /** A file outside, full of canaries, and what leads there. */
 export interface Place {

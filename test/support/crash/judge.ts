@@ -2,11 +2,11 @@
 import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
-import type { Image } from '../support/images.js';
-import { type Expectation, perform, workload } from './crash-history.js';
-import type { CrashImage } from './crash-images.js';
-import { checkImage, convertedContent, corruptionOf } from './crash-oracle.js';
-import { contentOf, type Files, inMemory, openInMemory, readAndClose } from './crash-recording.js';
+import type { Image } from '../images.js';
+import { type Expectation, perform, workload } from './history.js';
+import type { CrashImage } from './images.js';
+import { checkImage, convertedContent, corruptionOf } from './oracle.js';
+import { contentOf, type Files, inMemory, openInMemory, readAndClose } from './recording.js';
 
 /** Reference tools that run at a time. */
 const SLOTS = 3;

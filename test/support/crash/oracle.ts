@@ -2,7 +2,7 @@
 import { execFile } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
-import { type Image, keyArgs, openArgs } from '../support/images.js';
+import { type Image, keyArgs, openArgs } from '../images.js';
 
 export interface CheckResult {
   readonly corruptions: number;

@@ -7,9 +7,9 @@ import path from 'node:path';
 import { expect } from 'chai';
 import { EXIT_STATUS } from '../../src/cli/exit-status.js';
 import type { ErrorKind } from '../../src/errors.js';
-import { daemonsOf, endMount, mountsAt } from '../mount/support.js';
-import { BIN, type Outcome } from '../support/qcow2fs.js';
-import { useScratch } from '../support/scratch.js';
+import { daemonsOf, endMount, mountsAt } from './mounts.js';
+import { BIN, type Outcome } from './qcow2fs.js';
+import { useScratch } from './scratch.js';
 
 /** What to mount where; paths are absolute. */
 export interface Attempt {

@@ -1,7 +1,7 @@
 /** Kinds of damage inside an image, each with the range of the disk that it costs. */
 
-import { patchBytes, patchL1, patchL2, patchSubclusterBitmap, readL1, readL2 } from '../support/damage.js';
-import { type ImageSpec, KiB, MiB, type Step } from '../support/images.js';
+import { patchBytes, patchL1, patchL2, patchSubclusterBitmap, readL1, readL2 } from './damage.js';
+import { type ImageSpec, KiB, MiB, type Step } from './images.js';
 
 /** Of every disk here, which has 64 KiB to a cluster unless it says otherwise. */
 export const DISK_SIZE = 8 * MiB;

@@ -1,7 +1,7 @@
 /** A host file in memory that dies at the n-th write or sync and then forgets some of what was not synced. */
 
 import { readFileSync } from 'node:fs';
-import type { Storage } from '../../../../src/storage.js';
+import type { Storage } from '../../../src/storage.js';
 
 const SECTOR = 512;
 

@@ -2,8 +2,8 @@
 
 import fs from 'node:fs';
 import path from 'node:path';
-import { addExtension, EXTENSION, patchBytes, readField, removeExtension } from '../support/damage.js';
-import { createImage, imagePath, MiB, qemuImg } from '../support/images.js';
+import { addExtension, EXTENSION, patchBytes, readField, removeExtension } from './damage.js';
+import { createImage, imagePath, MiB, qemuImg } from './images.js';
 
 /** Of every disk here. */
 export const SIZE = MiB;

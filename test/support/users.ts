@@ -1,0 +1,72 @@
+/** The ordinary users as whom tests run the program. */
+import { spawnSync } from 'node:child_process';
+import fs from 'node:fs';
+import path from 'node:path';
+import { BIN, type Outcome, ROOT, type RunAs } from './qcow2fs.js';
+import { tool } from './run.js';
+
+/** An ordinary user that every system has, and one that nobody is. */
+export const NOBODY = { uid: 65534, gid: 65534 } as const;
+
+export const STRANGER = { uid: 64007, gid: 64007 } as const;
+
+/** Whether a user can read a file, asked of the kernel. */
+export function canRead(file: string, user: { uid: number; gid: number }): boolean {
+  return spawnSync('cat', [file], { ...user, stdio: 'ignore' }).status === 0;
+}
+
+/**
+ * Lets ordinary users run the program and use /dev/fuse while the surrounding `describe` runs. To be called there.
+ * @returns runs `qcow2fs ARGS` as NOBODY, whatever its outcome
+ */
+export function useOrdinaryUser(home: string): (args: readonly string[], options?: RunAs) => Outcome {
+  let command: readonly string[] = [];
+  let mode = 0;
+  let stateIsOurs = false;
+  const state = `/tmp/qcow2fs-${NOBODY.uid}`;
+
+  before(() => {
+    mode = fs.statSync('/dev/fuse').mode & 0o7777;
+    fs.chmodSync('/dev/fuse', 0o666);
+    stateIsOurs = !fs.existsSync(state);
+    fs.mkdirSync(home);
+    fs.chownSync(home, NOBODY.uid, NOBODY.gid);
+    for (let dir = path.dirname(home); dir.includes('qcow2fs-test-'); dir = path.dirname(dir)) {
+      fs.chmodSync(dir, 0o755);
+    }
+    command = programFor(home);
+  });
+  after(() => {
+    fs.chmodSync('/dev/fuse', mode);
+    if (stateIsOurs) fs.rmSync(state, { recursive: true, force: true });
+  });
+
+  return (args, options = {}) => {
+    const env = { PATH: process.env['PATH'], HOME: home };
+    const result = spawnSync(command[0]!, [...command.slice(1), ...args], {
+      encoding: 'utf8',
+      timeout: 120_000,
+      cwd: '/',
+      env,
+      ...NOBODY,
+      ...options,
+    });
+    if (result.error) throw result.error;
+    return { status: result.status, stdout: result.stdout, stderr: result.stderr };
+  };
+}
+
+/** The program where NOBODY can run it: a checkout below /root is for root alone, so it is copied then. */
+export function programFor(home: string): string[] {
+  const here = [process.execPath, BIN];
+  if (spawnSync(here[0]!, [BIN, '--version'], { ...NOBODY, cwd: '/' }).status === 0) return here;
+  const copy = path.join(path.dirname(home), 'program');
+  const shipped = ['bin', 'dist/app', 'package.json', 'node_modules'];
+  for (const name of shipped) {
+    fs.cpSync(fs.realpathSync(path.join(ROOT, name)), path.join(copy, name), { recursive: true });
+  }
+  fs.copyFileSync(process.execPath, path.join(copy, 'node'));
+  tool('chmod', '-R', 'go+rX', copy);
+  fs.chmodSync(path.join(copy, 'node'), 0o755);
+  return [path.join(copy, 'node'), path.join(copy, 'bin/qcow2fs')];
+}
