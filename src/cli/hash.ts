@@ -83,16 +83,22 @@ async function hash(image: string, flags: HashFlags): Promise<void> {
   const plan = parseHashFlags(flags);
   const layers = openAndWipe(image, flags);
   try {
-    await hashLayers(image, flags, plan, layers);
+    leaveLostDirectory();
+    const disk = await attachDisk(layers);
+    await hashLayers(image, flags, plan, layers, disk.size).finally(() => disk.close());
   } finally {
     for (const layer of layers) if (layer.kind === 'qcow2') wipeKey(layer.parameters.encryption);
   }
 }
 
-async function hashLayers(image: string, flags: HashFlags, plan: HashPlan, layers: Layers): Promise<void> {
-  leaveLostDirectory();
+async function hashLayers(
+  image: string,
+  flags: HashFlags,
+  plan: HashPlan,
+  layers: Layers,
+  size: number,
+): Promise<void> {
   const { algorithms, errorMap, json } = plan;
-  const { size } = await attachDisk(layers);
   const result = new HashResult(plan, size);
   const map =
     errorMap === undefined

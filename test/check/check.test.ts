@@ -4,12 +4,12 @@ import { cpSync, readFileSync } from 'node:fs';
 import { expect } from 'chai';
 import type { CheckReport } from '../../src/qcow2/check/check-file.js';
 import type { RepairLevel } from '../../src/qcow2/repair/repair.js';
+import { check, kindsOf } from '../support/check-request.js';
 import { convertToRaw, type Image, imagePath } from '../support/images.js';
+import { qemuCheck } from '../support/qemu-check.js';
 import { useScratch } from '../support/scratch.js';
 import type { Base } from './bases.js';
 import { DAMAGE } from './damage.js';
-import { qemuCheck } from './reference.js';
-import { check, kindsOf } from './request.js';
 
 const checked = (image: Image, repair?: RepairLevel): Promise<CheckReport> => check(imagePath(image), repair);
 

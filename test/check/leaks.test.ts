@@ -2,11 +2,11 @@
 
 import { cpSync, readFileSync } from 'node:fs';
 import { expect } from 'chai';
+import { check, kindsOf } from '../support/check-request.js';
 import { convertToRaw, imagePath } from '../support/images.js';
+import { qemuCheck } from '../support/qemu-check.js';
 import { useScratch } from '../support/scratch.js';
 import { DAMAGE } from './damage.js';
-import { qemuCheck } from './reference.js';
-import { check, kindsOf } from './request.js';
 
 describe('qcow2fs check --repair leaks', () => {
   const scratch = useScratch();

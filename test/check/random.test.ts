@@ -5,6 +5,7 @@
 
 import { cpSync, readFileSync, rmSync } from 'node:fs';
 import { expect } from 'chai';
+import { check, kindsOf } from '../support/check-request.js';
 import {
   fileLength,
   patchNumber,
@@ -15,6 +16,7 @@ import {
 } from '../support/damage.js';
 import { refcountBlocks } from '../support/dirty-images.js';
 import { convertToRaw, type Image, imagePath } from '../support/images.js';
+import { qemuCheck } from '../support/qemu-check.js';
 import { Random } from '../support/random.js';
 import { useScratch } from '../support/scratch.js';
 import {
@@ -28,8 +30,6 @@ import {
   snapshots,
   version2,
 } from './bases.js';
-import { qemuCheck } from './reference.js';
-import { check, kindsOf } from './request.js';
 
 const ROUNDS = Number(process.env['QCOW2FS_CHECK_ROUNDS'] ?? 12);
 const OFFSET = 0x00ff_ffff_ffff_fe00n;

@@ -2,6 +2,7 @@
 
 import { readFileSync } from 'node:fs';
 import { expect } from 'chai';
+import { check, kindsOf } from '../support/check-request.js';
 import {
   l2EntryOffset,
   patchBytes,
@@ -29,9 +30,8 @@ import {
   takeSnapshot,
   writeSteps,
 } from '../support/images.js';
+import { qemuCheck } from '../support/qemu-check.js';
 import { useScratch } from '../support/scratch.js';
-import { qemuCheck } from './reference.js';
-import { check, kindsOf } from './request.js';
 
 const COPIED = 1n << 63n;
 const RESERVED = 1n << 58n;

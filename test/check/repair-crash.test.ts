@@ -8,13 +8,13 @@ import { expect } from 'chai';
 import { checkImage } from '../../src/qcow2/check/check.js';
 import { Findings } from '../../src/qcow2/check/finding.js';
 import { markSound, type RepairLevel, repairImage } from '../../src/qcow2/repair/repair.js';
+import { check } from '../support/check-request.js';
 import { Crash, CrashStorage } from '../support/crash/storage.js';
 import { convertToRaw, imagePath } from '../support/images.js';
+import { qemuCheck } from '../support/qemu-check.js';
 import { Random } from '../support/random.js';
 import { useScratch } from '../support/scratch.js';
 import { DAMAGE } from './damage.js';
-import { qemuCheck } from './reference.js';
-import { check } from './request.js';
 
 const SCENES: readonly (keyof typeof DAMAGE)[] = [
   'a refcount of 0 of a data cluster',

@@ -1,4 +1,4 @@
-/** Finds and ends whatever a test file has started, daemons in the background too: all inherit a mark in their environment. */
+/** Finds whatever a test file has started, daemons included: all inherit a mark in their environment. */
 import fs from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 
@@ -6,14 +6,14 @@ export const MARK = 'QCOW2FS_SUITE';
 const POLL_MS = 50;
 const PATIENCE_MS = 10_000;
 
-/** Daemons unmount when they are asked to; who does not listen is killed. */
+/** Daemons unmount on SIGTERM; what does not end is killed. */
 export async function endAll(mark: string): Promise<void> {
   for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
     for (const pid of processesOf(mark)) {
       try {
         process.kill(pid, signal);
       } catch {
-        // It has ended meanwhile.
+        // It has ended.
       }
     }
     const deadline = performance.now() + PATIENCE_MS;
@@ -21,14 +21,44 @@ export async function endAll(mark: string): Promise<void> {
   }
 }
 
+/** What each thread of each marked process waits for: its system call, and as root its kernel stack. */
+export function stacksOf(mark: string): string {
+  const lines = processesOf(mark).flatMap((pid) => {
+    const command = textOf(`/proc/${pid}/cmdline`).replaceAll('\0', ' ').trim();
+    const threads = namesIn(`/proc/${pid}/task`).map((thread) => {
+      const place = `/proc/${pid}/task/${thread}`;
+      const state = /^State:\s*(.*)$/m.exec(textOf(`${place}/status`))?.[1] ?? 'gone';
+      const stack = textOf(`${place}/stack`)
+        .replaceAll(/^\[<0>\] /gm, '      ')
+        .trimEnd();
+      const call = textOf(`${place}/syscall`).trim().split(' ')[0];
+      const name = textOf(`${place}/comm`).trim();
+      return `  thread ${thread} (${name}), ${state}, system call ${call}\n${stack}`.trimEnd();
+    });
+    return [`process ${pid}: ${command}`, ...threads];
+  });
+  return lines.join('\n');
+}
+
 function processesOf(mark: string): number[] {
   const word = `\0${MARK}=${mark}\0`;
-  const pids = fs.readdirSync('/proc').filter((name) => /^\d+$/.test(name));
-  return pids.map(Number).filter((pid) => {
-    try {
-      return `\0${fs.readFileSync(`/proc/${pid}/environ`, 'latin1')}`.includes(word);
-    } catch {
-      return false;
-    }
-  });
+  const pids = namesIn('/proc').filter((name) => /^\d+$/.test(name));
+  return pids.map(Number).filter((pid) => `\0${textOf(`/proc/${pid}/environ`, 'latin1')}`.includes(word));
+}
+
+function namesIn(dir: string): string[] {
+  try {
+    return fs.readdirSync(dir);
+  } catch {
+    return [];
+  }
+}
+
+/** Processes end at any time. */
+function textOf(file: string, encoding: BufferEncoding = 'utf8'): string {
+  try {
+    return fs.readFileSync(file, encoding);
+  } catch {
+    return '';
+  }
 }

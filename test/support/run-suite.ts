@@ -1,91 +1,107 @@
 /**
- * Runs the test files, each in a Mocha of its own and as many at a time as there are processors; what `make test` calls.
- * Arguments: patterns of test files, and options for Mocha (--grep=WORDS). QCOW2FS_JOBS=1 runs one file at a time;
- * QCOW2FS_SILENCE is after how many minutes without a finished test a process is taken to hang.
+ * Runs test files in Mocha processes of their own, several at a time; what `make test` calls. Mocha's own parallel mode
+ * ends without a result when a process crashes, and waits for one that hangs.
+ *
+ * Arguments: patterns of test files, and options for Mocha (--grep=WORDS). QCOW2FS_JOBS is how many processes run at a
+ * time; QCOW2FS_SILENCE after how many minutes without a finished test a process is taken to hang.
  */
 import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { endAll, MARK } from './marked-processes.js';
+import { lane } from './lane.js';
+import { endAll, MARK, stacksOf } from './marked-processes.js';
 import { ROOT } from './qcow2fs.js';
-import { closing, type Ending, matching, Queue, type Result, resultOf } from './suite-plan.js';
+import type { TestEvent } from './reporter.js';
+import { type Batch, batchesOf, closing, matching, type Result, resultOf } from './suite-plan.js';
 
-/** With more, all would wait for those that go in turn. */
-const MAX_JOBS = 4;
-const JOBS = Number(process.env['QCOW2FS_JOBS'] ?? Math.min(os.availableParallelism(), MAX_JOBS));
-const SILENCE_MINUTES = Number(process.env['QCOW2FS_SILENCE'] ?? 20);
-/** A log that says nothing for longer is taken for a hang, by people and by CI. */
-const NOTICE_MS = 5 * 60_000;
+/** Tests wait for other processes and for disks now and then: one more than there are processors. */
+const JOBS = Number(process.env['QCOW2FS_JOBS'] ?? Math.min(os.availableParallelism() + 1, 6));
+const SILENCE_MINUTES = Number(process.env['QCOW2FS_SILENCE'] ?? lane(5, 20));
 const POLL_MS = 1000;
 const MOCHA = path.join(ROOT, 'node_modules/mocha/bin/mocha.js');
+const FUSE = '/dev/fuse';
 
-const NO_FILES = { output: '', status: null, signal: null, ended: 'no test file has such a name' };
-
-interface Running {
-  readonly file: string;
-  readonly mark: string;
-  readonly since: number;
-}
-
-const running = new Set<Running>();
-const logs = fs.mkdtempSync(path.join(os.tmpdir(), 'qcow2fs-suite-'));
+const running = new Set<string>();
+const results: Result[] = [];
 let count = 0;
 let interruption: string | undefined;
 
-type Exit = Pick<Ending, 'status' | 'signal'>;
-
-function start(file: string, options: readonly string[], mark: string, log: string): Promise<Exit> {
+/** @param slot different from that of all others that run */
+async function runBatch(batch: Batch, options: readonly string[], slot: number): Promise<Result> {
+  const mark = `${process.pid}.${count++}`;
+  const log = path.join(logs, mark);
+  const events = `${log}.events`;
+  fs.writeFileSync(events, '');
+  const since = performance.now();
+  running.add(mark);
   // A file, not a pipe: both streams stay in order, and what is left in the background cannot keep it open.
   const fd = fs.openSync(log, 'a');
-  const child = spawn(process.execPath, [MOCHA, ...options, file], {
+  const child = spawn(process.execPath, [MOCHA, ...options, ...batch], {
     cwd: ROOT,
-    env: { ...process.env, [MARK]: mark },
+    env: { ...process.env, [MARK]: mark, QCOW2FS_SLOT: String(slot), QCOW2FS_EVENTS: events },
     stdio: ['ignore', fd, fd],
   });
   fs.closeSync(fd);
-  return new Promise((resolve, reject) => {
-    child.once('error', reject);
-    child.once('exit', (status, signal) => resolve({ status, signal }));
+  const exit = new Promise<string | undefined>((resolve) => {
+    child.once('error', (error) => resolve(error.message));
+    child.once('exit', (status, signal) => {
+      resolve(status === 0 ? undefined : `its process ended with ${signal ?? `status ${status}`}`);
+    });
   });
-}
-
-async function runFile(file: string, options: readonly string[]): Promise<Result> {
-  const mark = `${process.pid}.${count++}`;
-  const log = path.join(logs, mark);
-  const entry = { file, mark, since: performance.now() };
-  running.add(entry);
-  const exit = start(file, options, mark, log);
-  const hang = await watch(log, exit);
+  const hang = await watch(events, exit, mark, log);
   if (hang !== undefined) await endAll(mark);
-  const { status, signal } = await exit;
-  if (status !== 0) await endAll(mark);
-  running.delete(entry);
-  const ended = hang ?? interruption;
-  const output = fs.readFileSync(log, 'utf8');
-  const result = resultOf(file, { output, status, signal, ...(ended === undefined ? {} : { ended }) });
-  process.stdout.write(`\n${file}, ${secondsSince(entry)} s\n${result.output}\n`);
-  return result;
+  const ending = await exit;
+  if (ending !== undefined) await endAll(mark);
+  running.delete(mark);
+  const seconds = Math.round((performance.now() - since) / 1000);
+  const name = batch.length === 1 ? batch[0] : `${path.dirname(batch[0]!)}/`;
+  process.stdout.write(`\n${name}, ${seconds} s\n${fs.readFileSync(log, 'utf8').trimEnd()}\n`);
+  return resultOf(batch, eventsIn(events), interruption ?? hang ?? ending);
 }
 
 /** @returns undefined when the process has ended by itself, or why it must be ended */
-async function watch(log: string, exit: Promise<Exit>): Promise<string | undefined> {
+async function watch(
+  events: string,
+  exit: Promise<unknown>,
+  mark: string,
+  log: string,
+): Promise<string | undefined> {
   const isOver = exit.then(() => true);
   let size = 0;
   let since = performance.now();
   while (!(await Promise.race([isOver, delay(POLL_MS, false, { ref: false })]))) {
-    const now = fs.statSync(log).size;
+    const now = fs.statSync(events).size;
     if (now !== size) [size, since] = [now, performance.now()];
     if (performance.now() - since > SILENCE_MINUTES * 60_000) {
-      return `no test was finished for ${SILENCE_MINUTES} minutes, and its processes were ended`;
+      fs.appendFileSync(log, `\n${stacksOf(mark)}\n`);
+      return `no test ended for ${SILENCE_MINUTES} minutes; the stacks of its processes are above`;
     }
   }
   return undefined;
 }
 
-function secondsSince({ since }: Running): number {
-  return Math.round((performance.now() - since) / 1000);
+function eventsIn(file: string): TestEvent[] {
+  const lines = fs.readFileSync(file, 'utf8').split('\n').slice(0, -1);
+  return lines.map((line) => JSON.parse(line) as TestEvent);
+}
+
+async function runAll(batches: Batch[], jobs: number): Promise<void> {
+  const work = async (slot: number): Promise<void> => {
+    for (let batch = batches.shift(); batch !== undefined; batch = batches.shift()) {
+      results.push(await runBatch(batch, options, slot));
+    }
+  };
+  await Promise.all(Array.from({ length: jobs }, (_, slot) => work(slot)));
+}
+
+/** Ordinary users need it, and this is the one place that puts it back. */
+function openFuseToAll(): () => void {
+  if (process.getuid?.() !== 0 || !fs.existsSync(FUSE)) return () => {};
+  const mode = fs.statSync(FUSE).mode & 0o7777;
+  fs.chmodSync(FUSE, 0o666);
+  return () => fs.chmodSync(FUSE, mode);
 }
 
 const words = process.argv.slice(2);
@@ -95,32 +111,23 @@ const files = fs
   .readdirSync(path.join(ROOT, 'dist/test'), { recursive: true, encoding: 'utf8' })
   .filter((name) => name.endsWith('.test.js'))
   .map((name) => `dist/test/${name}`);
-const chosen = matching(files, patterns);
-const queue = new Queue(chosen);
-const results: Result[] = [];
-if (chosen.length === 0) results.push(resultOf(patterns.join(' '), NO_FILES));
-
-async function work(): Promise<void> {
-  for (let file = queue.take(); file !== undefined; file = queue.take()) {
-    results.push(await runFile(file, process.stdout.isTTY ? ['--color', ...options] : options));
-    queue.done(file);
-  }
+const { together, alone } = batchesOf(matching(files, patterns));
+const logs = fs.mkdtempSync(path.join(os.tmpdir(), 'qcow2fs-suite-'));
+if (together.length + alone.length === 0) {
+  results.push(resultOf(patterns, [], 'no test file has such a name'));
 }
-
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   process.once(signal, () => {
     interruption = `interrupted by ${signal}`;
-    queue.clear();
-    for (const { mark } of running) void endAll(mark);
+    together.length = 0;
+    alone.length = 0;
+    for (const mark of running) void endAll(mark);
   });
 }
-const notice = setInterval(() => {
-  const now = [...running].map((entry) => `${entry.file} (${Math.round(secondsSince(entry) / 60)} min)`);
-  process.stdout.write(`\nrunning: ${now.join(', ')}\n`);
-}, NOTICE_MS);
-await Promise.all(Array.from({ length: Math.max(1, JOBS || 1) }, work));
-clearInterval(notice);
+const closeFuse = openFuseToAll();
+await runAll(together, Math.max(1, JOBS || 1));
+await runAll(alone, 1);
+closeFuse();
 fs.rmSync(logs, { recursive: true });
-const { text, hasFailed } = closing(results);
-process.stdout.write(text);
-process.exitCode = hasFailed || interruption !== undefined ? 1 : 0;
+process.stdout.write(closing(results));
+process.exitCode = results.some(({ failures }) => failures.length > 0) ? 1 : 0;

@@ -1,7 +1,7 @@
 /** What the reference says of an image: `qemu-img check`. */
 
 import { spawnSync } from 'node:child_process';
-import { type Image, keyArgs, openArgs } from '../support/images.js';
+import { type Image, keyArgs, openArgs } from './images.js';
 
 export interface Verdict {
   /** 0 sound, 2 corrupt, 3 leaks; 1 when the check itself failed. */

@@ -1,4 +1,0 @@
-import { encryptedVariants } from '../support/variants-encrypted.js';
-import { describeConformance } from './suite.js';
-
-describeConformance('encrypted', encryptedVariants);

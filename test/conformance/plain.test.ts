@@ -1,4 +1,0 @@
-import { plainVariants } from '../support/variants-plain.js';
-import { describeConformance } from './suite.js';
-
-describeConformance('plain', plainVariants);

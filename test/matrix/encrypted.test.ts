@@ -1,0 +1,4 @@
+import { encryptedVariants } from '../support/variants-encrypted.js';
+import { describeMatrix } from './suite.js';
+
+describeMatrix('encrypted images', encryptedVariants);
