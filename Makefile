@@ -8,11 +8,17 @@ USER_UNIT_DIR ?= $(if $(filter $(HOME)/%,$(PREFIX)),share,lib)/systemd/user
 NPM     := npm
 # make test TESTS='dist/test/unit/fuse/*.test.js'; see test/support/run-suite.ts
 TESTS   ?= 'dist/test/**/*.test.js'
+# What needs neither mounts nor root.
+CHECK   := $(addprefix dist/test/,unit matrix check cli writing concurrency)
+# What has no natural end: more seeds, more operations, all combinations. Others are the same in make test.
+LONG    := $(addprefix dist/test/,matrix writing concurrency fuzz check/random.test.js mount/conformance.test.js mount/contention.test.js)
+# make test-long SLICE=2/8: the second of eight parts.
+SLICE   ?=
 
 # Packages bear the time of the last commit. The sources of a tarball have that time, too.
 SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || date -u -r package.json +%s)
 
-.PHONY: all build demo test fuzz bench lint format install uninstall deb dist clean
+.PHONY: all build demo check test test-long fuzz bench lint format install uninstall deb dist clean
 
 all: build
 
@@ -26,10 +32,21 @@ node_modules/.package-lock.json: package.json package-lock.json
 demo: build
 	contrib/example/demo
 
+RUN_SUITE := node dist/test/support/run-suite.js
+
+check: build
+	sh test/support/requirements.sh check
+	$(NPM) run --silent lint
+	QCOW2FS_LANE=check $(RUN_SUITE) $(CHECK)
+
 test: build
 	sh test/support/requirements.sh
 	$(NPM) run --silent lint
-	node dist/test/support/run-suite.js $(TESTS)
+	$(RUN_SUITE) $(TESTS)
+
+test-long: build
+	sh test/support/requirements.sh
+	QCOW2FS_LANE=long QCOW2FS_SLICE=$(SLICE) $(RUN_SUITE) $(LONG)
 
 # make fuzz FUZZ='--seconds 3600 --seed 5 --target image'; findings go to fuzz-findings/
 fuzz: build

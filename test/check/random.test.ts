@@ -16,6 +16,7 @@ import {
 } from '../support/damage.js';
 import { refcountBlocks } from '../support/dirty-images.js';
 import { convertToRaw, type Image, imagePath } from '../support/images.js';
+import { lane } from '../support/lane.js';
 import { qemuCheck } from '../support/qemu-check.js';
 import { Random } from '../support/random.js';
 import { useScratch } from '../support/scratch.js';
@@ -31,7 +32,7 @@ import {
   version2,
 } from './bases.js';
 
-const ROUNDS = Number(process.env['QCOW2FS_CHECK_ROUNDS'] ?? 12);
+const ROUNDS = Number(process.env['QCOW2FS_CHECK_ROUNDS'] ?? lane(6, 60, 2));
 const OFFSET = 0x00ff_ffff_ffff_fe00n;
 /** What the reference does not look for. */
 const UNKNOWN = new Set(['zero-flag', 'data-file-offset', 'snapshot', 'luks', 'bitmap', 'metadata-overlap']);

@@ -1,9 +1,9 @@
 /** A thread that contends for a disk beside others that have it attached, too. */
 import { parentPort, workerData } from 'node:worker_threads';
 import { attachDisk, type Layers } from '../../src/qcow2/chain.js';
+import { Contender, type Order } from '../support/contention/contender.js';
 import { randomNumbers } from '../support/random-guest.js';
 import { targetOf } from '../support/target.js';
-import { Contender, type Order } from './contender.js';
 import { stallingStorage } from './stalling-storage.js';
 
 export interface WorkerOrder extends Order {

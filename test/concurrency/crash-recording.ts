@@ -3,12 +3,12 @@ import { Worker } from 'node:worker_threads';
 import { readSecret } from '../../src/cli/secret.js';
 import { attachDisk, openLayers } from '../../src/qcow2/chain.js';
 import type { Defer } from '../support/clean-up.js';
+import type { Range } from '../support/contention/layout.js';
 import type { CrashImage } from '../support/crash/images.js';
 import { contentOf, type Files, readFiles } from '../support/crash/recording.js';
 import { imagePath } from '../support/images.js';
 import { randomNumbers } from '../support/random-guest.js';
 import type { CrashOrder, CrashReport, TimedOperation } from './crash-thread.js';
-import type { Range } from './layout.js';
 import { type Recorded, Recorder, sharedContent, shareFile } from './shared-file.js';
 
 const WORKER = new URL('./crash-thread.js', import.meta.url);

@@ -1,9 +1,9 @@
 /** A thread that writes and flushes its own territories of a disk, and records all that it does, tick by tick. */
 import { parentPort, workerData } from 'node:worker_threads';
 import { attachDisk, type Layers } from '../../src/qcow2/chain.js';
+import type { Range } from '../support/contention/layout.js';
 import { type Operation, perform, stamped } from '../support/crash/history.js';
 import { randomNumbers } from '../support/random-guest.js';
-import type { Range } from './layout.js';
 import { type Recorded, Recorder, type SharedFile } from './shared-file.js';
 
 export interface CrashOrder {

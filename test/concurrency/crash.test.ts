@@ -2,11 +2,13 @@
  * The power goes at every instant while several threads write and flush one image: what any of them was told to be on
  * stable storage is there. By hand with more seeds: QCOW2FS_CUTS=20 make test TESTS=dist/test/concurrency/crash.test.js
  */
+
 import { type Defer, useCleanUp } from '../support/clean-up.js';
 import { SURVIVALS } from '../support/crash/disk.js';
 import { describeOperation, Expectation, type Operation } from '../support/crash/history.js';
 import { type CrashImage, crashVariants } from '../support/crash/images.js';
 import { Judge } from '../support/crash/judge.js';
+import { lane } from '../support/lane.js';
 import { randomNumbers } from '../support/random-guest.js';
 import { useScratch } from '../support/scratch.js';
 import { recordThreads, type ThreadedRecording } from './crash-recording.js';
@@ -14,10 +16,10 @@ import { ReplayedFile } from './crash-replay.js';
 import type { TimedOperation } from './crash-thread.js';
 
 /** Workloads for each kind of image. */
-const SEEDS = Number(process.env['QCOW2FS_CUTS'] ?? 1);
+const SEEDS = Number(process.env['QCOW2FS_CUTS'] ?? lane(1, 2));
 const FIRST_SEED = Number(process.env['QCOW2FS_SEED'] ?? 1);
 /** Of all threads together. */
-const OPERATIONS = 90;
+const OPERATIONS = lane(36, 90, 12);
 const LOADS = [
   { threads: 3, erasing: true },
   { threads: 6, erasing: false },

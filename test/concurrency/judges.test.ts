@@ -1,10 +1,10 @@
 /** The judges of the concurrency tests: what they must find, and what they must let pass. */
 import { expect } from 'chai';
+import { sightingOf } from '../support/contention/contender.js';
+import { type Change, contradictions, type Sighting } from '../support/contention/history.js';
+import { stampOf, Units, type Value, ZEROS } from '../support/contention/units.js';
 import type { Change as HostChange } from '../support/crash/files.js';
-import { sightingOf } from './contender.js';
 import { ReplayedFile } from './crash-replay.js';
-import { type Change, contradictions, type Sighting } from './history.js';
-import { stampOf, Units, type Value, ZEROS } from './units.js';
 
 describe('the judge of what was read', () => {
   const layout = { clusterSize: 4096, unit: 512, encrypted: false, calm: 0 };

@@ -3,9 +3,9 @@ import fs from 'node:fs';
 import { FileStorage } from '../../src/host/file-storage.js';
 import type { StorageOf } from '../../src/qcow2/chain.js';
 import type { Storage } from '../../src/storage.js';
+import { type Shares, stall } from '../support/contention/stall.js';
 import type { Change } from '../support/crash/files.js';
 import type { Random } from '../support/random-guest.js';
-import { type Shares, stall } from './stall.js';
 
 /** Room for what is written behind the end of the file. */
 const GROWTH = 16 * 1024 * 1024;

@@ -1,8 +1,8 @@
 /** A host that now and then lets a thread wait in the middle of things, so that others overtake it there. */
 import { FileStorage, type OpenFile } from '../../src/host/file-storage.js';
 import type { Storage } from '../../src/storage.js';
+import { OFTEN, SELDOM, stall } from '../support/contention/stall.js';
 import type { Random } from '../support/random-guest.js';
-import { OFTEN, SELDOM, stall } from './stall.js';
 
 /** Word of a `RwLock` that is 0 while nobody holds it. */
 const STATE = 0;

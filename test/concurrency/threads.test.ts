@@ -2,19 +2,21 @@
  * Threads that contend for one disk: own stripes smaller than sectors, and units that all of them write, erase and read.
  * A long run by hand: QCOW2FS_OPERATIONS=20000 QCOW2FS_SEED=7 make test TESTS=dist/test/concurrency/threads.test.js
  */
+
 import { Worker } from 'node:worker_threads';
 import { readSecret } from '../../src/cli/secret.js';
 import type { Disk } from '../../src/disk.js';
 import { attachDisk, openLayers } from '../../src/qcow2/chain.js';
 import { useCleanUp } from '../support/clean-up.js';
+import type { Report } from '../support/contention/contender.js';
+import { contendedVariants, fileOf } from '../support/contention/images.js';
+import { expectConsistent } from '../support/contention/verdict.js';
+import { lane } from '../support/lane.js';
 import { useScratch } from '../support/scratch.js';
-import type { Report } from './contender.js';
 import type { WorkerOrder } from './contending-worker.js';
-import { contendedVariants, fileOf } from './images.js';
-import { expectConsistent } from './verdict.js';
 
 /** Of all threads together. */
-const OPERATIONS = Number(process.env['QCOW2FS_OPERATIONS'] ?? 3200);
+const OPERATIONS = Number(process.env['QCOW2FS_OPERATIONS'] ?? lane(1200, 6400, 400));
 const SEED = Number(process.env['QCOW2FS_SEED'] ?? 1);
 const THREADS = [2, 8];
 const WORKER = new URL('./contending-worker.js', import.meta.url);

@@ -1,7 +1,10 @@
 /**
  * Every kind of image that the reference tools can write: each is built once, and then read, mapped, hashed, checked
- * and written as a `Disk`. How the same images look through the kernel and through libfuse: test/mount/conformance.
+ * and written as a `Disk`; `make check` takes a few of them. How the same images look through the kernel and through libfuse: test/mount/conformance.
  */
+
+import { lane } from '../support/lane.js';
+import { pairwise } from '../support/pairwise.js';
 import { expectPresented, openBuilt, presentDisk } from '../support/presented.js';
 import { useScratch } from '../support/scratch.js';
 import type { BuiltImage, Variant } from '../support/variant.js';
@@ -20,7 +23,8 @@ const HASH_THREADS = [1, 2, 3];
 
 export function describeMatrix(title: string, variants: readonly Variant[]): void {
   describe(title, () => {
-    for (const [index, variant] of variants.entries()) {
+    const chosen = pairwise(variants, lane(variants.length, variants.length, 12));
+    for (const [index, variant] of chosen.entries()) {
       describeVariant(variant, HASH_THREADS[index % HASH_THREADS.length]!);
     }
   });

@@ -58,7 +58,8 @@ function pairsOf({ name }: Variant): string[] {
 }
 
 /** At most `count` of the variants, in their order; each one chosen has the most pairs that no other one has. */
-export function pairwise(variants: readonly Variant[], count: number): Variant[] {
+export function pairwise(variants: readonly Variant[], count: number): readonly Variant[] {
+  if (count >= variants.length) return variants;
   const missing = new Set(variants.flatMap(pairsOf));
   const chosen = new Set<Variant>();
   const gain = (variant: Variant): number => pairsOf(variant).filter((pair) => missing.has(pair)).length;

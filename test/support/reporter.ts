@@ -1,6 +1,6 @@
 /**
  * Mocha's spec reporter, which prints the duration of every test over a second (.mocharc.json: slow). It also says how
- * the file went: on standard output with a closing line, and in QCOW2FS_EVENTS, for the suite, as JSON lines.
+ * the tests went: with a closing line, or for the suite, which gives a file in QCOW2FS_EVENTS, as JSON lines in that.
  */
 import fs from 'node:fs';
 import Mocha from 'mocha';
@@ -13,6 +13,7 @@ export type TestEvent =
   | { readonly event: 'fail'; readonly file: string; readonly title: string; readonly error: string }
   | { readonly event: 'end' };
 
+const EVENTS = process.env['QCOW2FS_EVENTS'];
 const STACK_LINES = 6;
 
 export default class SuiteReporter extends Mocha.reporters.Spec {
@@ -34,15 +35,16 @@ export default class SuiteReporter extends Mocha.reporters.Spec {
     });
     process.once('exit', () => {
       // A process that exits in the middle of a test does not know how the others would have gone.
-      if (isComplete) process.stdout.write(`${this.stats.passes} passed, ${this.stats.failures} failed\n`);
-      else process.exitCode = 1;
+      if (!isComplete) process.exitCode = 1;
+      else if (EVENTS === undefined) {
+        process.stdout.write(`${this.stats.passes} passed, ${this.stats.failures} failed\n`);
+      }
     });
   }
 }
 
 function tell(event: TestEvent): void {
-  const file = process.env['QCOW2FS_EVENTS'];
-  if (file !== undefined) fs.appendFileSync(file, `${JSON.stringify(event)}\n`);
+  if (EVENTS !== undefined) fs.appendFileSync(EVENTS, `${JSON.stringify(event)}\n`);
 }
 
 function describe(error: unknown): string {

@@ -5,7 +5,7 @@ set -eu
 
 PATH="$PATH:/usr/sbin:/sbin"
 
-# program package; or the file of one, from /
+# program package; or the file of one, from /. For `make check`, which calls this with the word check:
 needed='
 qemu-img qemu-utils
 qemu-io qemu-utils
@@ -14,6 +14,10 @@ qemu-storage-daemon qemu-system-common
 cc gcc
 usr/include/stdlib.h libc6-dev
 cryptsetup cryptsetup-bin
+script bsdutils
+'
+# and for `make test`, besides:
+[ "${1-}" = check ] || needed="$needed
 fio fio
 fusermount3 fuse3
 mmls sleuthkit
@@ -29,7 +33,6 @@ fstrim util-linux
 partx util-linux
 fallocate util-linux
 mandoc mandoc
-script bsdutils
 bash bash
 zsh zsh
 fish fish
@@ -41,7 +44,7 @@ findmnt util-linux
 debootstrap debootstrap
 systemd-nspawn systemd-container
 usr/share/keyrings/debian-archive-keyring.gpg debian-archive-keyring
-'
+"
 
 # The package that brings what is missing, without repetitions; `missing` collects the programs.
 find_missing() {

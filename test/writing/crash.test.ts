@@ -14,15 +14,16 @@ import {
   record,
   type TimedOperation,
 } from '../support/crash/recording.js';
+import { lane } from '../support/lane.js';
 import { type Random, randomNumbers } from '../support/random-guest.js';
 import { useScratch } from '../support/scratch.js';
 
 /** Workloads for each kind of image. */
-const SEEDS = Number(process.env['QCOW2FS_CUTS'] ?? 1);
+const SEEDS = Number(process.env['QCOW2FS_CUTS'] ?? lane(1, 2));
 const FIRST_SEED = Number(process.env['QCOW2FS_SEED'] ?? 1);
-const OPERATIONS = 120;
+const OPERATIONS = lane(40, 120, 12);
 /** Of workloads in which a sync fails. */
-const FAILING_OPERATIONS = 40;
+const FAILING_OPERATIONS = lane(24, 40, 8);
 const MAX_LENGTH = 48 * 1024;
 
 async function workloadFor(image: CrashImage, seed: number, operations: number): Promise<Operation[]> {

@@ -2,6 +2,7 @@
  * The host fails a call: the caller is told which errno, the disk stays usable, and nothing but the range of the failed
  * operation is in doubt. What a failed sync leaves, crash.test.ts tells. By hand with more calls: QCOW2FS_FAULTS=10 make test TESTS=dist/test/writing/fault.test.js
  */
+
 import fs from 'node:fs';
 import path from 'node:path';
 import { Qcow2fsError } from '../../src/errors.js';
@@ -23,13 +24,16 @@ import {
   readAndClose,
   readFiles,
 } from '../support/crash/recording.js';
+import { lane } from '../support/lane.js';
 import { useScratch } from '../support/scratch.js';
 import { type Fault, FaultyHost } from './fault-storage.js';
 
 /** Tries for each kind of fault and image; each fails other calls. */
 const DENSITY = Number(process.env['QCOW2FS_FAULTS'] ?? 1);
 const SEED = Number(process.env['QCOW2FS_SEED'] ?? 1);
-const TRIES = 24;
+const TRIES = lane(5, 24, 1);
+/** Of a single write, where each leaves something else. */
+const TRIES_OF_WRITES = lane(8, Number.POSITIVE_INFINITY, 2);
 const OPERATIONS = 40;
 
 const ERRNO = { ENOSPC: Errno.ENOSPC, EIO: Errno.EIO };
@@ -161,7 +165,7 @@ describe('a host that fails', function () {
           image,
           slot,
           { count: 1, code: 'ENOSPC', kinds: CHANGES, partly: true },
-          Number.POSITIVE_INFINITY,
+          TRIES_OF_WRITES,
         ));
 
       it('with a full disk for a while: the rest goes on', () =>

@@ -1,4 +1,5 @@
 /** Writes that make tables grow, stay beside snapshots, change the size of the disk, or take turns with QEMU. */
+
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
@@ -18,12 +19,13 @@ import {
   qemuIo,
   takeSnapshot,
 } from '../support/images.js';
+import { lane } from '../support/lane.js';
 import { RandomGuest, randomNumbers } from '../support/random-guest.js';
 import { useScratch } from '../support/scratch.js';
 import { targetOf } from '../support/target.js';
 import { filled } from '../support/variant.js';
 
-const OPERATIONS = Number(process.env['QCOW2FS_OPERATIONS'] ?? 400);
+const OPERATIONS = Number(process.env['QCOW2FS_OPERATIONS'] ?? lane(200, 2000));
 const SEED = Number(process.env['QCOW2FS_SEED'] ?? 1);
 
 interface ImageInfo {

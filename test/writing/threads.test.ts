@@ -1,15 +1,17 @@
 /** Several threads write one image at once. */
+
 import fs from 'node:fs';
 import path from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { readSecret } from '../../src/cli/secret.js';
 import { attachDisk, openLayers } from '../../src/qcow2/chain.js';
 import { checkImage, convertToRaw } from '../support/images.js';
+import { lane } from '../support/lane.js';
 import { useScratch } from '../support/scratch.js';
 import { variants } from '../support/variants.js';
 import type { StripedOrder } from './striped-worker.js';
 
-const OPERATIONS = Number(process.env['QCOW2FS_OPERATIONS'] ?? 1500);
+const OPERATIONS = Number(process.env['QCOW2FS_OPERATIONS'] ?? lane(600, 6000));
 const SEED = Number(process.env['QCOW2FS_SEED'] ?? 1);
 const THREADS = 4;
 const WORKER = new URL('./striped-worker.js', import.meta.url);

@@ -3,9 +3,9 @@
  * others overtake them there. Requests and replies have no position, and are not held up.
  */
 import { isMainThread, threadId } from 'node:worker_threads';
+import { type Shares, stall } from '../support/contention/stall.js';
 import { interceptSyncs, interceptTransfers } from '../support/host-calls.js';
 import { randomNumbers } from '../support/random-guest.js';
-import { type Shares, stall } from './stall.js';
 
 /** Nobody here knows who holds the lock: many short ones. */
 const STALLS: Shares = { all: 0.2, long: 0 };

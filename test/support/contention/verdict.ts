@@ -1,6 +1,6 @@
 /** Judges a disk that many wrote at once, when all have ended. */
 import fs from 'node:fs';
-import { checkImage, checkSnapshot, convertToRaw } from '../support/images.js';
+import { checkImage, checkSnapshot, convertToRaw } from '../images.js';
 import { type Report, sightingOf } from './contender.js';
 import { contradictions, now } from './history.js';
 import type { ContendedImage } from './images.js';

@@ -1,5 +1,5 @@
 /** Holds up threads at random, so that others overtake them in the middle of things. */
-import type { Random } from '../support/random-guest.js';
+import type { Random } from '../random-guest.js';
 
 /** Milliseconds at most. */
 const SHORT = 1.5;

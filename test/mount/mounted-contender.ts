@@ -7,9 +7,9 @@ import {
   FALLOC_FL_ZERO_RANGE,
   fallocate,
 } from '../../src/host/libc.js';
+import { Contender, type Order } from '../support/contention/contender.js';
+import { isDirect } from '../support/contention/layout.js';
 import type { Target } from '../support/random-guest.js';
-import { Contender, type Order } from './contender.js';
-import { isDirect } from './layout.js';
 
 export interface MountedOrder extends Order {
   /** The file that shows the disk. */

@@ -1,22 +1,24 @@
 /**
  * Processes that contend for one mounted disk, past the page cache and through it, whose daemon has one, two or eight
- * threads. Every image kind with one of these; with all: QCOW2FS_THREADS=1,2,8 make test TESTS='dist/test/concurrency/*'
+ * threads. Every image kind with one of these; with all: QCOW2FS_THREADS=1,2,8 make test-long TESTS=dist/test/mount/contention.test.js
  */
+
 import { type ChildProcess, fork } from 'node:child_process';
 import fs from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { type Defer, useCleanUp } from '../support/clean-up.js';
+import type { Report } from '../support/contention/contender.js';
+import { contendedVariants, fileOf } from '../support/contention/images.js';
+import { expectConsistent } from '../support/contention/verdict.js';
+import { lane } from '../support/lane.js';
 import { daemonOf, endDaemon, logLines, mountWritableOn } from '../support/mounts.js';
 import { expectQcow2fs, keyOptions } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
 import { threadCounts } from '../support/threads.js';
-import type { Report } from './contender.js';
-import { contendedVariants, fileOf } from './images.js';
 import type { MountedOrder } from './mounted-contender.js';
-import { expectConsistent } from './verdict.js';
 
 /** Of all processes together. */
-const OPERATIONS = Number(process.env['QCOW2FS_OPERATIONS'] ?? 1800);
+const OPERATIONS = Number(process.env['QCOW2FS_OPERATIONS'] ?? lane(600, 3600));
 const SEED = Number(process.env['QCOW2FS_SEED'] ?? 1);
 const MIXED = ['both', 'both', 'both', 'reader'] as const;
 const WRITERS = ['writer', 'writer', 'writer', 'writer'] as const;
@@ -30,10 +32,9 @@ describe('processes that contend for one mounted disk', function () {
       const scratch = useScratch();
       const defer = useCleanUp();
 
-      for (const [roles, threads] of [
-        ...threadCounts(index).map((count) => [MIXED, count] as const),
-        [WRITERS, 8] as const,
-      ]) {
+      const mixed = threadCounts(index).map((count) => [MIXED, count] as const);
+      const writers = [[WRITERS, 8] as const];
+      for (const [roles, threads] of lane(index % 2 === 0 ? mixed : writers, [...mixed, ...writers])) {
         const who = roles === WRITERS ? 'four that only write' : 'three, and one that only reads';
         it(`agree, with --threads ${threads}: ${who}`, async () => {
           const contended = build(scratch.subdir());

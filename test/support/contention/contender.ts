@@ -1,6 +1,6 @@
 /** One of many that write, erase, read and flush a disk at once: its own stripes, and units that all of them share. */
 import fs from 'node:fs';
-import { type Random, randomNumbers, type Target } from '../support/random-guest.js';
+import { type Random, randomNumbers, type Target } from '../random-guest.js';
 import { type Change, now, type Sighting } from './history.js';
 import { calmRange, type Layout, type Range, sharedRanges, stripesFor } from './layout.js';
 import { MIXED, stampOf, Units, type Value, ZEROS } from './units.js';

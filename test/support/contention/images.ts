@@ -13,7 +13,7 @@ import {
   takeSnapshot,
   writeSecret,
   writeSteps,
-} from '../support/images.js';
+} from '../images.js';
 import { diskSize, type Layout } from './layout.js';
 
 export interface ContendedImage {
