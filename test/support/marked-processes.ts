@@ -21,21 +21,23 @@ export async function endAll(mark: string): Promise<void> {
   }
 }
 
-/** What each thread of each marked process waits for: its system call, and as root its kernel stack. */
+/** What the threads of each marked process wait for: system call, and as root kernel stack; those alike as one. */
 export function stacksOf(mark: string): string {
   const lines = processesOf(mark).flatMap((pid) => {
-    const command = textOf(`/proc/${pid}/cmdline`).replaceAll('\0', ' ').trim();
-    const threads = namesIn(`/proc/${pid}/task`).map((thread) => {
+    const threads = new Map<string, string[]>();
+    for (const thread of namesIn(`/proc/${pid}/task`)) {
       const place = `/proc/${pid}/task/${thread}`;
       const state = /^State:\s*(.*)$/m.exec(textOf(`${place}/status`))?.[1] ?? 'gone';
-      const stack = textOf(`${place}/stack`)
-        .replaceAll(/^\[<0>\] /gm, '      ')
-        .trimEnd();
       const call = textOf(`${place}/syscall`).trim().split(' ')[0];
-      const name = textOf(`${place}/comm`).trim();
-      return `  thread ${thread} (${name}), ${state}, system call ${call}\n${stack}`.trimEnd();
-    });
-    return [`process ${pid}: ${command}`, ...threads];
+      const stack = textOf(`${place}/stack`).replaceAll(/^\[<0>\] /gm, '      ');
+      const key = `${textOf(`${place}/comm`).trim()}, ${state}, system call ${call}\n${stack}`.trimEnd();
+      threads.set(key, [...(threads.get(key) ?? []), thread]);
+    }
+    const command = textOf(`/proc/${pid}/cmdline`).replaceAll('\0', ' ').trim();
+    return [
+      `process ${pid}: ${command}`,
+      ...[...threads].map(([key, names]) => `  ${names.join(' ')}: ${key}`),
+    ];
   });
   return lines.join('\n');
 }

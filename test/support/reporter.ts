@@ -3,6 +3,7 @@
  * the tests went: with a closing line, or for the suite, which gives a file in QCOW2FS_EVENTS, as JSON lines in that.
  */
 import fs from 'node:fs';
+import path from 'node:path';
 import Mocha from 'mocha';
 import { MARK, stacksOf } from './marked-processes.js';
 
@@ -27,7 +28,12 @@ export default class SuiteReporter extends Mocha.reporters.Spec {
       if ((error as NodeJS.ErrnoException).code === 'ERR_MOCHA_TIMEOUT' && mark !== undefined) {
         process.stdout.write(`${stacksOf(mark)}\n`);
       }
-      tell({ event: 'fail', file: test.file ?? '', title: test.fullTitle(), error: describe(error) });
+      tell({
+        event: 'fail',
+        file: path.relative('', test.file ?? ''),
+        title: test.fullTitle(),
+        error: describe(error),
+      });
     });
     runner.once('end', () => {
       isComplete = true;

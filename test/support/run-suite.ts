@@ -20,7 +20,8 @@ import { type Batch, batchesOf, closing, matching, type Result, resultOf } from 
 const JOBS = Number(process.env['QCOW2FS_JOBS'] ?? Math.min(os.availableParallelism() + 1, 6));
 const SILENCE_MINUTES = Number(process.env['QCOW2FS_SILENCE'] ?? lane(5, 20));
 const POLL_MS = 1000;
-const MOCHA = path.join(ROOT, 'node_modules/mocha/bin/mocha.js');
+/** `bin/mocha.js` starts this in a second process, for the sake of options like this one. */
+const MOCHA = ['--enable-source-maps', path.join(ROOT, 'node_modules/mocha/lib/cli/cli.js')];
 const FUSE = '/dev/fuse';
 
 const running = new Set<string>();
@@ -38,7 +39,7 @@ async function runBatch(batch: Batch, options: readonly string[], slot: number):
   running.add(mark);
   // A file, not a pipe: both streams stay in order, and what is left in the background cannot keep it open.
   const fd = fs.openSync(log, 'a');
-  const child = spawn(process.execPath, [MOCHA, ...options, ...batch], {
+  const child = spawn(process.execPath, [...MOCHA, ...options, ...batch], {
     cwd: ROOT,
     env: { ...process.env, [MARK]: mark, QCOW2FS_SLOT: String(slot), QCOW2FS_EVENTS: events },
     stdio: ['ignore', fd, fd],
