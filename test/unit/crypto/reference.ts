@@ -1,8 +1,9 @@
 /** The sector ciphers written down naively, sector by sector and block by block, to compare with. */
-import { createCipheriv, createHash } from 'node:crypto';
+import { type Cipher, createCipheriv, createHash } from 'node:crypto';
 import { BLOCK_CIPHERS, blockPass } from '../../../src/crypto/block-cipher.js';
 import type { SectorCipherSpec } from '../../../src/crypto/sector-cipher.js';
 
+const ciphers = new Map<string, Cipher>();
 const passes = new Map<string, ReturnType<typeof blockPass>>();
 
 /** AES from node:crypto; the others as they come, one block at a time. */
@@ -15,9 +16,12 @@ function encryptBlock({ cipher }: SectorCipherSpec, key: Uint8Array, block: Uint
     pass(bytes, bytes.length);
     return bytes;
   }
-  return createCipheriv(`aes-${key.length * 8}-ecb`, key, null)
-    .setAutoPadding(false)
-    .update(block);
+  const name = Buffer.from(key).toString('latin1');
+  // In ECB mode no block depends on the one before it.
+  const cipherOfKey =
+    ciphers.get(name) ?? createCipheriv(`aes-${key.length * 8}-ecb`, key, null).setAutoPadding(false);
+  ciphers.set(name, cipherOfKey);
+  return cipherOfKey.update(block);
 }
 
 function ivOf(spec: SectorCipherSpec, sector: number): Buffer {
@@ -28,7 +32,11 @@ function ivOf(spec: SectorCipherSpec, sector: number): Buffer {
   return encryptBlock(spec, createHash(spec.ivHash!).update(spec.key).digest(), iv);
 }
 
-const xor = (a: Uint8Array, b: Uint8Array): Buffer => Buffer.from(a.map((byte, i) => byte ^ b[i]!));
+function xor(a: Uint8Array, b: Uint8Array): Buffer {
+  const result = Buffer.allocUnsafe(a.length);
+  for (let i = 0; i < a.length; i++) result[i] = a[i]! ^ b[i]!;
+  return result;
+}
 
 function hexNumber(bytes: Uint8Array): bigint {
   return BigInt(`0x${Buffer.from(bytes).toString('hex')}`);

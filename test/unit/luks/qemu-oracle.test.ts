@@ -23,6 +23,7 @@ import {
   qemuIo,
   writeSecret,
 } from '../../support/images.js';
+import { lane } from '../../support/lane.js';
 import { useScratch } from '../../support/scratch.js';
 import { expectError } from '../support/errors.js';
 import { AT, luksVolume, type VolumeSpec } from './luks-volume.js';
@@ -139,7 +140,9 @@ describe('a LUKS volume shared with QEMU', () => {
   }
 
   const possible = combinations().filter((combination) => !isTooMuchForQemu(combination));
-  for (const combination of possible.filter((each) => !isRefused(each))) {
+  // Ten IVs to a cipher, mode and key size: with every third, each of them occurs, and each IV with each cipher.
+  const some = possible.filter((_, index) => index % lane(3, 1, 7) === 0);
+  for (const combination of some.filter((each) => !isRefused(each))) {
     it(`is read and written alike as ${nameOf(combination)}`, () => {
       const masterKey = randomBytes(combination.keyBytes);
       const image = withHeader(volumeOf(combination, masterKey));
