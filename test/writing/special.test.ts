@@ -25,7 +25,7 @@ import { useScratch } from '../support/scratch.js';
 import { targetOf } from '../support/target.js';
 import { filled } from '../support/variant.js';
 
-const OPERATIONS = Number(process.env['QCOW2FS_OPERATIONS'] ?? lane(200, 2000));
+const OPERATIONS = Number(process.env['QCOW2FS_OPERATIONS'] ?? lane(400, 2000));
 const SEED = Number(process.env['QCOW2FS_SEED'] ?? 1);
 
 interface ImageInfo {
