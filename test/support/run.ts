@@ -1,7 +1,7 @@
 /** Runs a program to its end and insists on success: the tests drive the reference tools through this alone. */
 
-import { spawnSync } from 'node:child_process';
 import type { Outcome } from './qcow2fs.js';
+import { spawnProgram } from './spawn.js';
 
 export interface RunOptions {
   readonly cwd?: string;
@@ -11,20 +11,10 @@ export interface RunOptions {
   readonly expectSignal?: NodeJS.Signals;
 }
 
-const MAX_OUTPUT_BYTES = 64 * 1024 * 1024;
-
 /** Returns stdout; throws an Error with command line, status and stderr when the program fails. */
 export function run(command: string, args: readonly string[], options: RunOptions = {}): string {
-  const result = spawnSync(command, args, {
-    encoding: 'utf8',
-    maxBuffer: MAX_OUTPUT_BYTES,
-    stdio: [options.input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
-    ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
-    ...(options.env === undefined ? {} : { env: options.env }),
-    ...(options.input === undefined ? {} : { input: options.input }),
-  });
+  const result = spawnProgram(command, args, options);
   const line = [command, ...args].map(quoted).join(' ');
-  if (result.error !== undefined) throw new Error(`${line}: ${result.error.message}`);
   if (result.status === 0 && options.expectSignal === undefined) return result.stdout;
   if (result.signal !== null && result.signal === options.expectSignal) return result.stdout;
   const end = result.signal === null ? `exit status ${result.status}` : `signal ${result.signal}`;
@@ -46,7 +36,6 @@ export function tool(command: string, ...args: string[]): string {
 /** As `tool`, whatever its outcome. */
 export function tryTool(command: string, ...args: string[]): Outcome {
   const env = { ...process.env, PATH: SBIN, LC_ALL: 'C' };
-  const { error, status, stdout, stderr } = spawnSync(command, args, { encoding: 'utf8', env });
-  if (error) throw error;
+  const { status, stdout, stderr } = spawnProgram(command, args, { env });
   return { status, stdout, stderr };
 }
