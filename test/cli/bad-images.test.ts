@@ -111,6 +111,7 @@ describeRefusals('files that are no qcow2 images', [
     },
     kind: 'host-io',
     words: ['fifo', 'FIFO'],
+    ownProcess: true,
   },
   { title: 'a character device', make: () => '/dev/zero', kind: 'host-io', words: ['/dev/zero'] },
   {
