@@ -202,23 +202,21 @@ function keepDumpable(): Undo {
 
 /** Closes the files and directories that are open then and were not before, and so gives back their locks. */
 function keepDescriptors(): Undo {
-  const before = new Set(descriptors());
+  const before = openFiles();
   return () => {
-    for (const fd of descriptors()) if (!before.has(fd) && isFile(fd)) fs.closeSync(fd);
+    for (const fd of openFiles()) if (!before.includes(fd)) fs.closeSync(fd);
   };
 }
 
-function descriptors(): number[] {
-  return fs.readdirSync('/proc/self/fd').map(Number);
-}
-
-/** Others belong to Node.js. */
-function isFile(fd: number): boolean {
-  try {
-    const stat = fs.fstatSync(fd);
-    return stat.isFile() || stat.isDirectory() || stat.isBlockDevice();
-  } catch {
-    // The descriptor by which the list was read.
-    return false;
-  }
+/** Other descriptors belong to Node.js; and that by which the list is read is closed by now. */
+function openFiles(): number[] {
+  const listed = fs.readdirSync('/proc/self/fd').map(Number);
+  return listed.filter((fd) => {
+    try {
+      const stat = fs.fstatSync(fd);
+      return stat.isFile() || stat.isDirectory() || stat.isBlockDevice();
+    } catch {
+      return false;
+    }
+  });
 }
