@@ -2,11 +2,11 @@
 
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
-import { createRequire } from 'node:module';
 import path from 'node:path';
 import { expect } from 'chai';
 import { EXIT_STATUS } from '../../src/cli/exit-status.js';
 import type { ErrorKind } from '../../src/errors.js';
+import { isFuseNativeLoaded } from './fuse-native.js';
 import { runInProcess } from './in-process.js';
 import { daemonsOf, mountsAt, stopDaemons } from './processes.js';
 import { BIN, type Outcome } from './qcow2fs.js';
@@ -122,11 +122,6 @@ function expectNothingLeft(
 
 function readIfThere(file: string): string {
   return fs.existsSync(file) ? fs.readFileSync(file, 'utf8') : '';
-}
-
-/** It leaves handles behind that would keep the process of the test. */
-function isFuseNativeLoaded(): boolean {
-  return Object.keys(createRequire(import.meta.url).cache).some((file) => file.includes('/fuse-native/'));
 }
 
 /** One clear line, the documented status, and nothing that only a programmer understands. */
