@@ -4,7 +4,6 @@ import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
-import { useCleanUp } from '../support/clean-up.js';
 import {
   l2EntryOffset,
   patchBytes,
@@ -16,7 +15,7 @@ import {
   truncateImage,
 } from '../support/damage.js';
 import { createImage, GiB, type Image, imagePath, KiB, MiB, qemuImg, writeSteps } from '../support/images.js';
-import { mountWritableOn } from '../support/mounts.js';
+import { runInProcess } from '../support/in-process.js';
 import { BIN, type Outcome, qcow2fs } from '../support/qcow2fs.js';
 import { run } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
@@ -39,34 +38,35 @@ describe('qcow2fs check on the command line', () => {
     patchBytes(imagePath(image), end * 64 * KiB, Buffer.alloc(64 * KiB));
     patchNumber(imagePath(image), Number(readNumber(imagePath(image), table, 8)) + 2 * end, 2, 1);
   };
-  const check = (image: Image, ...args: string[]): Outcome => qcow2fs(['check', ...args, imagePath(image)]);
+  const check = (image: Image, ...args: string[]): Promise<Outcome> =>
+    runInProcess(['check', ...args, imagePath(image)]);
 
-  it('says that an image is sound, and nothing on standard error', () => {
-    const { status, stdout, stderr } = check(makeImage());
+  it('says that an image is sound, and nothing on standard error', async () => {
+    const { status, stdout, stderr } = await check(makeImage());
     expect({ status, stderr }).to.deep.equal({ status: 0, stderr: '' });
     expect(stdout).to.match(/^4 of 16 clusters allocated \(25 %\), .*\n.*image\.qcow2: sound\n$/);
   });
 
-  it('ends with 13 for leaks, 4 for corruption, and 0 when all is repaired', () => {
+  it('ends with 13 for leaks, 4 for corruption, and 0 when all is repaired', async () => {
     const image = makeImage();
     leak(image);
-    expect(check(image)).to.include({ status: 13, stderr: '' });
+    expect(qcow2fs(['check', imagePath(image)])).to.include({ status: 13, stderr: '' });
     damage(image);
-    const found = check(image);
+    const found = await check(image);
     expect(found.status).to.equal(4);
     expect(found.stdout).to.include('1 corruption, 1 leaked cluster');
     expect(found.stdout).to.match(/L2 table at 0x40000, entry 0 \(disk offset 0x0\): reserved bits are set/);
     expect(found.stdout).to.include('to mend it: qcow2fs check --repair all');
-    const leaks = check(image, '--repair', 'leaks');
+    const leaks = await check(image, '--repair', 'leaks');
     expect(leaks.status).to.equal(4);
     expect(leaks.stdout).to.include('repaired: 1 leaked cluster\n');
-    const all = check(image, '--repair', 'all');
+    const all = await check(image, '--repair', 'all');
     expect(all.status).to.equal(0);
     expect(all.stdout).to.include('repaired: 1 corruption\n');
-    expect(check(image, '--repair', 'all').stdout).to.include('nothing to repair');
+    expect((await check(image, '--repair', 'all')).stdout).to.include('nothing to repair');
   });
 
-  it('refuses to repair what it does not understand, in one line, and changes nothing', () => {
+  it('refuses to repair what it does not understand, in one line, and changes nothing', async () => {
     const image = makeImage();
     patchNumber(
       imagePath(image),
@@ -75,19 +75,19 @@ describe('qcow2fs check on the command line', () => {
       (1n << 63n) | 0x7f_0000_0000n,
     );
     const before = fs.readFileSync(imagePath(image));
-    const { status, stdout } = check(image, '--repair', 'all');
+    const { status, stdout } = await check(image, '--repair', 'all');
     expect(status).to.equal(4);
     expect(stdout).to.match(/^not repaired: .*a table is lost.*$/m);
     expect(fs.readFileSync(imagePath(image)).equals(before)).to.equal(true);
   });
 
-  it('finds compressed clusters that do not inflate with --read-data, and not without', () => {
+  it('finds compressed clusters that do not inflate with --read-data, and not without', async () => {
     const image = createImage(scratch.subdir(), { size: MiB });
     writeSteps(image, 1, [{ do: 'compressed', offset: 0, length: 128 * KiB }]);
     const start = Number(readL2(imagePath(image), 0) & 0xffff_ffffn);
     patchBytes(imagePath(image), start, Buffer.alloc(64, 0xff));
-    expect(check(image).status).to.equal(0);
-    const { status, stdout } = check(image, '--read-data');
+    expect((await check(image)).status).to.equal(0);
+    const { status, stdout } = await check(image, '--read-data');
     expect(status).to.equal(4);
     expect(stdout).to.match(
       /entry 0 \(disk offset 0x0\): the compressed cluster at 0x[0-9a-f]+ does not inflate/,
@@ -101,55 +101,55 @@ describe('qcow2fs check on the command line', () => {
       return { base, top: createImage(dir, { size: MiB, backing: { file: 'base.qcow2', format: 'qcow2' } }) };
     }
 
-    it('looks into backing files with --chain alone, and never repairs them', () => {
+    it('looks into backing files with --chain alone, and never repairs them', async () => {
       const { base, top } = makeChain();
       damage(base);
       const before = fs.readFileSync(imagePath(base));
-      expect(check(top).status).to.equal(0);
-      const { status, stdout } = check(top, '--chain', '--repair', 'all');
+      expect((await check(top)).status).to.equal(0);
+      const { status, stdout } = await check(top, '--chain', '--repair', 'all');
       expect(status).to.equal(4);
       expect(stdout).to.include('base.qcow2: 4 of 16 clusters allocated');
       expect(fs.readFileSync(imagePath(base)).equals(before)).to.equal(true);
     });
 
-    it('says which file is damaged, and proposes what mends that one', () => {
+    it('says which file is damaged, and proposes what mends that one', async () => {
       const { base, top } = makeChain();
       damage(base);
       leak(top);
-      const { status, stdout } = check(top, '--chain');
+      const { status, stdout } = await check(top, '--chain');
       expect(status).to.equal(4);
       const [own, below] = stdout.split(`${imagePath(base)}, on which it stands:\n`);
       expect(own).to.include(`--repair leaks ${imagePath(top)}\n`);
       expect(below)
         .to.include('[reserved-bits]')
         .and.include(`--repair all ${imagePath(base)}\n`);
-      expect(qcow2fs(['check', '--repair', 'all', imagePath(base)]).status).to.equal(0);
-      expect(check(top, '--chain').status).to.equal(13);
+      expect((await runInProcess(['check', '--repair', 'all', imagePath(base)])).status).to.equal(0);
+      expect((await check(top, '--chain')).status).to.equal(13);
     });
 
-    it('ends with 6 where a backing file is missing or not allowed', () => {
+    it('ends with 6 where a backing file is missing or not allowed', async () => {
       const { base, top } = makeChain();
       fs.rmSync(imagePath(base));
-      expect(check(top)).to.include({ status: 6, stderr: '' });
+      expect(await check(top)).to.include({ status: 6, stderr: '' });
       const elsewhere = imagePath(makeImage());
       qemuImg(top.dir, ['rebase', '-u', '-F', 'qcow2', '-b', elsewhere, top.name]);
-      const refused = check(top);
+      const refused = await check(top);
       expect(refused.status).to.equal(6);
       expect(refused.stdout).to.include('--allow-dir');
-      expect(check(top, '--allow-dir', path.dirname(elsewhere)).status).to.equal(0);
+      expect((await check(top, '--allow-dir', path.dirname(elsewhere))).status).to.equal(0);
     });
 
-    it('warns of a data file that is shorter than the disk', () => {
+    it('warns of a data file that is shorter than the disk', async () => {
       const image = createImage(scratch.subdir(), { size: MiB, options: ['data_file=image.data'] });
       writeSteps(image, 1, [{ do: 'data', offset: 0, length: MiB }]);
       truncateImage(path.join(image.dir, 'image.data'), 512 * KiB);
-      const { status, stdout } = check(image);
+      const { status, stdout } = await check(image);
       expect(status).to.equal(0);
       expect(stdout).to.include('524288 bytes; the disk has 1048576');
     });
   });
 
-  it('refuses in one line what cannot be checked', () => {
+  it('refuses in one line what cannot be checked', async () => {
     const image = imagePath(makeImage());
     const text = scratch.path('text');
     fs.writeFileSync(text, 'no image');
@@ -165,27 +165,13 @@ describe('qcow2fs check on the command line', () => {
       [['chekc', image], 2, /Did you mean check/],
     ];
     for (const [args, status, words] of cases) {
-      const outcome = qcow2fs(args);
+      const outcome = await runInProcess(args);
       expect(outcome.status, args.join(' ')).to.equal(status);
       expect(outcome.stdout).to.equal('');
       expect(outcome.stderr)
         .to.match(/^qcow2fs: [^\n]+\n$/)
         .and.match(words);
     }
-  });
-
-  describe('of an image that is mounted', () => {
-    const defer = useCleanUp();
-
-    it('is refused with 12, but for --force-share; and a repair always', () => {
-      const image = makeImage();
-      mountWritableOn(defer, imagePath(image), scratch.subdir());
-      const refused = check(image);
-      expect(refused.status).to.equal(12);
-      expect(refused.stderr).to.match(/in use by qcow2fs \(process \d+\), which writes it; unmount it first/);
-      expect(check(image, '--repair', 'leaks').status).to.equal(12);
-      expect(check(image, '--force-share').status).to.equal(0);
-    });
   });
 
   it('tells many findings completely through a pipe, and lets no kind crowd out another', async () => {
@@ -210,27 +196,27 @@ describe('qcow2fs check on the command line', () => {
     expect(report.findings.filter(({ kind }) => kind === 'reserved-bits')).to.have.length(1000);
     expect(report.omitted).to.be.at.least(3096);
     expect(report.findings.some(({ kind }) => kind === 'leak')).to.equal(true);
-    const shown = check(image).stdout;
+    const shown = (await check(image)).stdout;
     expect(shown).to.match(/bits that must be zero are set \(4096\)/);
     expect(shown).to.include('and more; --json lists 1000 of them');
   });
 
-  it('says that an image is marked sound by a repair', () => {
+  it('says that an image is marked sound by a repair', async () => {
     const image = makeImage();
     setFeatureBit(imagePath(image), 'incompatibleFeatures', 1);
-    expect(check(image).stdout).to.include('sound, but 1 warning');
-    expect(check(image, '--repair', 'leaks').stdout).to.include('nothing to repair');
-    expect(check(image).stdout).to.include('sound, but 1 warning');
-    expect(check(image, '--repair', 'all').stdout).to.include('repaired: the image is marked sound');
-    expect(check(image).stdout).not.to.include('warning');
+    expect((await check(image)).stdout).to.include('sound, but 1 warning');
+    expect((await check(image, '--repair', 'leaks')).stdout).to.include('nothing to repair');
+    expect((await check(image)).stdout).to.include('sound, but 1 warning');
+    expect((await check(image, '--repair', 'all')).stdout).to.include('repaired: the image is marked sound');
+    expect((await check(image)).stdout).not.to.include('warning');
   });
 
-  it('does not let names write on the terminal', () => {
+  it('does not let names write on the terminal', async () => {
     const image = makeImage();
     qemuImg(image.dir, ['snapshot', '-c', 'red \u001b[31m\nname', image.name]);
     const at = Number(readNumber(imagePath(image), 64, 8));
     patchNumber(imagePath(image), at, 8, readNumber(imagePath(image), at, 8) + 512n);
-    const { stdout } = check(image);
+    const { stdout } = await check(image);
     expect(stdout).not.to.include('\u001b');
   });
 
@@ -241,7 +227,7 @@ describe('qcow2fs check on the command line', () => {
       run('script', ['-qec', `${BIN} check ${imagePath(image)} || true`, '/dev/null'], {
         env: { ...process.env, TERM: 'xterm', ...env },
       });
-    expect(check(image).stdout).not.to.include('\u001b');
+    expect(qcow2fs(['check', imagePath(image)]).stdout).not.to.include('\u001b');
     expect(inColour({ NO_COLOR: '' })).to.include('\u001b[31mcorruption\u001b[0m');
     expect(inColour({ NO_COLOR: '1' })).not.to.include('\u001b[31m');
   });

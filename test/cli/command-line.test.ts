@@ -1,16 +1,12 @@
-/** The command line: what makes no sense is told in one line with status 2; the short form; help. */
+/** The command line: what makes no sense is told in one line with status 2; help; output that cannot be written. */
 
 import { spawnSync } from 'node:child_process';
-import fs from 'node:fs';
-import path from 'node:path';
 import { expect } from 'chai';
-import { useCleanUp } from '../support/clean-up.js';
-import { sha256 } from '../support/files.js';
-import { createImage, imagePath, MiB, takeSnapshot, writeSecret, writeSteps } from '../support/images.js';
-import { daemonsOf, endMount, mountsAt } from '../support/mounts.js';
-import { BIN, expectQcow2fs, type Outcome, qcow2fs } from '../support/qcow2fs.js';
+import { createImage, imagePath, MiB } from '../support/images.js';
+import { expectInProcess, runInProcess } from '../support/in-process.js';
+import { daemonsOf, mountsAt } from '../support/processes.js';
+import { BIN, expectQcow2fs, qcow2fs } from '../support/qcow2fs.js';
 import { expectRefused } from '../support/refusals.js';
-import { tool } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
 
 describe('a command line that makes no sense', () => {
@@ -22,6 +18,8 @@ describe('a command line that makes no sense', () => {
     image = imagePath(createImage(scratch.subdir(), { size: MiB }));
     mountpoint = scratch.subdir();
   });
+  const fill = (args: readonly string[]): string[] =>
+    args.map((word) => ({ IMG: image, MNT: mountpoint })[word] ?? word);
   afterEach(() => {
     expect(mountsAt(mountpoint)).to.deep.equal([]);
     // One may have been started before anybody looked at the arguments.
@@ -87,14 +85,44 @@ describe('a command line that makes no sense', () => {
     ['bad threads after -o', ['mount', 'IMG', 'MNT', '-o', 'ro,threads=0'], ['threads']],
   ];
   for (const [title, args, words] of cases) {
-    it(`is refused: ${title}`, () => {
-      const filled = args.map((word) => ({ IMG: image, MNT: mountpoint })[word] ?? word);
-      expectRefused(qcow2fs(filled), 'usage', words);
+    it(`is refused: ${title}`, async () => {
+      const [command, ...rest] = fill(args);
+      // Only the command itself can refuse these in process: a daemon is one of its own.
+      const filled = command === 'mount' ? [command, '-f', ...rest] : fill(args);
+      expectRefused(await runInProcess(filled), 'usage', words);
     });
   }
 
-  it('is refused when there is nothing on it, with a hint', () => {
-    const { status, stdout, stderr } = qcow2fs([]);
+  it('is refused: options after -o that contradict each other', async () => {
+    for (const [words, named] of [
+      ['ro,overlay=temp', '--overlay'],
+      ['overlay=temp,snapshot=x', '--overlay'],
+      ['ro,resizable', '--resizable'],
+      ['snapshot=x,resizable', '--resizable'],
+      ['force-share', '--force-share'],
+    ] as const) {
+      const { status, stderr } = await runInProcess(['-f', image, mountpoint, '-o', words]);
+      expect(status, words).to.equal(2);
+      expect(stderr, words).to.match(/^qcow2fs: [^\n]*\n$/);
+      expect(stderr, words).to.contain(named);
+    }
+  });
+
+  it('is refused in the background, where the daemon looks at the rest of it', () => {
+    for (const [args, words] of [
+      [
+        ['mount', '--read-onyl', 'IMG', 'MNT'],
+        ['--read-onyl', '--read-only'],
+      ],
+      [['mount', '-r', '--threads=0', 'IMG', 'MNT'], ['--threads']],
+      [['IMG', 'MNT', '-o', 'ro,colour=blue'], ['colour=blue']],
+    ] as const) {
+      expectRefused(qcow2fs(fill(args)), 'usage', words);
+    }
+  });
+
+  it('is refused when there is nothing on it, with a hint', async () => {
+    const { status, stdout, stderr } = await runInProcess([]);
     expect(status).to.equal(2);
     expect(stdout + stderr).to.contain('mount');
   });
@@ -147,8 +175,8 @@ describe('the help', () => {
     ['hash', '--help'],
     ['help', 'check'],
   ]) {
-    it(`of "${args.join(' ')}" goes to standard output with status 0`, () => {
-      const { status, stdout, stderr } = qcow2fs(args);
+    it(`of "${args.join(' ')}" goes to standard output with status 0`, async () => {
+      const { status, stdout, stderr } = await runInProcess(args);
       expect(status).to.equal(0);
       expect(stderr).to.equal('');
       expect(stdout).to.contain('Usage: qcow2fs');
@@ -156,133 +184,19 @@ describe('the help', () => {
   }
 
   for (const command of ['mount', 'umount', 'list', 'info', 'check', 'map', 'hash']) {
-    it(`of ${command} has examples`, () => {
-      expect(expectQcow2fs(['help', command])).to.match(/\nExamples:\n {2}qcow2fs /);
+    it(`of ${command} has examples`, async () => {
+      expect(await expectInProcess(['help', command])).to.match(/\nExamples:\n {2}qcow2fs /);
     });
   }
 
-  it('of a command that does not exist is refused', () => {
-    expect(qcow2fs(['help', 'chekc'])).to.include({ status: 2, stdout: '' });
-    expect(qcow2fs(['help', 'chekc']).stderr).to.match(
+  it('of a command that does not exist is refused', async () => {
+    expect(await runInProcess(['help', 'chekc'])).to.include({ status: 2, stdout: '' });
+    expect((await runInProcess(['help', 'chekc'])).stderr).to.match(
       /^qcow2fs: [^\n]*chekc[^\n]*Did you mean check[^\n]*\n$/,
     );
   });
 
   it('is not the version, which --version gives', () => {
     expect(expectQcow2fs(['--version'])).to.match(/^\d+\.\d+\.\d+\n$/);
-  });
-});
-
-describe('the short form', () => {
-  const scratch = useScratch();
-  const defer = useCleanUp();
-  const dir = scratch.subdir();
-  let plain: string;
-  let plainHash: string;
-  let luks: string;
-  let key: string;
-  let mountpoint: string;
-
-  before(() => {
-    const made = createImage(dir, { size: MiB });
-    writeSteps(made, 1, [{ do: 'data', offset: 0, length: MiB / 2 }]);
-    plainHash = takeSnapshotHash(made);
-    plain = imagePath(made);
-    const secret = writeSecret(dir, 'open, sesame', 'secret, file');
-    key = secret.file;
-    // QEMU takes a comma in a secret's file name doubled.
-    const forQemu = { ...secret, file: secret.file.replaceAll(',', ',,') };
-    fs.writeFileSync(path.join(dir, 'plain-secret'), 'open, sesame');
-    const encryption = ['encrypt.format=luks', 'encrypt.iter-time=10'];
-    const usable = { ...forQemu, file: path.join(dir, 'plain-secret') };
-    luks = imagePath(createImage(dir, { name: 'luks.qcow2', size: MiB, secret: usable, encryption }));
-  });
-  beforeEach(() => {
-    mountpoint = scratch.subdir();
-    defer(() => endMount(mountpoint));
-  });
-
-  function takeSnapshotHash(made: Parameters<typeof takeSnapshot>[0]): string {
-    const { expected } = takeSnapshot(made, 'first', '1');
-    return sha256(expected);
-  }
-
-  function expectMounted({ status, stderr }: Outcome, file = 'disk.raw'): string {
-    expect(stderr).to.equal('');
-    expect(status).to.equal(0);
-    expect(fs.readdirSync(mountpoint)).to.deep.equal([file]);
-    return path.join(mountpoint, file);
-  }
-
-  it('mounts with the words of -o', () => {
-    const disk = expectMounted(qcow2fs([plain, mountpoint, '-o', 'ro']));
-    expect(sha256(disk)).to.equal(plainHash);
-  });
-
-  it('takes every option as a word, commas behind a backslash', () => {
-    const words = [
-      'ro',
-      `secret-file=${key.replaceAll(',', '\\,')}`,
-      'secret_format=raw',
-      'name=a\\,b.img',
-      'threads=3',
-      'transport=kernel',
-      `log=${dir}/log`,
-      `allow-dir=${dir}`,
-      'allow_other',
-    ];
-    expectMounted(qcow2fs([luks, mountpoint, '-o', words.join(',')]), 'a,b.img');
-    const listed = JSON.parse(expectQcow2fs(['list', '--json'])).mounts as Record<string, unknown>[];
-    expect(listed.find((entry) => entry['mountpoint'] === mountpoint)).to.include({
-      disk: path.join(mountpoint, 'a,b.img'),
-      threads: 3,
-      transport: 'kernel',
-      log: `${dir}/log`,
-    });
-  });
-
-  it('takes the options before the arguments, and in several lists', () => {
-    const disk = expectMounted(qcow2fs(['-o', 'ro', plain, '-o', 'name=x,snapshot=first', mountpoint]), 'x');
-    expect(sha256(disk)).to.equal(plainHash);
-  });
-
-  it('accepts what fstab and mount(8) add: defaults, nofail, x-systemd and the like', () => {
-    const words =
-      'ro,defaults,noauto,user,nofail,_netdev,dev,suid,exec,relatime,x-systemd.automount,comment=x';
-    expectMounted(qcow2fs([plain, mountpoint, '-o', words]));
-  });
-
-  it('is what mount(8) calls, through mount.fuse3, for the type fuse.qcow2fs', () => {
-    const bin = scratch.path('bin');
-    fs.mkdirSync(bin);
-    fs.symlinkSync(BIN, path.join(bin, 'qcow2fs'));
-    const options = `ro,secret-file=${path.join(dir, 'plain-secret')}`;
-    const script = 'PATH="$1:$PATH" mount.fuse3 "$3" "$4" -t fuse.qcow2fs -o "$2"';
-    tool('sh', '-c', script, 'sh', bin, options, luks, mountpoint);
-    expect(fs.readdirSync(mountpoint)).to.deep.equal(['disk.raw']);
-    tool('umount', mountpoint);
-    expect(mountsAt(mountpoint)).to.deep.equal([]);
-  });
-
-  it('without -r or ro mounts a disk that can be written', () => {
-    const { status, stderr } = qcow2fs([plain, mountpoint]);
-    expect({ status, stderr }).to.deep.equal({ status: 0, stderr: '' });
-    const fd = fs.openSync(path.join(mountpoint, 'disk.raw'), 'r+');
-    fs.closeSync(fd);
-  });
-
-  it('refuses options that contradict each other, in one line', () => {
-    for (const [words, named] of [
-      ['ro,overlay=temp', '--overlay'],
-      ['overlay=temp,snapshot=x', '--overlay'],
-      ['ro,resizable', '--resizable'],
-      ['snapshot=x,resizable', '--resizable'],
-      ['force-share', '--force-share'],
-    ] as const) {
-      const { status, stderr } = qcow2fs([plain, mountpoint, '-o', words]);
-      expect(status, words).to.equal(2);
-      expect(stderr, words).to.match(/^qcow2fs: [^\n]*\n$/);
-      expect(stderr, words).to.contain(named);
-    }
   });
 });

@@ -5,7 +5,7 @@ import fs from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { useCleanUp } from '../support/clean-up.js';
 import { createImage, imagePath, TiB } from '../support/images.js';
-import { openFilesOf } from '../support/mounts.js';
+import { openFilesOf } from '../support/processes.js';
 import { BIN } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
 import { waitUntil } from '../support/wait.js';

@@ -75,7 +75,7 @@ const CHAINS: readonly Refusal[] = [
     words: ['image.qcow2: its backing file', 'image.qcow2', '/secret.raw'],
   },
   {
-    title: 'a file of the process that asks, open or not',
+    title: 'a file that another process has open',
     make: (dir) => {
       const { secret } = makePlace(dir);
       const fd = fs.openSync(secret, 'r');
@@ -84,6 +84,7 @@ const CHAINS: readonly Refusal[] = [
     },
     kind: 'named-file',
     words: ALLOWED_BY,
+    ownProcess: true,
   },
 ];
 

@@ -29,7 +29,8 @@ import {
   writeSecret,
   writeSteps,
 } from '../support/images.js';
-import { expectQcow2fs, qcow2fs } from '../support/qcow2fs.js';
+import { expectInProcess, runInProcess } from '../support/in-process.js';
+import { qcow2fs } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
 
 const PRELOAD = new URL('./failing-host.js', import.meta.url).href;
@@ -70,7 +71,7 @@ describe('qcow2fs hash of a damaged image', () => {
   }
 
   for (const { title, spec, guest, apply, lost, log: words, isNoneToReference } of DAMAGES) {
-    it(`with ${title} takes exactly that range for zeros`, () => {
+    it(`with ${title} takes exactly that range for zeros`, async () => {
       const { image, expected } = makeImage(spec, guest);
       apply(imagePath(image));
       const [start, end] = lost;
@@ -80,7 +81,7 @@ describe('qcow2fs hash of a damaged image', () => {
 
       const map = path.join(image.dir, 'map');
       const args = ['hash', '--error-map', map, '--threads', '3', imagePath(image)];
-      const { status, stdout, stderr } = qcow2fs(args);
+      const { status, stdout, stderr } = await runInProcess(args);
       expected.fill(0, start, end);
       const digest = createHash('sha256').update(expected).digest('hex');
       expect([status, stdout]).to.deep.equal([4, `${digest}  disk.raw\n`]);
@@ -99,7 +100,7 @@ describe('qcow2fs hash of a damaged image', () => {
     });
   }
 
-  it('that lost its snapshot table to the end of the file reads the disk, and tells', () => {
+  it('that lost its snapshot table to the end of the file reads the disk, and tells', async () => {
     const { image, expected } = makeImage();
     takeSnapshot(image, 'one', '1');
     truncateImage(imagePath(image), Number(readField(imagePath(image), 'snapshotsOffset')));
@@ -107,36 +108,28 @@ describe('qcow2fs hash of a damaged image', () => {
     expect(fs.readFileSync(convertToRaw(image)).equals(expected)).to.equal(true);
     const told =
       /^qcow2fs: [^\n]*image\.qcow2: snapshot table entry 0 [^\n]*; the disk itself is read[^\n]*\n$/;
-    const { status, stdout, stderr } = qcow2fs(['hash', imagePath(image)]);
+    const { status, stdout, stderr } = await runInProcess(['hash', imagePath(image)]);
     expect([status, stdout]).to.deep.equal([0, `${digest}  disk.raw\n`]);
     expect(stderr).to.match(told);
-    const mapped = qcow2fs(['map', '--output=json', imagePath(image)]);
+    const mapped = await runInProcess(['map', '--output=json', imagePath(image)]);
     expect(mapped.status).to.equal(0);
     expect(mapped.stderr).to.match(told);
-    const mountpoint = scratch.subdir();
-    expectQcow2fs(['mount', '-r', '--log', `${mountpoint}.log`, imagePath(image), mountpoint]);
-    try {
-      expect(fs.readFileSync(path.join(mountpoint, 'disk.raw')).equals(expected)).to.equal(true);
-    } finally {
-      expectQcow2fs(['umount', mountpoint]);
-    }
-    expect(fs.readFileSync(`${mountpoint}.log`, 'utf8')).to.contain('snapshot table entry 0');
   });
 
-  it('has a map of its own for each snapshot', () => {
+  it('has a map of its own for each snapshot', async () => {
     const { image } = makeImage();
     takeSnapshot(image, 'one', '1');
     const map = path.join(image.dir, 'map');
-    expectQcow2fs(['hash', '--error-map', map, '--snapshot', 'one', imagePath(image)]);
+    await expectInProcess(['hash', '--error-map', map, '--snapshot', 'one', imagePath(image)]);
     const before = fs.readFileSync(map, 'utf8');
-    const { status, stderr } = qcow2fs(['hash', '--error-map', map, imagePath(image)]);
+    const { status, stderr } = await runInProcess(['hash', '--error-map', map, imagePath(image)]);
     expect([status, stderr.split('\n').length]).to.deep.equal([3, 2]);
     expect(stderr).to.contain('a map of another image or snapshot');
     expect(fs.readFileSync(map, 'utf8')).to.equal(before);
-    expectQcow2fs(['hash', '--error-map', map, '--snapshot', 'one', imagePath(image)]);
+    await expectInProcess(['hash', '--error-map', map, '--snapshot', 'one', imagePath(image)]);
   });
 
-  it('whose file was cut off within its data counts what is missing as zeros, and the map knows where', () => {
+  it('whose file was cut off within its data counts what is missing as zeros, and the map knows where', async () => {
     for (const secret of [undefined, writeSecret(scratch.subdir(), 'key')]) {
       const encryption = ['encrypt.format=luks', 'encrypt.iter-time=10'];
       const image = createImage(scratch.subdir(), { size: 4 * MiB, ...(secret && { secret, encryption }) });
@@ -146,7 +139,7 @@ describe('qcow2fs hash of a damaged image', () => {
       truncateImage(file, hostOffset(file, MiB) + 512);
       const map = path.join(image.dir, 'map');
       const key = secret === undefined ? [] : ['--secret-file', secret.file];
-      const { status, stdout } = qcow2fs(['hash', '--json', '--error-map', map, ...key, file]);
+      const { status, stdout } = await runInProcess(['hash', '--json', '--error-map', map, ...key, file]);
       const expected = createHash('sha256')
         .update(fs.readFileSync(convertToRaw(image)))
         .digest('hex');
@@ -162,17 +155,17 @@ describe('qcow2fs hash of a damaged image', () => {
     }
   });
 
-  it('counts once what is missing, though it is read again because of damage beside it', () => {
+  it('counts once what is missing, though it is read again because of damage beside it', async () => {
     const { image } = makeImage();
     const file = imagePath(image);
     const first = DISK_SIZE - MiB + 2 * CLUSTER;
     patchL2(file, DISK_SIZE - CLUSTER, readL2(file, DISK_SIZE - CLUSTER) | 0x200n);
     truncateImage(file, hostOffset(file, first));
-    const { unreadable } = JSON.parse(qcow2fs(['hash', '--json', file]).stdout);
+    const { unreadable } = JSON.parse((await runInProcess(['hash', '--json', file])).stdout);
     expect(unreadable).to.deep.include({ bytes: DISK_SIZE - first, count: 1 });
   });
 
-  it('of which the end of the file cuts off the L1 table is read as far as that goes', () => {
+  it('of which the end of the file cuts off the L1 table is read as far as that goes', async () => {
     const image = createImage(scratch.subdir(), { size: 8 * MiB, clusterSize: 4 * KiB });
     writeSteps(image, 1, [{ do: 'data', offset: 0, length: 8 * MiB }]);
     const file = imagePath(image);
@@ -183,7 +176,7 @@ describe('qcow2fs hash of a damaged image', () => {
     patchField(file, 'l1TableOffset', end);
     expected.fill(0, 4 * MiB);
     const map = path.join(image.dir, 'map');
-    const { status, stdout, stderr } = qcow2fs(['hash', '--error-map', map, file]);
+    const { status, stdout, stderr } = await runInProcess(['hash', '--error-map', map, file]);
     const digest = createHash('sha256').update(expected).digest('hex');
     expect([status, stdout]).to.deep.equal([4, `${digest}  disk.raw\n`]);
     expect(stderr).to.contain('lies outside the file from entry 2 on');
@@ -193,28 +186,22 @@ describe('qcow2fs hash of a damaged image', () => {
     ];
     expect(readMap(map).ranges).to.deep.equal(ranges);
     const mountpoint = scratch.subdir();
-    const { status: refused, stderr: why } = qcow2fs([
-      'mount',
-      '--log',
-      `${mountpoint}.log`,
-      file,
-      mountpoint,
-    ]);
+    const { status: refused, stderr: why } = await runInProcess(['mount', '--foreground', file, mountpoint]);
     expect(refused).to.equal(4);
     expect(why).to.contain('the L1 table');
   });
 
-  it('keeps a link to an error map, and replaces none that leads nowhere', () => {
+  it('keeps a link to an error map, and replaces none that leads nowhere', async () => {
     const { image } = makeImage();
     const real = path.join(image.dir, 'real');
     const link = path.join(image.dir, 'link');
     fs.writeFileSync(real, '');
     fs.symlinkSync('real', link);
-    expectQcow2fs(['hash', '--error-map', link, imagePath(image)]);
+    await expectInProcess(['hash', '--error-map', link, imagePath(image)]);
     expect(fs.lstatSync(link).isSymbolicLink()).to.equal(true);
     expect(readMap(real).ranges).to.deep.equal([[0, DISK_SIZE, '+']]);
     fs.rmSync(real);
-    const { status, stdout } = qcow2fs(['hash', '--error-map', link, imagePath(image)]);
+    const { status, stdout } = await runInProcess(['hash', '--error-map', link, imagePath(image)]);
     expect([status, stdout]).to.deep.equal([3, '']);
     expect(fs.lstatSync(link).isSymbolicLink()).to.equal(true);
   });
@@ -228,12 +215,12 @@ describe('qcow2fs hash of a damaged image', () => {
     return count;
   }
 
-  it('that is damaged in many places gets a bounded number of lines', () => {
+  it('that is damaged in many places gets a bounded number of lines', async () => {
     const { image, expected } = makeImage();
     const count = riddle(image);
     for (let at = 0; at < DISK_SIZE; at += 2 * CLUSTER) expected.fill(0, at, at + CLUSTER);
     const map = path.join(image.dir, 'map');
-    const { stdout, stderr } = qcow2fs(['hash', '--error-map', map, imagePath(image)]);
+    const { stdout, stderr } = await runInProcess(['hash', '--error-map', map, imagePath(image)]);
     expect(stdout.slice(0, 64)).to.equal(createHash('sha256').update(expected).digest('hex'));
     const lines = stderr.trimEnd().split('\n');
     expect(lines).to.have.length(22);
@@ -242,7 +229,7 @@ describe('qcow2fs hash of a damaged image', () => {
     expect(readMap(map).ranges).to.have.length(2 * count);
   });
 
-  it('gives the same digests in pieces, tells programs what is lost, and verifies', () => {
+  it('gives the same digests in pieces, tells programs what is lost, and verifies', async () => {
     const { image, expected } = makeImage();
     const count = riddle(image);
     for (let at = 0; at < DISK_SIZE; at += 2 * CLUSTER) expected.fill(0, at, at + CLUSTER);
@@ -256,15 +243,15 @@ describe('qcow2fs hash of a damaged image', () => {
     expect(pieces.stdout.split('\n').map((line) => line.slice(0, 64))).to.deep.equal([...digests, '']);
     const sums = path.join(image.dir, 'sums');
     fs.writeFileSync(sums, pieces.stdout);
-    const verified = qcow2fs(['hash', '--verify', sums, imagePath(image)]);
+    const verified = await runInProcess(['hash', '--verify', sums, imagePath(image)]);
     expect([verified.status, verified.stdout]).to.deep.equal([4, 'disk.raw: OK\n']);
-    const json = JSON.parse(qcow2fs(['hash', '--json', imagePath(image)]).stdout);
+    const json = JSON.parse((await runInProcess(['hash', '--json', imagePath(image)])).stdout);
     expect(json.unreadable).to.include({ bytes: count * CLUSTER, count });
     expect(json.unreadable.ranges[1]).to.include({ offset: 2 * CLUSTER, length: CLUSTER });
     expect(json.unreadable.ranges[1].problem).to.contain('L2 entry 2 ');
   });
 
-  it('whose tables are all gone is done with soon, in one range', () => {
+  it('whose tables are all gone is done with soon, in one range', async () => {
     const image = createImage(scratch.subdir(), { size: 512 * MiB, clusterSize: 4 * KiB });
     writeSteps(image, 1, [{ do: 'data', offset: 0, length: MiB }]);
     const l1 = fs.openSync(imagePath(image), 'r+');
@@ -275,15 +262,15 @@ describe('qcow2fs hash of a damaged image', () => {
     fs.writeSync(l1, entries, 0, entries.length, Number(at.readBigUInt64BE()));
     fs.closeSync(l1);
     const map = path.join(image.dir, 'map');
-    expect(qcow2fs(['hash', '--error-map', map, imagePath(image)]).status).to.equal(4);
+    expect((await runInProcess(['hash', '--error-map', map, imagePath(image)])).status).to.equal(4);
     expect(readMap(map).ranges).to.deep.equal([[0, 512 * MiB, '-']]);
   });
 
-  it('--error-map of a sound image says that everything was read, also in place of an older map', () => {
+  it('--error-map of a sound image says that everything was read, also in place of an older map', async () => {
     const { image } = makeImage();
     const map = path.join(image.dir, 'map');
     for (let round = 0; round < 2; round++) {
-      expectQcow2fs(['hash', '--error-map', map, imagePath(image)]);
+      await expectInProcess(['hash', '--error-map', map, imagePath(image)]);
       expect(readMap(map).ranges).to.deep.equal([[0, DISK_SIZE, '+']]);
     }
   });
@@ -338,11 +325,16 @@ describe('qcow2fs hash of a damaged image', () => {
     ['a device', '/dev/null'],
     ['a place that is not there', '/nowhere/map'],
   ] as const) {
-    it(`--error-map refuses ${what}, and leaves it as it is`, () => {
+    it(`--error-map refuses ${what}, and leaves it as it is`, async () => {
       const { image } = makeImage();
       const before = fs.readFileSync(imagePath(image));
       const target = place === 'IMAGE' ? imagePath(image) : place;
-      const { status, stdout, stderr } = qcow2fs(['hash', '--error-map', target, imagePath(image)]);
+      const { status, stdout, stderr } = await runInProcess([
+        'hash',
+        '--error-map',
+        target,
+        imagePath(image),
+      ]);
       expect([status, stdout]).to.deep.equal([3, '']);
       expect(stderr).to.match(/^qcow2fs: [^\n]+\n$/);
       expect(fs.readFileSync(imagePath(image)).equals(before)).to.equal(true);

@@ -12,7 +12,7 @@ import {
   type Step,
   writeSteps,
 } from '../support/images.js';
-import { expectQcow2fs } from '../support/qcow2fs.js';
+import { expectInProcess } from '../support/in-process.js';
 import { comparableRuns, type QemuRun, qemuMap } from '../support/qemu-map.js';
 import { Random } from '../support/random.js';
 import { run } from '../support/run.js';
@@ -73,20 +73,20 @@ describe('qcow2fs map and qemu-img map on a disk that was written at random', ()
     return image;
   }
 
-  function expectAgreement(image: Image): QemuRun[] {
-    const ours = comparableRuns(expectQcow2fs(['map', '--output=json', imagePath(image)]));
+  async function expectAgreement(image: Image): Promise<QemuRun[]> {
+    const ours = comparableRuns(await expectInProcess(['map', '--output=json', imagePath(image)]));
     expect(ours).to.deep.equal(comparableRuns(qemuMap(image)));
     return ours;
   }
 
   for (const [index, [name, spec]] of IMAGES.entries()) {
-    it(`agree: ${name}`, () => {
-      const runs = expectAgreement(make(scratch.subdir(), spec, index + 1));
+    it(`agree: ${name}`, async () => {
+      const runs = await expectAgreement(make(scratch.subdir(), spec, index + 1));
       expect(runs.length).to.be.above(50);
     });
   }
 
-  it('agree: three layers of different clusters over a raw file with holes', () => {
+  it('agree: three layers of different clusters over a raw file with holes', async () => {
     const dir = scratch.subdir();
     const raw = createRaw(dir, 'base.raw', 5 * MiB + 300, 1);
     for (const offset of [0, 64 * KiB, MiB]) {
@@ -96,7 +96,7 @@ describe('qcow2fs map and qemu-img map on a disk that was written at random', ()
     const extended = { clusterSize: 32 * KiB, options: ['extended_l2=on'] };
     make(dir, { name: 'mid.qcow2', ...extended, backing: { file: 'low.qcow2', format: 'qcow2' } }, 12, 40);
     const top = { clusterSize: 4 * KiB, size: 9 * MiB };
-    const runs = expectAgreement(
+    const runs = await expectAgreement(
       make(dir, { ...top, backing: { file: 'mid.qcow2', format: 'qcow2' } }, 13, 60),
     );
     expect(new Set(runs.map(({ depth }) => depth))).to.deep.equal(new Set([0, 1, 2, 3]));

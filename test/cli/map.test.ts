@@ -16,6 +16,7 @@ import {
   writeSecret,
   writeSteps,
 } from '../support/images.js';
+import { expectInProcess, runInProcess } from '../support/in-process.js';
 import { BIN, expectQcow2fs, type Outcome, qcow2fs } from '../support/qcow2fs.js';
 import { comparableRuns, qemuMap } from '../support/qemu-map.js';
 import { run } from '../support/run.js';
@@ -41,12 +42,13 @@ describe('qcow2fs map', () => {
   const scratch = useScratch();
 
   const mixed = (dir = scratch.subdir(), name?: string): Image => mixedImage(dir, name);
-  const extents = (args: readonly string[]): Run[] =>
-    JSON.parse(expectQcow2fs(['map', '--json', ...args])).extents;
-  const human = (args: readonly string[], env = UTF8): string => expectQcow2fs(['map', ...args], { env });
+  const extents = async (args: readonly string[]): Promise<Run[]> =>
+    JSON.parse(await expectInProcess(['map', '--json', ...args])).extents;
+  const human = (args: readonly string[], env = UTF8): Promise<string> =>
+    expectInProcess(['map', ...args], { env });
 
-  it('draws what is where, a character for a cluster at least', () => {
-    const text = human([imagePath(mixed())]);
+  it('draws what is where, a character for a cluster at least', async () => {
+    const text = await human([imagePath(mixed())]);
     expect(text).to.match(/^disk size: +4 MiB \(4194304 bytes\)$/m);
     expect(text).to.match(/^cluster size: +64 KiB$/m);
     expect(text).to.contain(`0  ${'█'.repeat(16)}${'▒'.repeat(16)}${'░'.repeat(16)}${'·'.repeat(16)}\n`);
@@ -56,14 +58,14 @@ describe('qcow2fs map', () => {
     expect(text).to.not.contain('shared').and.not.contain('damaged');
   });
 
-  it('draws in ASCII where the locale has nothing else', () => {
-    const text = human([imagePath(mixed())], ASCII);
+  it('draws in ASCII where the locale has nothing else', async () => {
+    const text = await human([imagePath(mixed())], ASCII);
     expect(text).to.contain(`${'#'.repeat(16)}${'+'.repeat(16)}${'-'.repeat(16)}${'.'.repeat(16)}\n`);
     // biome-ignore lint/suspicious/noControlCharactersInRegex: all of ASCII
     expect(text).to.match(/^[\x00-\x7f]*$/);
   });
 
-  it('shows each layer in a strip of its own, and in a table what the disk shows of it', () => {
+  it('shows each layer in a strip of its own, and in a table what the disk shows of it', async () => {
     const dir = scratch.subdir();
     mixed(dir, 'base.qcow2');
     const spec = {
@@ -73,7 +75,7 @@ describe('qcow2fs map', () => {
     };
     const top = createImage(dir, spec);
     writeSteps(top, 2, [{ do: 'data', offset: 3 * MiB, length: MiB }]);
-    const lines = human([imagePath(top)]).split('\n');
+    const lines = (await human([imagePath(top)])).split('\n');
     const row = (start: string): string[] => lines.find((line) => line.startsWith(start))!.split(/ {2,}/);
     expect(row('LAYER')).to.deep.equal([
       'LAYER',
@@ -103,28 +105,28 @@ describe('qcow2fs map', () => {
     expect(lines.some((line) => /^ +0 +512 KiB +1 MiB +1\.5 MiB +2 MiB .* 4 MiB$/.test(line))).to.equal(true);
   });
 
-  it('marks clusters that a snapshot shares, until they are written again', () => {
+  it('marks clusters that a snapshot shares, until they are written again', async () => {
     const image = createImage(scratch.subdir(), { size: 2 * MiB });
     writeSteps(image, 1, [{ do: 'data', offset: 0, length: MiB }]);
     takeSnapshot(image, 'old', '1');
     writeSteps(image, 2, [{ do: 'data', offset: 0, length: 256 * KiB }]);
-    const shared = extents([imagePath(image)]).filter((extent) => extent.shared);
+    const shared = (await extents([imagePath(image)])).filter((extent) => extent.shared);
     expect(shared.map(({ start, length }) => [start, length])).to.deep.equal([[256 * KiB, 768 * KiB]]);
-    expect(human([imagePath(image)])).to.contain(`${'█'.repeat(4)}${'▓'.repeat(12)}${'·'.repeat(16)}`);
-    expect(human(['--snapshot', 'old', imagePath(image)])).to.match(/^snapshot: +old$/m);
+    expect(await human([imagePath(image)])).to.contain(`${'█'.repeat(4)}${'▓'.repeat(12)}${'·'.repeat(16)}`);
+    expect(await human(['--snapshot', 'old', imagePath(image)])).to.match(/^snapshot: +old$/m);
   });
 
-  it('tells what is compressed', () => {
-    const runs = extents([imagePath(mixed())]).filter(({ compressed }) => compressed);
+  it('tells what is compressed', async () => {
+    const runs = (await extents([imagePath(mixed())])).filter(({ compressed }) => compressed);
     expect(runs.map(({ start, length, data }) => [start, length, data])).to.deep.equal([[MiB, MiB, true]]);
   });
 
-  it('needs no key', () => {
+  it('needs no key', async () => {
     const secret = writeSecret(scratch.subdir(), 'secret');
     const encryption = ['encrypt.format=luks', 'encrypt.iter-time=10'];
     const image = createImage(scratch.subdir(), { size: MiB, secret, encryption });
     writeSteps(image, 1, [{ do: 'data', offset: 0, length: MiB / 2 }]);
-    expect(human([imagePath(image)])).to.contain('data 512 KiB (50%)');
+    expect(await human([imagePath(image)])).to.contain('data 512 KiB (50%)');
   });
 
   it('fits the width of the terminal, and is coloured there unless NO_COLOR is set', () => {
@@ -144,16 +146,16 @@ describe('qcow2fs map', () => {
   });
 
   it('prints no colours into a pipe', () => {
-    expect(human([imagePath(mixed())])).to.not.match(CONTROL);
+    expect(expectQcow2fs(['map', imagePath(mixed())], { env: UTF8 })).to.not.match(CONTROL);
   });
 
-  it('does not let names write on the terminal or into the report', () => {
+  it('does not let names write on the terminal or into the report', async () => {
     const dir = scratch.subdir();
     const image = imagePath(mixed(dir, 'e\x1b[31m\n<b>&\x9b.qcow2'));
-    const text = human([image]);
+    const text = await human([image]);
     expect(text).to.not.match(CONTROL);
     expect(text).to.contain('e\\u001b[31m\\u000a<b>&\\u009b.qcow2');
-    human(['--svg', path.join(dir, 'map.svg'), image]);
+    await human(['--svg', path.join(dir, 'map.svg'), image]);
     const svg = fs.readFileSync(path.join(dir, 'map.svg'), 'utf8');
     expect(svg).to.not.match(CONTROL);
     expect(elementsOf(svg).find(({ name }) => name === 'title')?.text).to.equal(
@@ -186,10 +188,10 @@ describe('qcow2fs map', () => {
       expect(stderr).to.contain(`${image}: L2 entry 0 of table 0`).and.to.contain('not aligned');
     });
 
-    it('--json and --output=json give the problem of each run, and count it as data', () => {
+    it('--json and --output=json give the problem of each run, and count it as data', async () => {
       const image = damaged(2);
       for (const format of ['--json', '--output=json']) {
-        const { stdout } = expectDamaged(qcow2fs(['map', format, image]), 2);
+        const { stdout } = expectDamaged(await runInProcess(['map', format, image]), 2);
         const found = JSON.parse(stdout);
         const runs: Run[] = format === '--json' ? found.extents : found;
         const bad = runs.filter(({ problem }) => problem !== undefined);
@@ -202,22 +204,22 @@ describe('qcow2fs map', () => {
       }
     });
 
-    it('says of a lot of damage how much it is', () => {
-      const { stderr } = expectDamaged(qcow2fs(['map', damaged(16)]), 11);
+    it('says of a lot of damage how much it is', async () => {
+      const { stderr } = expectDamaged(await runInProcess(['map', damaged(16)]), 11);
       expect(stderr).to.match(/\nqcow2fs: and 6 more runs are damaged\n$/);
     });
 
-    it('takes an L2 table outside the file for damage of what it maps', () => {
+    it('takes an L2 table outside the file for damage of what it maps', async () => {
       const image = imagePath(mixed());
       patchL1(image, 0, (1n << 63n) | (1n << 40n));
-      const { stdout, stderr } = expectDamaged(qcow2fs(['map', '--json', image]), 1);
+      const { stdout, stderr } = expectDamaged(await runInProcess(['map', '--json', image]), 1);
       expect(JSON.parse(stdout).totals[0].damaged).to.equal(4 * MiB);
       expect(stderr)
         .to.contain('lies outside the file')
         .and.to.not.match(/image\.qcow2.*image\.qcow2/);
     });
 
-    it('agrees with qemu-img map on a file that was cut off within its data', () => {
+    it('agrees with qemu-img map on a file that was cut off within its data', async () => {
       const dir = scratch.subdir();
       const preallocated = createImage(dir, { size: 2 * MiB, options: ['preallocation=metadata'] });
       writeSteps(preallocated, 1, [
@@ -225,7 +227,7 @@ describe('qcow2fs map', () => {
         { do: 'data', offset: MiB, length: 512 * KiB },
       ]);
       truncateImage(imagePath(preallocated), 0x50000 + MiB + 100_000);
-      const ours = comparableRuns(expectQcow2fs(['map', '--output=json', imagePath(preallocated)]));
+      const ours = comparableRuns(await expectInProcess(['map', '--output=json', imagePath(preallocated)]));
       expect(ours).to.deep.equal(comparableRuns(qemuMap(preallocated)));
       expect(ours.map(({ zero }) => zero)).to.deep.equal([true, false, true, false, true]);
     });
@@ -233,11 +235,11 @@ describe('qcow2fs map', () => {
 
   describe('with clusters set aside', () => {
     for (const bits of [1, 2, 4, 8, 16, 32, 64]) {
-      it(`finds out that nobody wrote them, with ${bits}-bit refcounts`, () => {
+      it(`finds out that nobody wrote them, with ${bits}-bit refcounts`, async () => {
         const options = ['preallocation=metadata', `refcount_bits=${bits}`];
         const image = createImage(scratch.subdir(), { size: 8 * MiB, clusterSize: 4 * KiB, options });
         writeSteps(image, 1, [{ do: 'data', offset: MiB, length: 64 * KiB }]);
-        const ours = comparableRuns(expectQcow2fs(['map', '--output=json', imagePath(image)]));
+        const ours = comparableRuns(await expectInProcess(['map', '--output=json', imagePath(image)]));
         expect(ours).to.deep.equal(comparableRuns(qemuMap(image)));
         const written = ours.filter(({ zero }) => !zero);
         expect(written.reduce((sum, { length }) => sum + length, 0)).to.equal(64 * KiB);
@@ -263,8 +265,8 @@ describe('qcow2fs map', () => {
       ['a missing image', ['/nowhere/image.qcow2'], 3, '/nowhere/image.qcow2'],
       ['what is no image', ['/etc/passwd'], 4, '/etc/passwd'],
     ] as const) {
-      it(`refuses ${title} in one line`, () => {
-        const outcome = qcow2fs(['map', ...args.map((word) => (word === 'IMG' ? image : word))]);
+      it(`refuses ${title} in one line`, async () => {
+        const outcome = await runInProcess(['map', ...args.map((word) => (word === 'IMG' ? image : word))]);
         expect(outcome.status).to.equal(status);
         expect(outcome.stdout).to.equal('');
         expect(outcome.stderr)
@@ -273,17 +275,17 @@ describe('qcow2fs map', () => {
       });
     }
 
-    it('--output=human is what it prints without', () => {
-      expect(human(['--output=human', image])).to.equal(human([image]));
+    it('--output=human is what it prints without', async () => {
+      expect(await human(['--output=human', image])).to.equal(await human([image]));
     });
 
-    it('opens what the image names below --allow-dir alone', () => {
+    it('opens what the image names below --allow-dir alone', async () => {
       const bases = scratch.subdir();
       mixed(bases, 'base.qcow2');
       const file = path.join(bases, 'base.qcow2');
       const overlay = createImage(scratch.subdir(), { size: MiB, backing: { file, format: 'qcow2' } });
-      expect(qcow2fs(['map', imagePath(overlay)]).status).to.equal(EXIT_STATUS['named-file']);
-      expect(human(['--allow-dir', bases, imagePath(overlay)])).to.contain('1 base.qcow2');
+      expect((await runInProcess(['map', imagePath(overlay)])).status).to.equal(EXIT_STATUS['named-file']);
+      expect(await human(['--allow-dir', bases, imagePath(overlay)])).to.contain('1 base.qcow2');
     });
 
     it('ends quietly when the reader has seen enough', () => {
@@ -301,19 +303,19 @@ describe('qcow2fs map', () => {
       expect(fs.readFileSync(path.join(dir, 'errors'), 'utf8')).to.equal('');
     });
 
-    it('shows a disk without a byte', () => {
+    it('shows a disk without a byte', async () => {
       const empty = createImage(scratch.subdir(), { size: 0 });
-      expect(human([imagePath(empty)])).to.contain('0 bytes');
-      expect(extents([imagePath(empty)])).to.deep.equal([]);
-      expect(expectQcow2fs(['map', '--output', 'json', imagePath(empty)])).to.contain('"length": 0');
+      expect(await human([imagePath(empty)])).to.contain('0 bytes');
+      expect(await extents([imagePath(empty)])).to.deep.equal([]);
+      expect(await expectInProcess(['map', '--output', 'json', imagePath(empty)])).to.contain('"length": 0');
     });
 
     it('looks at an image that is being written with --force-share alone', async () => {
       const shared = imagePath(mixed());
       const writer = await openDisk(shared, { writable: true });
       try {
-        expect(qcow2fs(['map', shared]).status).to.equal(EXIT_STATUS.locked);
-        expect(human(['--force-share', shared])).to.contain('compressed data 1 MiB');
+        expect((await runInProcess(['map', shared])).status).to.equal(EXIT_STATUS.locked);
+        expect(await human(['--force-share', shared])).to.contain('compressed data 1 MiB');
       } finally {
         writer.close();
       }

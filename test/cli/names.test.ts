@@ -5,12 +5,14 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
 import { createImage, imagePath, MiB } from '../support/images.js';
+import { runInProcess } from '../support/in-process.js';
 import { BIN, type Outcome, qcow2fs } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
 
 describe('a command line with control characters', () => {
-  it('does not write them on the terminal', () => {
+  it('does not write them on the terminal', async () => {
     const evil = '\u001b[31mX\u007f\u009b\u202e';
+    const outcomes = [qcow2fs([evil])];
     for (const args of [
       [evil],
       ['help', evil],
@@ -18,7 +20,9 @@ describe('a command line with control characters', () => {
       ['check', '--repair', evil, 'a'],
       [`-${evil}`],
     ]) {
-      const { status, stdout, stderr } = qcow2fs(args);
+      outcomes.push(await runInProcess(args));
+    }
+    for (const { status, stdout, stderr } of outcomes) {
       expect(status).to.equal(2);
       expect(stdout).to.equal('');
       expect(stderr)
@@ -31,18 +35,24 @@ describe('a command line with control characters', () => {
 describe('a name that is not UTF-8', () => {
   const scratch = useScratch();
 
-  it('is refused as that, and no other file is taken for it', () => {
+  it('is refused as that, and no other file is taken for it', async () => {
     const dir = scratch.subdir();
     const image = imagePath(createImage(dir, { size: MiB }));
     const name = Buffer.concat([Buffer.from(`${dir}/odd`), Buffer.from([0xff, 0xfe])]);
+    // What Node.js makes of it.
+    const replaced = `${dir}/odd\u{fffd}\u{fffd}`;
     fs.copyFileSync(image, name);
-    fs.copyFileSync(image, `${dir}/odd\u{fffd}\u{fffd}`);
+    fs.copyFileSync(image, replaced);
+    // No argument of spawn can be bytes.
+    const script = `exec "$0" info "$(printf '%s/odd\\377\\376' "$1")"`;
+    const { status, stdout, stderr } = spawnSync('sh', ['-c', script, BIN, dir], { encoding: 'utf8' });
+    const outcomes = [{ status, stdout, stderr }];
     for (const command of ['info', 'map', 'hash', 'check']) {
-      // No argument of spawn can be bytes.
-      const script = `exec "$0" ${command} "$(printf '%s/odd\\377\\376' "$1")"`;
-      const { status, stdout, stderr } = spawnSync('sh', ['-c', script, BIN, dir], { encoding: 'utf8' });
-      expect([status, stdout]).to.deep.equal([3, '']);
-      expect(stderr).to.match(/^qcow2fs: [^\n]*odd[^\n]*not UTF-8[^\n]*\n$/);
+      outcomes.push(await runInProcess([command, replaced]));
+    }
+    for (const outcome of outcomes) {
+      expect(outcome).to.include({ status: 3, stdout: '' });
+      expect(outcome.stderr).to.match(/^qcow2fs: [^\n]*odd[^\n]*not UTF-8[^\n]*\n$/);
     }
   });
 });
@@ -50,6 +60,7 @@ describe('a name that is not UTF-8', () => {
 describe('a working directory that is gone', () => {
   const scratch = useScratch();
 
+  /** Threads start in it, too. */
   function inLostDirectory(...args: readonly string[]): Outcome {
     const lost = fs.mkdtempSync(path.join(scratch.dir, 'lost-'));
     const script = 'cd "$1" && rmdir "$1" && shift && exec "$@"';
@@ -60,18 +71,34 @@ describe('a working directory that is gone', () => {
     return { status, stdout, stderr: stderr.replace(/^[^\n]*getcwd[^\n]*\n/gm, '') };
   }
 
-  it('is none that is needed for an image with a whole path', () => {
+  async function inLostDirectoryOfTest(...args: readonly string[]): Promise<Outcome> {
+    const home = process.cwd();
+    const lost = fs.mkdtempSync(path.join(scratch.dir, 'lost-'));
+    try {
+      process.chdir(lost);
+      fs.rmdirSync(lost);
+      return await runInProcess(args);
+    } finally {
+      process.chdir(home);
+    }
+  }
+
+  it('is none that is needed for an image with a whole path', async () => {
     const image = imagePath(createImage(scratch.subdir(), { size: MiB }));
+    expect(inLostDirectory('hash', image)).to.include({ status: 0, stderr: '' });
     for (const command of ['info', 'map', 'hash', 'check']) {
-      const { status, stderr } = inLostDirectory(command, image);
+      const { status, stderr } = await inLostDirectoryOfTest(command, image);
       expect([status, stderr], command).to.deep.equal([0, '']);
     }
   });
 
-  it('is told to whoever names an image in it', () => {
+  it('is told to whoever names an image in it', async () => {
+    const outcomes = [inLostDirectory('info', 'image.qcow2')];
     for (const command of ['info', 'map', 'hash', 'check']) {
-      const { status, stderr } = inLostDirectory(command, 'image.qcow2');
-      expect(status, command).to.equal(3);
+      outcomes.push(await inLostDirectoryOfTest(command, 'image.qcow2'));
+    }
+    for (const { status, stderr } of outcomes) {
+      expect(status, stderr).to.equal(3);
       expect(stderr).to.match(/^qcow2fs: image\.qcow2: [^\n]*working directory is gone[^\n]*\n$/);
     }
   });

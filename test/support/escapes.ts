@@ -3,8 +3,8 @@
  * no file. The file outside holds a canary: `describeRefusals` looks for it.
  */
 
-import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
+import net from 'node:net';
 import path from 'node:path';
 import { outside, overlay, overlayNamed, SIZE, withDataFile } from './naming.js';
 import { CANARY, type Refusal } from './refusals.js';
@@ -25,6 +25,8 @@ export interface Escape {
   readonly name: (place: Place) => string;
   /** What the line must say, when it is not the path of the secret and the option that allows it. */
   readonly words?: readonly string[];
+  /** As that of a `Refusal`. */
+  readonly ownProcess?: boolean;
 }
 
 const SECRET = 'secret.raw';
@@ -44,11 +46,12 @@ export function refusalsOf(escapes: readonly Escape[], access?: readonly string[
     'data file': withDataFile,
   };
   return Object.entries(roles).flatMap(([role, make]) =>
-    escapes.map(({ how, name, words = ALLOWED_BY }) => ({
+    escapes.map(({ how, name, words = ALLOWED_BY, ownProcess = false }) => ({
       title: `a ${role} named by ${how}${access === undefined ? '' : `, with ${access.join(' ') || 'writing'}`}`,
       make: (dir: string) => make(dir, name(makePlace(dir))),
       kind: 'named-file' as const,
       words: ['image.qcow2', ...words],
+      ownProcess,
       ...(access === undefined ? {} : { access }),
     })),
   );
@@ -106,8 +109,12 @@ export const PROC: readonly Escape[] = [
   { how: '/proc/self/root', name: ({ secret }) => `/proc/self/root${secret}` },
   { how: '/proc/thread-self/root', name: ({ secret }) => `/proc/thread-self/root${secret}` },
   { how: '/proc/self/cwd', name: ({ secret }) => `/proc/self/cwd${secret}` },
-  { how: '/proc/PID/root', name: ({ secret }) => `/proc/${process.pid}/root${secret}` },
-  { how: '/proc/PID/cwd', name: ({ secret }) => `/proc/${process.pid}/cwd/../../../../../..${secret}` },
+  { how: '/proc/PID/root', name: ({ secret }) => `/proc/${process.pid}/root${secret}`, ownProcess: true },
+  {
+    how: '/proc/PID/cwd',
+    name: ({ secret }) => `/proc/${process.pid}/cwd/../../../../../..${secret}`,
+    ownProcess: true,
+  },
   { how: 'a link into /proc', name: ({ dir, secret }) => link(dir, 'link', `/proc/self/root${secret}`) },
   {
     how: '/proc/self/environ',
@@ -115,19 +122,24 @@ export const PROC: readonly Escape[] = [
     words: ['/environ lies outside', '--allow-dir /proc/'],
   },
   { how: '/proc/self/mem', name: () => '/proc/self/mem', words: ['/mem lies outside'] },
-  { how: '/proc/self/fd/0', name: () => '/proc/self/fd/0', words: ['/dev/null lies outside'] },
-  { how: '/dev/fd/0', name: () => '/dev/fd/0', words: ['/dev/null lies outside'] },
-  { how: '/dev/stdin', name: () => '/dev/stdin', words: ['/dev/null lies outside'] },
+  standardInput('/proc/self/fd/0'),
+  standardInput('/dev/fd/0'),
+  standardInput('/dev/stdin'),
   { how: '/proc/self/fd', name: () => '/proc/self/fd', words: ['/fd lies outside'] },
 ];
 
+/** Of the command, which has none. */
+function standardInput(how: string): Escape {
+  return { how, name: () => how, words: ['/dev/null lies outside'], ownProcess: true };
+}
+
 /** What is in the directory and no file, or is none anywhere. */
 export const ODDITIES: readonly Escape[] = [
-  { how: 'a FIFO, at once', name: ({ dir }) => node(dir, 'fifo', 'p'), words: ['/fifo: is a FIFO'] },
   {
-    how: 'a character device',
-    name: ({ dir }) => node(dir, 'zero', 'c', '1', '5'),
-    words: ['/zero: is no file'],
+    how: 'a FIFO, at once',
+    name: ({ dir }) => node(dir, 'fifo', 'p'),
+    words: ['/fifo: is a FIFO'],
+    ownProcess: true,
   },
   { how: '/dev/zero', name: () => '/dev/zero', words: ['/dev/zero lies outside', '--allow-dir /dev'] },
   { how: 'a socket', name: ({ dir }) => socket(dir), words: ['/socket: is no file'] },
@@ -143,15 +155,25 @@ export const ODDITIES: readonly Escape[] = [
   },
 ];
 
+/** As root alone can make them. */
+export const DEVICES: readonly Escape[] = [
+  {
+    how: 'a character device',
+    name: ({ dir }) => node(dir, 'zero', 'c', '1', '5'),
+    words: ['/zero: is no file'],
+  },
+];
+
 function node(dir: string, name: string, ...kind: string[]): string {
   tool('mknod', path.join(dir, name), ...kind);
   return name;
 }
 
-/** It stays in the directory when its server is killed. */
+/** A server removes its socket under the name that it gave it. */
 function socket(dir: string): string {
-  const script = `require('node:net').createServer().listen('socket', () => process.kill(process.pid, 'SIGKILL'))`;
-  spawnSync(process.execPath, ['-e', script], { cwd: dir });
+  const server = net.createServer().listen(path.join(dir, 'listening'));
+  fs.renameSync(path.join(dir, 'listening'), path.join(dir, 'socket'));
+  server.close();
   return 'socket';
 }
 

@@ -1,9 +1,12 @@
 /** Root hooks: whatever a test did, no mount and no daemon outlives it; and parts of the long lane. */
 
 import fs from 'node:fs';
+import { isFuseNativeLoaded } from './fuse-native.js';
 import { isDaemon, unmountAll } from './qcow2fs.js';
 import { scratchDirs } from './scratch.js';
 import { waitUntil } from './wait.js';
+
+const END_MS = 5000;
 
 /** Daemons that serve a mountpoint below a scratch directory of this process, by their command line. */
 function daemons(): string[] {
@@ -56,6 +59,8 @@ export const mochaHooks = {
     unmountAll();
   },
   async afterAll(): Promise<void> {
+    // A mount in this process that should have been refused: the file has failed, and is to say so and end.
+    if (isFuseNativeLoaded()) setTimeout(() => process.exit(), END_MS).unref();
     const left = mounts();
     if (left.length > 0) throw new Error(`left behind: ${left.join('; ')}`);
     // The plain umount(8) does not wait for the daemon, which saves, releases the image and only then ends.

@@ -56,3 +56,17 @@ export function outside(dir: string): string {
   fs.mkdirSync(other);
   return other;
 }
+
+/** A base and overlays on it, of which the last one is returned. */
+export function longChain(dir: string, depth: number): string {
+  base(dir, '0.qcow2');
+  const template = fs.readFileSync(overlay(dir, '000.qcow2', 'qcow2', 'template'));
+  const at = template.indexOf('000.qcow2');
+  for (let level = 1; level < depth; level++) {
+    // A name of fixed length, so that one image serves as the pattern of all.
+    template.write(`${String(level - 1).padStart(3, '0')}.qcow2`, at);
+    fs.writeFileSync(path.join(dir, `${String(level).padStart(3, '0')}.qcow2`), template);
+  }
+  fs.renameSync(path.join(dir, '0.qcow2'), path.join(dir, '000.qcow2'));
+  return path.join(dir, `${String(depth - 1).padStart(3, '0')}.qcow2`);
+}

@@ -1,15 +1,16 @@
 /** A table of things that `qcow2fs mount` must refuse, and what every refusal has in common. */
 
-import { spawn } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
-import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { expect } from 'chai';
 import { EXIT_STATUS } from '../../src/cli/exit-status.js';
 import type { ErrorKind } from '../../src/errors.js';
-import { daemonsOf, endMount, mountsAt } from './mounts.js';
+import { isFuseNativeLoaded } from './fuse-native.js';
+import { runInProcess } from './in-process.js';
+import { daemonsOf, mountsAt, stopDaemons } from './processes.js';
 import { BIN, type Outcome } from './qcow2fs.js';
-import { useScratch } from './scratch.js';
+import { type Scratch, useScratch } from './scratch.js';
 
 /** What to mount where; paths are absolute. */
 export interface Attempt {
@@ -29,90 +30,98 @@ export interface Refusal {
   readonly words: readonly string[];
   /** How the mount is tried: read-only unless said otherwise. */
   readonly access?: readonly string[];
+  /** Needs the whole command: it would hang where it fails, or has to do with the process that it runs in. */
+  readonly ownProcess?: boolean;
 }
 
 /** Content that no refusal may show: no byte of a file that is refused appears anywhere. */
 export const CANARY = '7f1d-canary-of-a-file-outside';
 
-const TIMEOUT_MS = 120_000;
 const MOUNTPOINT = 'mnt';
+/** The way to the images is that of a mount in the background; serving takes no thread. */
+const FOREGROUND = ['--foreground', '--transport', 'libfuse'];
+const AS_DAEMON = { cwd: '/' } as const;
+const TIMEOUT_MS = 120_000;
 
-/** Everything is tried at once, as far as there are processors; each case is then judged on its own. */
+/**
+ * Each case runs in the process of the test, unless it needs one of its own; and the whole command runs for one case of
+ * the table at least.
+ */
 export function describeRefusals(title: string, refusals: readonly Refusal[]): void {
   describe(`qcow2fs mount and ${title}`, () => {
-    const attempts = new Map<Refusal, Required<Attempt>>();
+    const mountpoints: string[] = [];
     // Before the scratch directory goes: hooks run in the order in which they are registered.
-    after(() => {
-      for (const { mountpoint } of attempts.values()) endMount(mountpoint);
+    after(async () => {
+      for (const mountpoint of mountpoints) await stopDaemons(mountpoint);
     });
     const scratch = useScratch();
-    const outcomes = new Map<Refusal, Outcome>();
-    const problems = new Map<Refusal, unknown>();
+    const sample = refusals.some(({ ownProcess }) => ownProcess) ? undefined : refusals[0];
 
-    before(async function () {
-      this.timeout(3 * TIMEOUT_MS);
-      const waiting = [...refusals];
-      const work = async (): Promise<void> => {
-        for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
-          try {
-            const attempt = prepare(next, scratch.subdir());
-            attempts.set(next, attempt);
-            outcomes.set(next, await tryMount(attempt, next.access ?? ['-r']));
-          } catch (error) {
-            problems.set(next, error);
-          }
-        }
-      };
-      await Promise.all(Array.from({ length: availableParallelism() }, work));
-    });
     for (const refusal of refusals) {
-      it(`refuses ${refusal.title}`, () => {
-        if (problems.has(refusal)) throw problems.get(refusal);
-        const { mountpoint } = attempts.get(refusal)!;
-        expect(readIfThere(logOf(mountpoint)), 'the log').to.not.contain(CANARY);
-        expectRefused(outcomes.get(refusal)!, refusal.kind, refusal.words);
-        expect(mountsAt(mountpoint), 'mounts').to.deep.equal([]);
-        expect(daemonsOf(mountpoint), 'daemons').to.deep.equal([]);
-        if (path.basename(mountpoint) === MOUNTPOINT) expect(fs.readdirSync(mountpoint)).to.deep.equal([]);
-      });
+      if (!refusal.ownProcess) {
+        it(`refuses ${refusal.title}`, async () => {
+          const attempt = prepare(refusal, scratch);
+          expectNothingLeft(
+            refusal,
+            attempt,
+            await runInProcess(words(refusal, attempt, FOREGROUND), AS_DAEMON),
+          );
+          expect(isFuseNativeLoaded(), 'fuse-native is loaded').to.equal(false);
+        });
+      }
+      if (refusal.ownProcess || refusal === sample) {
+        it(`refuses ${refusal.title}, in the background`, () => {
+          const attempt = prepare(refusal, scratch);
+          mountpoints.push(attempt.mountpoint);
+          const log = `${attempt.mountpoint}.log`;
+          expectNothingLeft(refusal, attempt, mountInBackground(words(refusal, attempt, ['--log', log])));
+          expect(readIfThere(log), 'the log').to.not.contain(CANARY);
+        });
+      }
     }
   });
 }
 
-function prepare({ make }: Refusal, dir: string): Required<Attempt> {
+function prepare({ make }: Refusal, scratch: Scratch): Required<Attempt> {
+  const dir = scratch.subdir();
   const mountpoint = path.join(dir, MOUNTPOINT);
   fs.mkdirSync(mountpoint);
   const made = make(dir);
   return { mountpoint, args: [], ...(typeof made === 'string' ? { image: made } : made) };
 }
 
-function logOf(mountpoint: string): string {
-  return `${mountpoint}.log`;
+function words(
+  { access = ['-r'] }: Refusal,
+  { image, mountpoint, args }: Required<Attempt>,
+  how: readonly string[],
+): string[] {
+  return ['mount', ...access, ...how, ...args, image, mountpoint];
+}
+
+/** Without standard input. */
+function mountInBackground(args: readonly string[]): Outcome {
+  const { error, status, stdout, stderr } = spawnSync(BIN, args, {
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'pipe'],
+    timeout: TIMEOUT_MS,
+  });
+  if (error) throw error;
+  return { status, stdout, stderr };
+}
+
+function expectNothingLeft(
+  { kind, words }: Refusal,
+  { mountpoint }: Required<Attempt>,
+  outcome: Outcome,
+): void {
+  expectRefused(outcome, kind, words);
+  expect(mountsAt(mountpoint), 'mounts').to.deep.equal([]);
+  expect(daemonsOf(mountpoint), 'daemons').to.deep.equal([]);
+  if (path.basename(mountpoint) === MOUNTPOINT) expect(fs.readdirSync(mountpoint)).to.deep.equal([]);
 }
 
 function readIfThere(file: string): string {
   return fs.existsSync(file) ? fs.readFileSync(file, 'utf8') : '';
-}
-
-function tryMount(
-  { image, mountpoint, args }: Required<Attempt>,
-  access: readonly string[],
-): Promise<Outcome> {
-  const words = ['mount', ...access, '--log', logOf(mountpoint), ...args, image, mountpoint];
-  const child = spawn(process.execPath, [BIN, ...words], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-    timeout: TIMEOUT_MS,
-  });
-  const output = { stdout: '', stderr: '' };
-  for (const name of ['stdout', 'stderr'] as const) {
-    child[name].setEncoding('utf8').on('data', (text: string) => {
-      output[name] += text;
-    });
-  }
-  return new Promise((resolve, reject) => {
-    child.once('error', reject);
-    child.once('close', (status) => resolve({ status, ...output }));
-  });
 }
 
 /** One clear line, the documented status, and nothing that only a programmer understands. */

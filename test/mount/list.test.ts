@@ -5,6 +5,7 @@ import path from 'node:path';
 import { expect } from 'chai';
 import { useCleanUp } from '../support/clean-up.js';
 import { createImage, imagePath, MiB } from '../support/images.js';
+import { expectInProcess } from '../support/in-process.js';
 import { daemonOf, mountOn } from '../support/mounts.js';
 import { expectQcow2fs } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
@@ -14,14 +15,15 @@ describe('qcow2fs list', () => {
   const defer = useCleanUp();
   const makeImage = (name = 'image.qcow2'): string =>
     imagePath(createImage(scratch.subdir(), { name, size: 3 * MiB }));
-  const list = (): Record<string, unknown>[] => JSON.parse(expectQcow2fs(['list', '--json'])).mounts;
-  const at = (place: string): Record<string, unknown> | undefined =>
-    list().find(({ mountpoint }) => mountpoint === place);
+  const list = async (): Promise<Record<string, unknown>[]> =>
+    JSON.parse(await expectInProcess(['list', '--json'])).mounts;
+  const at = async (place: string): Promise<Record<string, unknown> | undefined> =>
+    (await list()).find(({ mountpoint }) => mountpoint === place);
 
-  it('--json gives every mount with exactly these fields', () => {
+  it('--json gives every mount with exactly these fields', async () => {
     const image = makeImage();
     const { mountpoint, disk, log } = mountOn(defer, image, scratch.subdir(), ['--threads', '1']);
-    expect(at(mountpoint)).to.deep.equal({
+    expect(await at(mountpoint)).to.deep.equal({
       image,
       mountpoint,
       disk,
@@ -37,11 +39,11 @@ describe('qcow2fs list', () => {
     });
   });
 
-  it('no longer shows what was unmounted', () => {
+  it('no longer shows what was unmounted', async () => {
     const { mountpoint } = mountOn(defer, makeImage(), scratch.subdir());
-    expect(at(mountpoint)).to.be.an('object');
+    expect(await at(mountpoint)).to.be.an('object');
     expectQcow2fs(['umount', mountpoint]);
-    expect(at(mountpoint)).to.equal(undefined);
+    expect(await at(mountpoint)).to.equal(undefined);
   });
 
   it('shows a line with disk, size, mode, process, state and image for people', () => {
@@ -60,16 +62,16 @@ describe('qcow2fs list', () => {
     ]);
   });
 
-  it('does not let names write on the terminal', () => {
+  it('does not let names write on the terminal', async () => {
     const image = makeImage('evil\x1b[31m\nname.qcow2');
     const mountpoint = path.join(scratch.subdir(), 'm\x1b[2J\nnt');
     fs.mkdirSync(mountpoint);
     mountOn(defer, image, mountpoint);
-    const text = expectQcow2fs(['list']);
+    const text = await expectInProcess(['list']);
     // biome-ignore lint/suspicious/noControlCharactersInRegex: this is what must not reach a terminal
     expect(text).to.not.match(/[\x00-\x09\x0b-\x1f\x7f-\x9f]/);
     expect(text).to.contain('evil\\u001b[31m\\u000aname.qcow2');
-    expect(at(mountpoint)).to.include({ image, mountpoint });
+    expect(await at(mountpoint)).to.include({ image, mountpoint });
     expectQcow2fs(['umount', mountpoint]);
   });
 });
