@@ -9,15 +9,15 @@ import { expectPresented, openBuilt, presentDisk } from '../support/presented.js
 import { useScratch } from '../support/scratch.js';
 import type { BuiltImage, Variant } from '../support/variant.js';
 import { hugeVariants, writableVariants } from '../support/variants.js';
-import { expectSound } from './check.js';
-import { expectHashed } from './hash.js';
-import { expectMapped, expectSnapshotMapped } from './map.js';
 import {
   expectNotOpenedForWriting,
   expectWrittenAtRandom,
   expectWrittenFarAway,
   writeFarAway,
-} from './write.js';
+} from '../support/writes.js';
+import { expectSound } from './check.js';
+import { expectHashed } from './hash.js';
+import { expectMapped, expectSnapshotMapped } from './map.js';
 
 const HASH_THREADS = [1, 2, 3];
 

@@ -5,7 +5,6 @@
 import fs from 'node:fs';
 import { expect } from 'chai';
 import { seekData, seekHole } from '../../src/host/libc.js';
-import { expectContent, expectWrittenFarAway, writeFarAway } from '../matrix/write.js';
 import { useCleanUp } from '../support/clean-up.js';
 import { sha256, withFile } from '../support/files.js';
 import { checkImage } from '../support/images.js';
@@ -20,6 +19,7 @@ import { useScratch } from '../support/scratch.js';
 import { threadCounts } from '../support/threads.js';
 import type { BuiltImage, Variant } from '../support/variant.js';
 import { hugeVariants, unwritableVariants, variants } from '../support/variants.js';
+import { expectContent, expectWrittenFarAway, writeFarAway } from '../support/writes.js';
 
 const KERNEL_VARIANTS = pairwise(variants, lane(25, variants.length));
 const LIBFUSE_VARIANTS = pairwise(variants, lane(8, variants.length));

@@ -3,13 +3,13 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
 import { Qcow2fsError } from '../../src/errors.js';
-import { checkImage, convertToRaw } from '../support/images.js';
-import { lane } from '../support/lane.js';
-import { patternBytes, SECTOR_SIZE } from '../support/pattern.js';
-import { openBuilt } from '../support/presented.js';
-import { RandomGuest, randomNumbers } from '../support/random-guest.js';
-import { targetOf } from '../support/target.js';
-import type { BuiltImage } from '../support/variant.js';
+import { checkImage, convertToRaw } from './images.js';
+import { lane } from './lane.js';
+import { patternBytes, SECTOR_SIZE } from './pattern.js';
+import { openBuilt } from './presented.js';
+import { RandomGuest, randomNumbers } from './random-guest.js';
+import { targetOf } from './target.js';
+import type { BuiltImage } from './variant.js';
 
 /** A long run by hand: QCOW2FS_OPERATIONS=100000 QCOW2FS_SEED=7 make test TESTS=dist/test/matrix */
 const OPERATIONS = Number(process.env['QCOW2FS_OPERATIONS'] ?? lane(200, 2000));
