@@ -62,7 +62,6 @@ async function cutEverywhere(image: CrashImage, load: Load, seed: number, defer:
       await judge.judge(left, progress.expectation, where);
     }
   }
-  await judge.finish();
   insistOnReplay(recording, files);
   if (judge.states < OPERATIONS / 2) throw new Error(`only ${judge.states} states were judged`);
 }

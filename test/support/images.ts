@@ -1,11 +1,11 @@
 /** Building blocks for test images: thin functions over qemu-img and qemu-io 7.2. */
 
-import { spawnSync } from 'node:child_process';
 import { mkdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { withCpuClock } from './cpu-clock.js';
 import { type PatternKind, patternBytes } from './pattern.js';
 import { type RunOptions, run } from './run.js';
+import { spawnProgram } from './spawn.js';
 
 export const KiB = 1024;
 export const MiB = 1024 * KiB;
@@ -308,7 +308,7 @@ export function qemuImg(dir: string, args: readonly string[], options: RunOption
 /** `qemu-img check` finds no error in a disk whose writer was killed; leaks are no errors. */
 export function expectNoCorruption(image: Image): void {
   const args = ['check', '-q', ...keyArgs(image), ...openArgs(image)];
-  const result = spawnSync('qemu-img', args, { cwd: image.dir, encoding: 'utf8' });
+  const result = spawnProgram('qemu-img', args, { cwd: image.dir });
   if (result.status !== 0 && result.status !== 3) {
     throw new Error(`qemu-img check: status ${result.status}: ${result.stdout}${result.stderr}`);
   }

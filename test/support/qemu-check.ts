@@ -1,7 +1,7 @@
 /** What the reference says of an image: `qemu-img check`. */
 
-import { spawnSync } from 'node:child_process';
 import { type Image, keyArgs, openArgs } from './images.js';
+import { spawnProgram } from './spawn.js';
 
 export interface Verdict {
   /** 0 sound, 2 corrupt, 3 leaks; 1 when the check itself failed. */
@@ -18,12 +18,7 @@ export interface Verdict {
 
 export function qemuCheck(image: Image, repair?: 'leaks' | 'all'): Verdict {
   const args = ['check', '--output=json', ...keyArgs(image), ...(repair === undefined ? [] : ['-r', repair])];
-  const result = spawnSync('qemu-img', [...args, ...openArgs(image)], {
-    cwd: image.dir,
-    encoding: 'utf8',
-    maxBuffer: 64 * 1024 * 1024,
-  });
-  if (result.error !== undefined) throw result.error;
+  const result = spawnProgram('qemu-img', [...args, ...openArgs(image)], { cwd: image.dir });
   const found = result.stdout.startsWith('{') ? (JSON.parse(result.stdout) as Record<string, number>) : {};
   return {
     status: result.status ?? -1,

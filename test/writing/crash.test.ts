@@ -110,7 +110,6 @@ async function judgeCuts(
     const entry = log[cut];
     if (entry !== undefined && !entry.failed) files.get(entry.path)!.advance(entry.call);
   }
-  await judge.finish();
   return judge.states;
 }
 

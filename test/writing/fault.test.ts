@@ -133,7 +133,7 @@ async function sufferEverywhere(
       for (const [name, content] of outcome.files) {
         fs.writeFileSync(path.join(slot, path.basename(name)), content);
       }
-      const { corruptions, errors, leaks, report } = await checkImage({ ...image.image, dir: slot });
+      const { corruptions, errors, leaks, report } = checkImage({ ...image.image, dir: slot });
       if (corruptions + errors + leaks > 0) throw new Error(report);
       const again = readAndClose(await openInMemory(image.image, inMemory(outcome.files)));
       if (!again.equals(outcome.content)) throw new Error('it reads something else when it is mounted again');

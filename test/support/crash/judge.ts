@@ -8,41 +8,37 @@ import type { CrashImage } from './images.js';
 import { checkImage, convertedContent, corruptionOf } from './oracle.js';
 import { contentOf, type Files, inMemory, openInMemory, readAndClose } from './recording.js';
 
-/** Reference tools that run at a time. */
-const SLOTS = 3;
 /** Each state that many is also converted by the reference, or lives on. */
 const CONVERT_EVERY = 24;
 const REVIVE_EVERY = 6;
 
 export class Judge {
   readonly #image: CrashImage;
-  readonly #free: string[];
-  readonly #running = new Set<Promise<void>>();
+  /** The image for the reference tools, in a directory of its own. */
+  readonly #copy: Image;
   readonly #seen = new Set<string>();
-  readonly #problems: string[] = [];
   readonly #snapshot: Buffer | undefined;
   /** Different images judged. */
   states = 0;
 
-  private constructor(image: CrashImage, slots: string[], snapshot: Buffer | undefined) {
+  private constructor(image: CrashImage, copy: Image, snapshot: Buffer | undefined) {
     this.#image = image;
-    this.#free = slots;
+    this.#copy = copy;
     this.#snapshot = snapshot;
   }
 
   /** @param before the files before anything was written */
   static async of(image: CrashImage, before: Files): Promise<Judge> {
     const { dir } = image.image;
-    const slots = Array.from({ length: SLOTS }, (_, i) => `${dir}-slot-${i}`);
-    for (const slot of slots) fs.cpSync(dir, slot, { recursive: true });
+    const copy = { ...image.image, dir: `${dir}-copy` };
+    fs.cpSync(dir, copy.dir, { recursive: true });
     const { snapshot } = image;
     const disk = snapshot && (await openInMemory(image.image, inMemory(before), { snapshot }));
-    return new Judge(image, slots, disk ? readAndClose(disk) : undefined);
+    return new Judge(image, copy, disk ? readAndClose(disk) : undefined);
   }
 
   /** @param what names the state */
   async judge(files: Files, expectation: Expectation, what: string): Promise<void> {
-    this.#throwProblems();
     const content = await this.#read(files, expectation, what);
     const hash = createHash('sha1');
     for (const file of files.values()) hash.update(`${file.length} `).update(file);
@@ -50,20 +46,13 @@ export class Judge {
     if (this.#seen.has(digest)) return;
     this.#seen.add(digest);
     const state = this.states++;
-    await this.#inSlot(files, async (image) => {
-      const problem = await corruptionOf(image);
-      if (problem !== undefined) this.#problems.push(`${what}: ${problem}`);
-      else if (state % CONVERT_EVERY === 1 && !(await convertedContent(image)).equals(content)) {
-        this.#problems.push(`${what}: the reference reads something else`);
-      }
-    });
+    this.#show(files);
+    const problem = corruptionOf(this.#copy);
+    if (problem !== undefined) throw new Error(`${what}: ${problem}`);
+    if (state % CONVERT_EVERY === 1 && !convertedContent(this.#copy).equals(content)) {
+      throw new Error(`${what}: the reference reads something else`);
+    }
     if (state % REVIVE_EVERY === 0) await this.#revive(files, content, state, what);
-  }
-
-  /** Waits for what is under way. */
-  async finish(): Promise<void> {
-    await Promise.all(this.#running);
-    this.#throwProblems();
   }
 
   async #read(files: Files, expectation: Expectation, what: string): Promise<Buffer> {
@@ -104,30 +93,15 @@ export class Judge {
     } catch (error) {
       throw new Error(`${what}, mounted again: ${error}`);
     }
-    const after = new Map([...revived].map(([name, file]) => [name, file.content]));
-    await this.#inSlot(after, async (mended) => {
-      const { corruptions, leaks, errors, report } = await checkImage(mended, true);
-      if (corruptions + leaks + errors > 0) this.#problems.push(`${what}, mounted again: ${report}`);
-    });
+    this.#show(new Map([...revived].map(([name, file]) => [name, file.content])));
+    const { corruptions, leaks, errors, report } = checkImage(this.#copy, true);
+    if (corruptions + leaks + errors > 0) throw new Error(`${what}, mounted again: ${report}`);
   }
 
-  /** Starts the action on a copy of the files in a directory of its own, when one is free. */
-  async #inSlot(files: Files, action: (image: Image) => Promise<void>): Promise<void> {
-    while (this.#free.length === 0) await Promise.race(this.#running);
-    const dir = this.#free.pop()!;
-    for (const [name, content] of files) fs.writeFileSync(path.join(dir, path.basename(name)), content);
-    const running: Promise<void> = action({ ...this.#image.image, dir })
-      .catch((error: unknown) => {
-        this.#problems.push(String(error));
-      })
-      .finally(() => {
-        this.#running.delete(running);
-        this.#free.push(dir);
-      });
-    this.#running.add(running);
-  }
-
-  #throwProblems(): void {
-    if (this.#problems.length > 0) throw new Error(this.#problems.join('\n'));
+  /** The reference tools find these files in the copy. */
+  #show(files: Files): void {
+    for (const [name, content] of files) {
+      fs.writeFileSync(path.join(this.#copy.dir, path.basename(name)), content);
+    }
   }
 }
