@@ -18,6 +18,8 @@ export interface Attached {
   readonly disk: string;
   /** The loop device, and its partitions. */
   readonly devices: readonly string[];
+  /** Whether the loop device still is the one that was attached: its number may have been given to another file. */
+  isAttached(): boolean;
 }
 
 export interface Loops {
@@ -51,12 +53,13 @@ export function useLoops(scratch: Scratch, defer: Defer): Loops {
     const output = expectQcow2fs(['mount', '--log', log, '--loop', ...args, imagePath(image), mountpoint]);
     const disk = fs.statSync(mountpoint).isFile() ? mountpoint : path.join(mountpoint, 'disk.raw');
     const devices = output.trimEnd().split('\n');
-    const attached = sequenceOf(devices[0]!);
+    const sequence = sequenceOf(devices[0]!);
+    const isAttached = (): boolean => sequenceOf(devices[0]!) === sequence;
     defer(() => {
       // Unmounted lazily it has no path any more.
-      if (sequenceOf(devices[0]!) === attached) spawnSync('losetup', ['--detach', devices[0]!]);
+      if (isAttached()) spawnSync('losetup', ['--detach', devices[0]!]);
     });
-    return { mountpoint, disk, devices };
+    return { mountpoint, disk, devices, isAttached };
   }
 
   /** Counts what is attached, and detached (sysfs, diskseq). */

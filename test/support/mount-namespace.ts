@@ -7,10 +7,14 @@ import { BIN, type Outcome, ROOT, type RunAs } from './qcow2fs.js';
 import type { Scratch } from './scratch.js';
 
 /**
- * A new namespace has a copy of every mount, and a disk that is unmounted elsewhere is served on as long as there is one:
- * other tests would wait for their daemons.
+ * A shell command for the beginning of a namespace: it has a copy of every mount of the tests that run beside this one,
+ * and as long as there is one, a disk that is unmounted elsewhere is served on, and a loop device stays attached.
  */
-export const LET_GO = 'umount --no-mtab --internal-only --lazy --all --types fuse.qcow2fs || :';
+export const LET_GO = String.raw`{
+sed -nE 's|^([^ ]+ ){4}([^ ]*/qcow2fs-test-[^ ]*) .*|\2|p' /proc/self/mountinfo |
+  xargs -rd '\n' umount --no-mtab --no-canonicalize --internal-only --lazy
+umount --no-mtab --internal-only --lazy --all --types fuse.qcow2fs
+} 2>/dev/null || :`;
 
 /** /usr/sbin with everything that it had, the helpers and the program; and a table of file systems. */
 const SETUP = `

@@ -2,13 +2,29 @@
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
+import { MARK } from './marked-processes.js';
 import { BIN, type Outcome, ROOT, type RunAs } from './qcow2fs.js';
 import { tool } from './run.js';
 
-/** An ordinary user that every system has, and one that nobody is. */
-export const NOBODY = { uid: 65534, gid: 65534 } as const;
+/** System users of Debian that own nothing which a test touches; fusermount3 mounts only for users with a name. */
+const USERS = ['nobody', 'games', 'news', 'proxy', 'irc', 'list', 'uucp', 'lp'] as const;
 
+/**
+ * The ordinary user of this process. Each user has one state directory and one log, so test files that run side by side
+ * have users of their own: the runner gives each a slot, by QCOW2FS_SLOT.
+ */
+export const NOBODY = userOf(Number(process.env['QCOW2FS_SLOT'] ?? 0));
+
+/** A user without a name, and not the ordinary user of any process. */
 export const STRANGER = { uid: 64007, gid: 64007 } as const;
+
+/** @throws Error when the system has no such user */
+function userOf(slot: number): { readonly uid: number; readonly gid: number } {
+  const name = USERS[slot % USERS.length]!;
+  const ids = new RegExp(`^${name}:[^:]*:(\\d+):(\\d+):`, 'm').exec(fs.readFileSync('/etc/passwd', 'utf8'));
+  if (ids === null) throw new Error(`/etc/passwd has no user ${name}, whom slot ${slot} needs`);
+  return { uid: Number(ids[1]), gid: Number(ids[2]) };
+}
 
 /** Whether a user can read a file, asked of the kernel. */
 export function canRead(file: string, user: { uid: number; gid: number }): boolean {
@@ -21,13 +37,12 @@ export function canRead(file: string, user: { uid: number; gid: number }): boole
  */
 export function useOrdinaryUser(home: string): (args: readonly string[], options?: RunAs) => Outcome {
   let command: readonly string[] = [];
-  let mode = 0;
+  let mode: number | undefined;
   let stateIsOurs = false;
   const state = `/tmp/qcow2fs-${NOBODY.uid}`;
 
   before(() => {
-    mode = fs.statSync('/dev/fuse').mode & 0o7777;
-    fs.chmodSync('/dev/fuse', 0o666);
+    mode = openDevice();
     stateIsOurs = !fs.existsSync(state);
     fs.mkdirSync(home);
     fs.chownSync(home, NOBODY.uid, NOBODY.gid);
@@ -37,7 +52,7 @@ export function useOrdinaryUser(home: string): (args: readonly string[], options
     command = programFor(home);
   });
   after(() => {
-    fs.chmodSync('/dev/fuse', mode);
+    if (mode !== undefined) fs.chmodSync('/dev/fuse', mode);
     if (stateIsOurs) fs.rmSync(state, { recursive: true, force: true });
   });
 
@@ -54,6 +69,17 @@ export function useOrdinaryUser(home: string): (args: readonly string[], options
     if (result.error) throw result.error;
     return { status: result.status, stdout: result.stdout, stderr: result.stderr };
   };
+}
+
+/**
+ * Lets everybody use /dev/fuse.
+ * @returns the mode to put back, or undefined: under the runner the device serves other test files, too
+ */
+function openDevice(): number | undefined {
+  const mode = fs.statSync('/dev/fuse').mode & 0o7777;
+  if (mode === 0o666) return undefined;
+  fs.chmodSync('/dev/fuse', 0o666);
+  return process.env[MARK] === undefined ? mode : undefined;
 }
 
 /** The program where NOBODY can run it: a checkout below /root is for root alone, so it is copied then. */
