@@ -5,10 +5,10 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
 import type { Defer } from '../support/clean-up.js';
-import { createImage, type Image, imagePath, MiB } from '../support/images.js';
+import { type Image, imagePath, MiB, qemuImg } from '../support/images.js';
 import { logLines, mountsAt } from '../support/mounts.js';
 import { expectQcow2fs } from '../support/qcow2fs.js';
-import { tool } from '../support/run.js';
+import { run, SBIN, tool } from '../support/run.js';
 import type { Scratch } from '../support/scratch.js';
 
 const PARTITIONS = 'label: gpt\n,16M\n,16M\n';
@@ -30,17 +30,23 @@ export interface Loops {
   expectNothing(place: string): void;
 }
 
+function makeTemplate(dir: string): string {
+  const raw = path.join(dir, 'disk.raw');
+  fs.writeFileSync(raw, '');
+  fs.truncateSync(raw, 64 * MiB);
+  run('sfdisk', ['-q', raw], { input: PARTITIONS, env: { ...process.env, PATH: SBIN } });
+  qemuImg(dir, ['convert', '-f', 'raw', '-O', 'qcow2', raw, 'image.qcow2']);
+  return path.join(dir, 'image.qcow2');
+}
+
 export function useLoops(scratch: Scratch, defer: Defer): Loops {
-  /** An image with two partitions. */
+  let template: string | undefined;
+
+  /** A new image with two partitions. */
   function partitioned(): Image {
-    const image = createImage(scratch.subdir(), { size: 64 * MiB });
-    const mountpoint = scratch.subdir();
-    expectQcow2fs(['mount', imagePath(image), mountpoint]);
-    try {
-      spawnSync('sfdisk', ['-q', path.join(mountpoint, 'disk.raw')], { input: PARTITIONS });
-    } finally {
-      expectQcow2fs(['umount', mountpoint]);
-    }
+    const image: Image = { dir: scratch.subdir(), name: 'image.qcow2', openOptions: [] };
+    template ??= makeTemplate(scratch.subdir());
+    fs.copyFileSync(template, imagePath(image));
     return image;
   }
 

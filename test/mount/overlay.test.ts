@@ -19,6 +19,7 @@ import {
   writeSecret,
   writeSteps,
 } from '../support/images.js';
+import { lane } from '../support/lane.js';
 import { daemonOf, endMount, mountWritableOn, openFilesOf, tryMount } from '../support/mounts.js';
 import { patternBytes, SECTOR_SIZE } from '../support/pattern.js';
 import { expectQcow2fs, keyOptions } from '../support/qcow2fs.js';
@@ -165,6 +166,9 @@ describe('an overlay', () => {
         expectUntouched(base.dir, states);
       });
 
+      // What makes it fail has nothing to do with the cipher.
+      const isOther = name === 'a LUKS image with another cipher';
+      if (lane(isOther, false)) return;
       it('is not made when the mount fails', () => {
         const dir = scratch.subdir();
         const file = path.join(dir, 'changes.qcow2');
