@@ -38,11 +38,12 @@ export class CleanRoot {
     this.dir = dir;
   }
 
-  /** Takes a minute or two. */
+  /** Takes some ten seconds, a third of what debootstrap needs. What apt knows of the mirror stays for installations. */
   async start(): Promise<void> {
-    // debootstrap mounts proc into what it makes, and forgets it when it is interrupted.
-    const debootstrap = ['debootstrap', '--variant=minbase', SUITE, this.dir, mirror()];
-    const script = ['sh', '-c', `${LET_GO}; exec "$@"`, 'sh', ...debootstrap];
+    // It mounts proc into what it makes, and may be interrupted.
+    const options = ['--mode=root', '--variant=minbase', '--skip=cleanup/apt/lists', '--quiet'];
+    const make = ['mmdebstrap', ...options, SUITE, this.dir, mirror()];
+    const script = ['sh', '-c', `${LET_GO}; exec "$@"`, 'sh', ...make];
     run('unshare', ['--mount', '--propagation=private', ...script], {
       env: { ...process.env, PATH: `${process.env['PATH']}:/usr/sbin:/sbin`, LC_ALL: 'C' },
     });
