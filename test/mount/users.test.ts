@@ -96,6 +96,7 @@ describe('an ordinary user', () => {
     expect(entry).to.include({ userId: NOBODY.uid, pid: null, state: 'unknown', size: null });
   });
 
+  // SECURITY.md: "Only who mounted a disk can open it, not even root without `--allow-other`;"
   it('keeps everybody else out', () => {
     succeed(asUser(['mount', '-r', image, mountpoint]));
     const disk = path.join(mountpoint, 'disk.raw');
@@ -104,6 +105,7 @@ describe('an ordinary user', () => {
     expect(spawnSync('ls', [mountpoint], { ...STRANGER, stdio: 'ignore' }).status).to.not.equal(0);
   });
 
+  // SECURITY.md: "Nobody else but root can unmount"
   it('cannot unmount what somebody else mounted', () => {
     mountOn(defer, image, fs.mkdtempSync(path.join(dir, 'mnt-')));
     const [other] = mountsAt(dir);
@@ -143,6 +145,7 @@ describe('an ordinary user', () => {
     expect(outcome.stdout.split(' ')[0]).to.equal(expected);
   });
 
+  // SECURITY.md: "with that, the disk grants what all files of the image grant"
   describe('and a mount of root', () => {
     for (const [mode, readable] of [
       [0o644, true],

@@ -26,6 +26,8 @@ const PLACES = [
   ['libfuse', 'directory'],
 ] as const;
 
+// SECURITY.md: "Mounted with `-r`, no byte and no time stamp of the image, its backing files and its data
+// file changes, whatever is tried, by root too: they are opened for reading alone"
 describe('a read-only disk', () => {
   const scratch = useScratch();
   const defer = useCleanUp();

@@ -34,6 +34,7 @@ const COPIED = lane(
   ['mocha', 'chai', 'glob', 'lru-cache', 'diff', 'typescript'],
 );
 const PACKED = '@types';
+const isThorough = lane(false, true);
 const LARGE = lane(12, 24) * MiB;
 
 interface FileSystem {
@@ -214,13 +215,14 @@ describe('a file system on a disk that is mounted for writing', () => {
 
         checkImage(image);
         const raw = convertToRaw(image);
+        // The same bytes: what has checked the disk need not check them again.
         expect(sha256(raw)).to.equal(seen);
-        fileSystem.check(raw);
+        if (isThorough) fileSystem.check(raw);
         kind.verify?.(image, raw);
 
         const again = mountReadOnly(imagePath(image), dir, options);
         const readOnlyLoop = attachLoop(defer, again.disk, '--read-only');
-        fileSystem.check(readOnlyLoop);
+        if (isThorough) fileSystem.check(readOnlyLoop);
         const leaveAgain = enter(fileSystem, readOnlyLoop, 'ro');
         expect(hashTree(inside)).to.deep.equal(expected);
         leaveAgain();
