@@ -7,7 +7,7 @@ import { expect } from 'chai';
 import { useCleanUp } from '../support/clean-up.js';
 import { sha256 } from '../support/files.js';
 import { convertToRaw, createImage, imagePath, MiB, writeSteps } from '../support/images.js';
-import { LET_GO } from '../support/mount-namespace.js';
+import { ON_OUR_OWN } from '../support/mount-namespace.js';
 import { daemonOf, daemonsOf, endMount, isRunning, mountOn, mountsAt } from '../support/mounts.js';
 import { BIN, type Outcome, qcow2fs } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
@@ -119,7 +119,8 @@ describe('an ordinary user', () => {
   function withFuseConf(content: string, script: string): Outcome {
     const conf = path.join(home, 'fuse.conf');
     fs.writeFileSync(conf, content);
-    const inside = `${LET_GO}; mount --bind "${conf}" /etc/fuse.conf; asUser() {
+    const inside = `${ON_OUR_OWN}
+      mount --bind "${conf}" /etc/fuse.conf; asUser() {
       setpriv --reuid=${NOBODY.uid} --regid=${NOBODY.gid} --clear-groups env HOME="${home}" "$@"; }\n${script}`;
     const result = spawnSync('unshare', ['-m', 'sh', '-c', inside], { encoding: 'utf8', cwd: '/' });
     return { status: result.status, stdout: result.stdout, stderr: result.stderr };

@@ -16,10 +16,18 @@ sed -nE 's|^([^ ]+ ){4}([^ ]*/qcow2fs-test-[^ ]*) .*|\2|p' /proc/self/mountinfo 
 umount --no-mtab --internal-only --lazy --all --types fuse.qcow2fs
 } 2>/dev/null || :`;
 
+/**
+ * As LET_GO, for namespaces in which root mounts: they get a place of their own for what is kept of each mount. To a mount
+ * in here, the dead ones of other tests, which it does not see, are gone, and it would clear them away.
+ */
+export const ON_OUR_OWN = `${LET_GO}
+mkdir -p -m 700 /run/qcow2fs
+mount -t tmpfs -o mode=700 none /run/qcow2fs`;
+
 /** /usr/sbin with everything that it had, the helpers and the program; and a table of file systems. */
 const SETUP = `
 set -e
-${LET_GO}
+${ON_OUR_OWN}
 mount --bind /usr/sbin "$1/host-sbin"
 cp -rs "$1/host-sbin/." "$1/sbin/"
 [ -z "$2" ] || cp "$2"/*mount.fuse.qcow2fs "$1/sbin/"
