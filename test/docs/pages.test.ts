@@ -51,7 +51,7 @@ function testsBelow(): string[] {
   return names.filter((name) => name.endsWith('.test.ts')).map((name) => path.join('test', name));
 }
 
-/** Where a test is there for a sentence of a page, a comment quotes it: `PAGE.md: "SENTENCE"`. */
+/** A comment above a test quotes the sentence that the test checks: `PAGE.md: "SENTENCE"`. */
 function quotesIn(source: string): { page: string; words: string }[] {
   const comments = source.replaceAll(/\n *\/\/ /g, ' ').matchAll(/ ([\w/-]+\.md): "([^"]+)"/g);
   return [...comments].map(([, page, words]) => ({ page: page!, words: words! }));
@@ -76,7 +76,7 @@ describe('the pages', () => {
     });
   }
 
-  it('say what tests quote of them', () => {
+  it('contain every sentence that a test quotes', () => {
     const quotes = testsBelow().flatMap((name) => quotesIn(read(name)).map((quote) => ({ name, ...quote })));
     const oneLine = (text: string): string => text.replaceAll(/\s+/g, ' ');
     expect(quotes.length).to.be.above(20);

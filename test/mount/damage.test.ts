@@ -78,7 +78,7 @@ describe('a damaged image', () => {
   }
 
   for (const [index, { title, spec, guest, apply, lost, log: words }] of DAMAGES.entries()) {
-    // With the other transport the error map is written (error-map.test.ts).
+    // error-map.test.ts uses the other transport.
     for (const transport of lane([TRANSPORTS[index % 2]!], TRANSPORTS)) {
       it(`with ${title} loses exactly that range, with the ${transport} transport`, () => {
         const { image, expected } = makeImage(spec, guest);

@@ -38,7 +38,7 @@ describe('a thread of the daemon that dies', () => {
   const defer = useCleanUp();
 
   for (const [index, { way, name, reason }] of WAYS.entries()) {
-    // Each way with two of them, each of them with several ways.
+    // Pairwise: two loads for each way of dying.
     const some = LOADS.filter((_, number) => number !== index % LOADS.length);
     for (const [threads, mode] of lane<readonly (typeof LOADS)[number][]>(some, LOADS)) {
       it(`${name} ends the mount, but loses nothing: one of ${threads}, ${mode} writers`, async () => {

@@ -64,7 +64,7 @@ describe('mount --error-map', () => {
   }
 
   for (const [index, { title, spec, guest, apply, lost }] of DAMAGES.entries()) {
-    // With the other transport its line in the log is looked at (damage.test.ts).
+    // damage.test.ts uses the other transport.
     for (const transport of lane([TRANSPORTS[1 - (index % 2)]!], TRANSPORTS)) {
       it(`records ${title}, and dd saves all else, with the ${transport} transport`, () => {
         const { image, expected } = makeImage(spec, guest);

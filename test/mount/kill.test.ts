@@ -73,7 +73,7 @@ const WAYS: readonly { readonly name: string; readonly write: (disk: string) => 
   },
 ];
 
-/** Those that `make test` tries over libfuse: each request, and writes that are a barrier. */
+/** `make test` runs only these over libfuse: one for each kind of request. */
 const LIBFUSE_WAYS: readonly string[] = ['fsync', 'fdatasync', 'close', 'O_SYNC', 'O_DIRECT and O_DSYNC'];
 
 /** As the others, but the daemon dies while the descriptor is open: nothing but the writes themselves was asked for. */
@@ -127,7 +127,7 @@ describe('a daemon killed with -9', () => {
     for (const { name, write } of WAYS) {
       // libfuse 2 has no request for it, and says so.
       if (transport === 'libfuse' && name === 'sync --file-system') continue;
-      // Which request of the kernel it is that comes then, the other transport has shown.
+      // The other ways lead to the same requests, as the kernel transport shows.
       if (transport === 'libfuse' && !lane(LIBFUSE_WAYS, [name]).includes(name)) continue;
       it(`leaves in the image what was written before ${name}, with the ${transport} transport`, async () => {
         const image = createImage(scratch.subdir(), { size: 16 * MiB });

@@ -20,7 +20,7 @@ const PROGRAMS = [
   { name: 'node bin/qcow2fs', command: [process.execPath, BIN], flags: lane(['-f'], FOREGROUND) },
 ] as const;
 
-/** A checkout leaves it to be read by everybody, which is worth a warning. */
+/** The file in a checkout is readable by everybody, which causes a warning. */
 function copySecret(scratch: Scratch): string {
   const key = scratch.path('secret');
   fs.writeFileSync(key, fs.readFileSync(path.join(EXAMPLE, 'secret')), { mode: 0o600 });

@@ -197,7 +197,7 @@ describe('mount --loop', () => {
     const other = scratch.path('other.img');
     fs.writeFileSync(other, Buffer.alloc(MiB));
     let attached = attach(image);
-    // Whoever attaches a device meanwhile may get this one; then another try.
+    // Another process may have taken the device in between; then try again.
     while (!giveTo(other, attached.devices[0]!)) {
       expectQcow2fs(['umount', attached.mountpoint]);
       attached = attach(image);
@@ -209,7 +209,7 @@ describe('mount --loop', () => {
     expect(loopsOf(other)).to.deep.equal([devices[0]]);
   });
 
-  /** Detaches a device and attaches it to another file. @returns whether nobody else was faster */
+  /** Detaches a device and attaches it to another file. @returns false if another process took it first */
   function giveTo(file: string, device: string): boolean {
     tool('losetup', '--detach', device);
     if (tryTool('losetup', device, file).status !== 0) return false;

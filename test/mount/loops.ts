@@ -18,7 +18,7 @@ export interface Attached {
   readonly disk: string;
   /** The loop device, and its partitions. */
   readonly devices: readonly string[];
-  /** Whether the loop device still is the one that was attached: its number may have been given to another file. */
+  /** Whether the disk is still attached: by then another process may use a device of the same name. */
   isAttached(): boolean;
 }
 

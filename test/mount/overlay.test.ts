@@ -163,12 +163,12 @@ describe('an overlay', () => {
         expect(fs.readFileSync(disk).equals(expected)).to.equal(true);
         expectQcow2fs(['umount', mountpoint]);
         expect(fs.readdirSync(temporary)).to.deep.equal([]);
-        // Those of others have a name for a moment.
+        // Overlays of other processes have a name for a moment.
         await waitUntil('nothing is left', () => ours().every((name) => before.includes(name)));
         expectUntouched(base.dir, states);
       });
 
-      // What makes it fail has nothing to do with the cipher.
+      // The failures do not depend on the cipher.
       const isOther = name === 'a LUKS image with another cipher';
       if (lane(isOther, false)) return;
       it('is not made when the mount fails', () => {

@@ -65,7 +65,7 @@ describe('a disk with --resizable', () => {
   ) as [Way, Way];
 
   for (const { name: kind, spec } of KINDS) {
-    // Every way in the first kind of image; in the others one that only makes room, then one that needs it.
+    // All ways for the first kind of image; for the others one that only adds room, then one that writes there.
     const all = [...resizing, buffered, direct].map((way) => [way]);
     for (const ways of kind === KINDS[0]!.name ? all : [[resizing[0]!, direct]]) {
       it(`grows by ${ways.map(({ name }) => name).join(' and by ')}, and the new part is zeros: ${kind}`, () => {

@@ -109,7 +109,7 @@ describe('a full host', () => {
   }
 
   for (const [number, host] of HOSTS.entries()) {
-    // The first kind on every host, each other one on one of them.
+    // Pairwise: the first kind on every host, each of the others on one.
     const some = KINDS.filter((_, index) => index === 0 || index % HOSTS.length === number);
     for (const { name, spec } of lane(some, KINDS)) {
       it(`refuses direct writes at once and goes on when there is room: ${name} on ${host.name}`, () => {

@@ -3,8 +3,8 @@
  *
  *     node write-attempts.js DISK OTHER [UID GID]
  *
- * OTHER is a file elsewhere that can be written. With UID and GID it becomes that user once all is loaded, so that the
- * program itself may lie where that user cannot look.
+ * OTHER is a file elsewhere that can be written. With UID and GID it becomes that user once all is loaded, so the
+ * program itself may be in a place that this user cannot read.
  */
 import fs from 'node:fs';
 import { createRequire } from 'node:module';
@@ -18,7 +18,7 @@ const FS_IOC_SETFLAGS = 0x40086602;
 const AT_FDCWD = -100;
 const BLOCK = 4096;
 const [disk, other, ...ids] = process.argv.slice(2);
-/** Of the file, after a change of owner: the user itself, who may not give it away. */
+/** The owner that the attempts ask for: the user itself. The kernel refuses any other without asking the mount. */
 const [user, group] = ids.length === 0 ? [65534, 65534] : ids.map(Number);
 const koffi = createRequire(import.meta.url)('koffi') as {
   errno(): number;

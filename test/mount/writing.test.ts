@@ -215,7 +215,7 @@ describe('a file system on a disk that is mounted for writing', () => {
 
         checkImage(image);
         const raw = convertToRaw(image);
-        // The same bytes: what has checked the disk need not check them again.
+        // The bytes are those of the disk, which was checked above.
         expect(sha256(raw)).to.equal(seen);
         if (isThorough) fileSystem.check(raw);
         kind.verify?.(image, raw);

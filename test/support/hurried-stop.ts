@@ -1,6 +1,6 @@
 /**
- * Preloaded into a daemon (node --import): the seconds that it gives to those who still use the disk are tenths of
- * seconds, for tests of what comes after them. `hurried` is the environment of such a daemon.
+ * Preloaded into a daemon (node --import): shortens its grace periods to a tenth, for tests of what follows them.
+ * `hurried` is the environment for such a daemon.
  */
 const FROM_MS = 2000;
 const FACTOR = 10;

@@ -7,8 +7,8 @@ import { BIN, type Outcome, ROOT, type RunAs } from './qcow2fs.js';
 import type { Scratch } from './scratch.js';
 
 /**
- * A shell command for the beginning of a namespace: it has a copy of every mount of the tests that run beside this one,
- * and as long as there is one, a disk that is unmounted elsewhere is served on, and a loop device stays attached.
+ * A shell command that drops the mounts of other tests, which a new namespace copies. As long as a copy exists, the
+ * daemon of a disk that was unmounted elsewhere does not end, and a loop device stays attached.
  */
 export const LET_GO = String.raw`{
 sed -nE 's|^([^ ]+ ){4}([^ ]*/qcow2fs-test-[^ ]*) .*|\2|p' /proc/self/mountinfo |
@@ -17,8 +17,8 @@ umount --no-mtab --internal-only --lazy --all --types fuse.qcow2fs
 } 2>/dev/null || :`;
 
 /**
- * As LET_GO, for namespaces in which root mounts: they get a place of their own for what is kept of each mount. To a mount
- * in here, the dead ones of other tests, which it does not see, are gone, and it would clear them away.
+ * As LET_GO, for namespaces in which root mounts disks: also gives them their own directory of mount states. A mount
+ * removes the states of dead mounts that are not in its namespace, and other tests need theirs.
  */
 export const ON_OUR_OWN = `${LET_GO}
 mkdir -p -m 700 /run/qcow2fs

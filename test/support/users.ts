@@ -6,16 +6,16 @@ import { MARK } from './marked-processes.js';
 import { BIN, type Outcome, ROOT, type RunAs } from './qcow2fs.js';
 import { tool } from './run.js';
 
-/** System users of Debian that own nothing which a test touches; fusermount3 mounts only for users with a name. */
+/** System users of Debian: fusermount3 mounts only for users that have a name. */
 const USERS = ['nobody', 'games', 'news', 'proxy', 'irc', 'list', 'uucp', 'lp'] as const;
 
 /**
- * The ordinary user of this process. Each user has one state directory and one log, so test files that run side by side
- * have users of their own: the runner gives each a slot, by QCOW2FS_SLOT.
+ * The ordinary user of this test process. A user has one state directory and one log, so processes that run side by
+ * side need different users: the runner gives each process a slot (QCOW2FS_SLOT).
  */
 export const NOBODY = userOf(Number(process.env['QCOW2FS_SLOT'] ?? 0));
 
-/** A user without a name, and not the ordinary user of any process. */
+/** A user without a name, different from the ordinary user of every process. */
 export const STRANGER = { uid: 64007, gid: 64007 } as const;
 
 /** @throws Error when the system has no such user */
@@ -72,8 +72,8 @@ export function useOrdinaryUser(home: string): (args: readonly string[], options
 }
 
 /**
- * Lets everybody use /dev/fuse.
- * @returns the mode to put back, or undefined: under the runner the device serves other test files, too
+ * Gives everybody access to /dev/fuse.
+ * @returns the mode to restore, or undefined: under the runner, other test files need the device as well
  */
 function openDevice(): number | undefined {
   const mode = fs.statSync('/dev/fuse').mode & 0o7777;

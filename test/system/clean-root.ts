@@ -38,9 +38,9 @@ export class CleanRoot {
     this.dir = dir;
   }
 
-  /** Takes some ten seconds, a third of what debootstrap needs. What apt knows of the mirror stays for installations. */
+  /** Takes about ten seconds (debootstrap: thirty). Keeps the package lists, so that packages can be installed. */
   async start(): Promise<void> {
-    // It mounts proc into what it makes, and may be interrupted.
+    // A namespace, because it mounts proc into the directory and may be interrupted.
     const options = ['--mode=root', '--variant=minbase', '--skip=cleanup/apt/lists', '--quiet'];
     const make = ['mmdebstrap', ...options, SUITE, this.dir, mirror()];
     const script = ['sh', '-c', `${LET_GO}; exec "$@"`, 'sh', ...make];

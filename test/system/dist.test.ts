@@ -29,7 +29,7 @@ describe('make install, deb and dist', function () {
     cloneHere(first);
     make(first, '022', 'UTC', 'deb', 'dist');
     fs.mkdirSync(path.dirname(second));
-    // As long as the first one took is how much later this one is. The packages have the modes that npm would give them.
+    // The first build took long enough for other time stamps. The umask applies to the copied packages, as for npm.
     const script = 'umask 077; git clone --quiet "$1" "$2"; cp -R "$1/node_modules" "$2/"';
     run('sh', ['-c', script, 'sh', first, second]);
     make(second, '077', 'Asia/Kathmandu', 'deb', 'dist');
@@ -103,7 +103,7 @@ describe('make install, deb and dist', function () {
     '--no-fund',
     '--loglevel=error',
     '--prefer-offline',
-    // Where this machine has what add-ons are built with, so that nobody looks for it elsewhere.
+    // The configuration of root does not apply to ordinary users, who would download the headers.
     ...headers(),
   ];
 
@@ -141,7 +141,7 @@ function make(clone: string, umask: string, zone: string, ...args: string[]): vo
   run('sh', ['-c', `umask ${umask}; exec make "$@"`, 'make', ...args], { cwd: clone, env });
 }
 
-/** What npm is told here of the directory that has the headers of Node.js. */
+/** The option for the directory with the headers of Node.js, if npm is configured with one here. */
 function headers(): string[] {
   const nodedir = run('npm', ['config', 'get', 'nodedir']).trim();
   return path.isAbsolute(nodedir) ? [`--nodedir=${nodedir}`] : [];
