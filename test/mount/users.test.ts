@@ -9,9 +9,9 @@ import { sha256 } from '../support/files.js';
 import { convertToRaw, createImage, imagePath, MiB, writeSteps } from '../support/images.js';
 import { ON_OUR_OWN } from '../support/mount-namespace.js';
 import { daemonOf, daemonsOf, endMount, isRunning, mountOn, mountsAt } from '../support/mounts.js';
-import { BIN, type Outcome, qcow2fs } from '../support/qcow2fs.js';
+import { type Outcome, qcow2fs } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
-import { canRead, NOBODY, STRANGER, useOrdinaryUser } from '../support/users.js';
+import { canRead, NOBODY, programFor, STRANGER, useOrdinaryUser } from '../support/users.js';
 
 describe('an ordinary user', () => {
   const scratch = useScratch();
@@ -115,6 +115,12 @@ describe('an ordinary user', () => {
     expect(mountsAt(dir)).to.deep.equal([other]);
   });
 
+  /** The program in a script. */
+  const program = (): string =>
+    programFor(home)
+      .map((word) => `"${word}"`)
+      .join(' ');
+
   /** Runs a script as root where /etc/fuse.conf says this and nobody else sees it. */
   function withFuseConf(content: string, script: string): Outcome {
     const conf = path.join(home, 'fuse.conf');
@@ -127,8 +133,7 @@ describe('an ordinary user', () => {
   }
 
   it('is told in one line that --allow-other needs user_allow_other', () => {
-    const program = `"${process.execPath}" "${BIN}"`;
-    const outcome = withFuseConf('', `asUser ${program} mount -r --allow-other "${image}" "${mountpoint}"`);
+    const outcome = withFuseConf('', `asUser ${program()} mount -r --allow-other "${image}" "${mountpoint}"`);
     expect(outcome.stderr).to.match(/^qcow2fs: [^\n]*user_allow_other[^\n]*\n$/);
     expect(outcome.stderr).to.contain('/etc/fuse.conf');
     expect(outcome.status).to.equal(9);
@@ -136,11 +141,10 @@ describe('an ordinary user', () => {
   });
 
   it('lets others in with --allow-other where /etc/fuse.conf says user_allow_other', () => {
-    const program = `"${process.execPath}" "${BIN}"`;
     const outcome = withFuseConf(
       'user_allow_other\n',
-      `asUser ${program} mount -r --allow-other "${image}" "${mountpoint}" && sha256sum "${mountpoint}/disk.raw"
-       asUser ${program} umount "${mountpoint}"`,
+      `asUser ${program()} mount -r --allow-other "${image}" "${mountpoint}" && sha256sum "${mountpoint}/disk.raw"
+       asUser ${program()} umount "${mountpoint}"`,
     );
     expect(outcome.stderr).to.equal('');
     expect(outcome.stdout.split(' ')[0]).to.equal(expected);

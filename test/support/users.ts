@@ -82,17 +82,33 @@ function openDevice(): number | undefined {
   return process.env[MARK] === undefined ? mode : undefined;
 }
 
-/** The program where NOBODY can run it: a checkout below /root is for root alone, so it is copied then. */
+/** The program where NOBODY can run it: a checkout below /root is closed to others, so the program is copied then. */
 export function programFor(home: string): string[] {
   const here = [process.execPath, BIN];
-  if (spawnSync(here[0]!, [BIN, '--version'], { ...NOBODY, cwd: '/' }).status === 0) return here;
+  if (canRun(here)) return here;
   const copy = path.join(path.dirname(home), 'program');
-  const shipped = ['bin', 'dist/app', 'package.json', 'node_modules'];
+  const shipped = fs.existsSync(copy) ? [] : ['bin', 'dist/app', 'package.json', ...dependencies()];
   for (const name of shipped) {
     fs.cpSync(fs.realpathSync(path.join(ROOT, name)), path.join(copy, name), { recursive: true });
   }
-  fs.copyFileSync(process.execPath, path.join(copy, 'node'));
+  let node = process.execPath;
+  if (!canRun([node])) {
+    node = path.join(copy, 'node');
+    if (!fs.existsSync(node)) fs.copyFileSync(process.execPath, node);
+  }
   tool('chmod', '-R', 'go+rX', copy);
-  fs.chmodSync(path.join(copy, 'node'), 0o755);
-  return [path.join(copy, 'node'), path.join(copy, 'bin/qcow2fs')];
+  return [node, path.join(copy, 'bin/qcow2fs')];
+}
+
+function canRun(command: readonly string[]): boolean {
+  return spawnSync(command[0]!, [...command.slice(1), '--version'], { ...NOBODY, cwd: '/' }).status === 0;
+}
+
+/** Installed packages that the program needs, by package-lock.json. */
+function dependencies(): string[] {
+  const { packages } = JSON.parse(fs.readFileSync(path.join(ROOT, 'package-lock.json'), 'utf8')) as {
+    packages: Record<string, { dev?: boolean }>;
+  };
+  const places = Object.entries(packages).filter(([place, { dev }]) => place !== '' && dev !== true);
+  return places.map(([place]) => place).filter((place) => fs.existsSync(path.join(ROOT, place)));
 }
