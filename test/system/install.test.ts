@@ -40,7 +40,7 @@ describe('installing and uninstalling', function () {
   this.timeout(120_000);
   const scratch = useScratch();
 
-  it('are mirror images on a system that has other files, whatever the umask', () => {
+  it('are mirror images on a system that has other files, and open to everybody, whatever the umask', () => {
     const modes = ['022', '077'].map((umask) => {
       const system = scratch.subdir();
       makeUsedSystem(system, 'usr/local');
@@ -55,7 +55,7 @@ describe('installing and uninstalling', function () {
       return installed;
     });
     expect(modes[1]).to.equal(modes[0]);
-    // Everybody can read and run what is installed.
+    // Everybody can read and run it.
     expect(modes[1]).to.not.match(/ [0-7]*[0-3][0-7]$| [0-7]*[0-3]$/m);
   });
 
