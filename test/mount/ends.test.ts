@@ -6,7 +6,7 @@ import path from 'node:path';
 import { expect } from 'chai';
 import { useCleanUp } from '../support/clean-up.js';
 import { sha256, withFile } from '../support/files.js';
-import { hurried } from '../support/hurried-stop.js';
+import { hurried, patient } from '../support/grace-periods.js';
 import { convertToRaw, createImage, imagePath, KiB, MiB, writeSteps } from '../support/images.js';
 import { attachLoop } from '../support/loops.js';
 import { daemonOf, endMount, isRunning, logLines, mountOn, mountsAt } from '../support/mounts.js';
@@ -149,7 +149,7 @@ describe('the end of a mount', () => {
       });
 
       it('after SIGTERM takes a disk in use away at once and lets its reader finish', async () => {
-        const { mountpoint, disk, log } = mountOn(defer, image, scratch.subdir(), args);
+        const { mountpoint, disk, log } = mountOn(defer, image, scratch.subdir(), args, { env: patient });
         const daemon = daemonOf(mountpoint);
         const file = open(disk);
         process.kill(daemon, 'SIGTERM');

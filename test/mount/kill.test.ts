@@ -4,7 +4,7 @@ import fs from 'node:fs';
 import { expect } from 'chai';
 import { useCleanUp } from '../support/clean-up.js';
 import { withFile } from '../support/files.js';
-import { hurried } from '../support/hurried-stop.js';
+import { hurried } from '../support/grace-periods.js';
 import {
   checkImage,
   checkSnapshot,

@@ -6,7 +6,7 @@ import path from 'node:path';
 import { expect } from 'chai';
 import { useCleanUp } from '../support/clean-up.js';
 import { refusalOf } from '../support/files.js';
-import { hurried } from '../support/hurried-stop.js';
+import { hurried } from '../support/grace-periods.js';
 import { checkImage, type Image, imagePath, MiB } from '../support/images.js';
 import { mountsAt } from '../support/mounts.js';
 import { BIN, qcow2fs } from '../support/qcow2fs.js';

@@ -5,6 +5,7 @@ import path from 'node:path';
 import { expect } from 'chai';
 import { useCleanUp } from '../support/clean-up.js';
 import { expectUntouched, rememberFiles } from '../support/files.js';
+import { patient } from '../support/grace-periods.js';
 import { checkImage, createImage, imagePath, MiB } from '../support/images.js';
 import { daemonOf, isRunning, mountsAt } from '../support/mounts.js';
 import { expectQcow2fs, qcow2fs } from '../support/qcow2fs.js';
@@ -121,7 +122,7 @@ describe('mount --loop', () => {
 
   it('loses nothing of a partition that is mounted when the daemon is told to stop', async () => {
     const image = partitioned();
-    const { mountpoint, devices } = attach(image);
+    const { mountpoint, devices } = attach(image, [], scratch.subdir(), { env: patient });
     const inside = mountPartition(devices[1]!);
     fs.writeFileSync(path.join(inside, 'hello'), 'before the end');
     const daemon = daemonOf(mountpoint);

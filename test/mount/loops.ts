@@ -7,7 +7,7 @@ import { expect } from 'chai';
 import type { Defer } from '../support/clean-up.js';
 import { type Image, imagePath, MiB, qemuImg } from '../support/images.js';
 import { logLines, mountsAt } from '../support/mounts.js';
-import { expectQcow2fs } from '../support/qcow2fs.js';
+import { expectQcow2fs, type RunAs } from '../support/qcow2fs.js';
 import { run, SBIN, tool } from '../support/run.js';
 import type { Scratch } from '../support/scratch.js';
 
@@ -24,7 +24,7 @@ export interface Attached {
 
 export interface Loops {
   partitioned(): Image;
-  attach(image: Image, args?: readonly string[], mountpoint?: string): Attached;
+  attach(image: Image, args?: readonly string[], mountpoint?: string, runAs?: RunAs): Attached;
   loopsOf(place: string): string[];
   logText(mountpoint: string): string;
   expectNothing(place: string): void;
@@ -50,13 +50,19 @@ export function useLoops(scratch: Scratch, defer: Defer): Loops {
     return image;
   }
 
-  function attach(image: Image, args: readonly string[] = [], mountpoint = scratch.subdir()): Attached {
+  function attach(
+    image: Image,
+    args: readonly string[] = [],
+    mountpoint = scratch.subdir(),
+    runAs: RunAs = {},
+  ): Attached {
     const log = `${mountpoint}.log`;
     defer(() => {
       for (const loop of loopsOf(mountpoint)) spawnSync('losetup', ['--detach', loop]);
       spawnSync('umount', ['-l', mountpoint]);
     });
-    const output = expectQcow2fs(['mount', '--log', log, '--loop', ...args, imagePath(image), mountpoint]);
+    const words = ['mount', '--log', log, '--loop', ...args, imagePath(image), mountpoint];
+    const output = expectQcow2fs(words, runAs);
     const disk = fs.statSync(mountpoint).isFile() ? mountpoint : path.join(mountpoint, 'disk.raw');
     const devices = output.trimEnd().split('\n');
     const sequence = sequenceOf(devices[0]!);
