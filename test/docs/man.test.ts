@@ -64,6 +64,7 @@ const LINKS = [
 const pages = [PROGRAM, ...commandPages, MOUNT_HELPER, UNIT].map(readPage);
 const pageCalled = (file: string): ManPage => pages.find((page) => page.file === file)!;
 
+// README.md: "The manual pages say all of it"
 describe('the manual pages', () => {
   it('are there for each command and alias, and for nothing else', () => {
     const files = fs.readdirSync(MANUALS, { withFileTypes: true });

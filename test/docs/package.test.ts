@@ -7,6 +7,7 @@ import { ROOT } from '../support/qcow2fs.js';
 import { run } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
 
+// README.md: "for npm install -g, and the sources"
 describe('the npm package', function () {
   this.timeout(600_000);
   const scratch = useScratch();

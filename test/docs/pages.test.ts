@@ -46,8 +46,20 @@ function rowsOf(top: string): ReadonlyMap<string, string> {
   );
 }
 
+function testsBelow(): string[] {
+  const names = fs.readdirSync(path.join(ROOT, 'test'), { recursive: true, encoding: 'utf8' });
+  return names.filter((name) => name.endsWith('.test.ts')).map((name) => path.join('test', name));
+}
+
+/** A comment above a test quotes the sentence that the test checks: `PAGE.md: "SENTENCE"`. */
+function quotesIn(source: string): { page: string; words: string }[] {
+  const comments = source.replaceAll(/\n *\/\/ /g, ' ').matchAll(/ ([\w/-]+\.md): "([^"]+)"/g);
+  return [...comments].map(([, page, words]) => ({ page: page!, words: words! }));
+}
+
 describe('the pages', () => {
   for (const page of PAGES) {
+    // SECURITY.md: "Each promise names the test or the code that keeps it."
     it(`name files that exist, and link to such: ${page}`, () => {
       const text = read(page);
       const links = [...text.matchAll(/\]\(([^)\s]+)\)/g)]
@@ -64,11 +76,19 @@ describe('the pages', () => {
     });
   }
 
+  it('contain every sentence that a test quotes', () => {
+    const quotes = testsBelow().flatMap((name) => quotesIn(read(name)).map((quote) => ({ name, ...quote })));
+    const oneLine = (text: string): string => text.replaceAll(/\s+/g, ' ');
+    expect(quotes.length).to.be.above(20);
+    expect(quotes.filter(({ page, words }) => !oneLine(read(page)).includes(words))).to.deep.equal([]);
+  });
+
   it('are looked at: files are found in them', () => {
     expect(PAGES).to.include.members(['README.md', 'CONTRIBUTING.md', 'SECURITY.md']);
     expect(namedFiles(ARCHITECTURE).length).to.be.above(50);
   });
 
+  // ARCHITECTURE.md: "holds it to the directories, the files and the imports that there are."
   it('show every directory of the sources and of the tests', () => {
     expect([...rowsOf('src').keys()]).to.have.members(directoriesOf('src', 2));
     expect([...rowsOf('test').keys()]).to.have.members(directoriesOf('test', 1));

@@ -67,6 +67,8 @@ describe('README.md', () => {
     });
   }
 
+  // CONTRIBUTING.md: "For an option: its help, the table in README.md, the word of `-o` in
+  // `src/cli/mount-options.ts`. Tests compare them."
   it('lists every option of mount, and no other', () => {
     const options = (text: string): string[] => [...new Set(text.match(/(?<=[\s`,])--[a-z][a-z-]+/g))].sort();
     const table = README.slice(README.indexOf('| option of `mount`'), README.indexOf('| exit status'));
@@ -87,6 +89,7 @@ describe('README.md', () => {
     expect(listed.map(([status]) => Number(status))).to.include.members(used);
   });
 
+  // README.md: "`DEBUG=qcow2fs:*` traces what the program does; the areas are"
   it('names every area of traces', () => {
     const sources = path.join(ROOT, 'src');
     const areas = fs

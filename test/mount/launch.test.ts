@@ -5,35 +5,40 @@ import path from 'node:path';
 import { expect } from 'chai';
 import { useCleanUp } from '../support/clean-up.js';
 import { createImage, imagePath, MiB } from '../support/images.js';
+import { lane } from '../support/lane.js';
 import { daemonOf, daemonsOf, endMount, isRunning, mountsAt, openFilesOf } from '../support/mounts.js';
 import { BIN, expectQcow2fs, ROOT } from '../support/qcow2fs.js';
-import { useScratch } from '../support/scratch.js';
+import { type Scratch, useScratch } from '../support/scratch.js';
 import { waitUntil } from '../support/wait.js';
 
 const EXAMPLE = path.join(ROOT, 'contrib/example');
 const IMAGE = path.join(EXAMPLE, 'example.qcow2');
-const KEY = ['--secret-file', path.join(EXAMPLE, 'secret')];
+const FOREGROUND = ['-f', '-rf', '--foreground', '-oforeground'];
 
 const PROGRAMS = [
-  { name: 'bin/qcow2fs', command: [BIN] },
-  { name: 'node bin/qcow2fs', command: [process.execPath, BIN] },
+  { name: 'bin/qcow2fs', command: [BIN], flags: FOREGROUND },
+  { name: 'node bin/qcow2fs', command: [process.execPath, BIN], flags: lane(['-f'], FOREGROUND) },
 ] as const;
 
-for (const { name, command } of PROGRAMS) {
+/** The file in a checkout is readable by everybody, which causes a warning. */
+function copySecret(scratch: Scratch): string {
+  const key = scratch.path('secret');
+  fs.writeFileSync(key, fs.readFileSync(path.join(EXAMPLE, 'secret')), { mode: 0o600 });
+  return key;
+}
+
+for (const { name, command, flags } of PROGRAMS) {
   describe(`a mount by ${name}`, () => {
     const scratch = useScratch();
     const defer = useCleanUp();
     const [file, ...first] = command;
+    const key = copySecret(scratch);
     let mountpoint: string;
     let args: string[];
 
-    before(() => {
-      // A checkout leaves it to be read by everybody, which is worth a warning.
-      fs.chmodSync(path.join(EXAMPLE, 'secret'), 0o600);
-    });
     beforeEach(() => {
       mountpoint = scratch.subdir();
-      args = [...first, 'mount', '-r', '--log', `${mountpoint}.log`, ...KEY, IMAGE, mountpoint];
+      args = [...first, 'mount', '-r', '--log', `${mountpoint}.log`, '--secret-file', key, IMAGE, mountpoint];
       defer(() => endMount(mountpoint));
     });
 
@@ -104,7 +109,6 @@ for (const { name, command } of PROGRAMS) {
     });
 
     it('can read the key from standard input', () => {
-      const key = path.join(EXAMPLE, 'secret');
       const words = [
         file,
         ...first,
@@ -123,8 +127,7 @@ for (const { name, command } of PROGRAMS) {
     });
 
     it('can read the key from a descriptor that the caller opened', () => {
-      const key = path.join(EXAMPLE, 'secret');
-      for (const fd of [3, 4, 5, 9]) {
+      for (const fd of lane([3, 4, 9], [3, 4, 5, 9])) {
         const words = [
           file,
           ...first,
@@ -165,7 +168,7 @@ for (const { name, command } of PROGRAMS) {
       expectQcow2fs(['umount', mountpoint]);
     });
 
-    for (const flag of ['-f', '-rf', '--foreground', '-oforeground']) {
+    for (const flag of flags) {
       it(`is the process of the command itself with ${flag}`, async () => {
         const child = spawn(file, [...args, flag], { stdio: 'ignore' });
         defer(() => child.kill('SIGKILL'));
@@ -220,7 +223,16 @@ describe('bin/qcow2fs', () => {
     defer(() => endMount(mountpoint));
     fs.writeFileSync(path.join(dir, 'node'), `#!/bin/sh\n'${process.execPath}' "$@"\n`, { mode: 0o755 });
     const env = { ...process.env, PATH: `${dir}:${process.env['PATH']}` };
-    const args = ['mount', '-r', '--log', `${mountpoint}.log`, ...KEY, IMAGE, mountpoint];
+    const args = [
+      'mount',
+      '-r',
+      '--log',
+      `${mountpoint}.log`,
+      '--secret-file',
+      copySecret(scratch),
+      IMAGE,
+      mountpoint,
+    ];
     // The script holds standard output and error as long as it lives.
     const { status } = spawnSync(BIN, args, { env, stdio: 'ignore', timeout: 120_000 });
     expect(status).to.equal(0);

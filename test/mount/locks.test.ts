@@ -16,6 +16,7 @@ import { waitUntil } from '../support/wait.js';
 const SIZE = 4 * MiB;
 const LOCKED = 12;
 
+// SECURITY.md: "or be given the image by two daemons at once: the locks of QEMU are taken"
 describe('the lock of an image', () => {
   const scratch = useScratch();
   const defer = useCleanUp();

@@ -5,10 +5,11 @@ import path from 'node:path';
 import { expect } from 'chai';
 import { useCleanUp } from '../support/clean-up.js';
 import { expectUntouched, rememberFiles } from '../support/files.js';
+import { patient } from '../support/grace-periods.js';
 import { checkImage, createImage, imagePath, MiB } from '../support/images.js';
 import { daemonOf, isRunning, mountsAt } from '../support/mounts.js';
 import { expectQcow2fs, qcow2fs } from '../support/qcow2fs.js';
-import { tool } from '../support/run.js';
+import { tool, tryTool } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
 import { useOrdinaryUser } from '../support/users.js';
 import { waitUntil } from '../support/wait.js';
@@ -121,7 +122,7 @@ describe('mount --loop', () => {
 
   it('loses nothing of a partition that is mounted when the daemon is told to stop', async () => {
     const image = partitioned();
-    const { mountpoint, devices } = attach(image);
+    const { mountpoint, devices } = attach(image, [], scratch.subdir(), { env: patient });
     const inside = mountPartition(devices[1]!);
     fs.writeFileSync(path.join(inside, 'hello'), 'before the end');
     const daemon = daemonOf(mountpoint);
@@ -169,7 +170,7 @@ describe('mount --loop', () => {
     fs.renameSync(place, `${place}-moved`);
     defer(() => void spawnSync('umount', ['-l', path.join(`${place}-moved`, 'x')]));
     expectQcow2fs(['umount', path.join(`${place}-moved`, 'x')]);
-    expect(loopsOf('/')).to.not.include(moved.devices[0]);
+    expect(moved.isAttached()).to.equal(false);
   });
 
   it('says that the device is gone when the disk is open otherwise, and list knows', () => {
@@ -193,18 +194,29 @@ describe('mount --loop', () => {
   });
 
   it('leaves a device alone that somebody else has by now', () => {
-    const { mountpoint, disk, devices } = attach(partitioned());
-    const device = devices[0]!;
+    const image = partitioned();
     const other = scratch.path('other.img');
     fs.writeFileSync(other, Buffer.alloc(MiB));
-    tool('losetup', '--detach', device);
-    tool('losetup', device, other);
-    defer(() => void spawnSync('losetup', ['--detach', device]));
+    let attached = attach(image);
+    // Another process may have taken the device in between; then try again.
+    while (!giveTo(other, attached.devices[0]!)) {
+      expectQcow2fs(['umount', attached.mountpoint]);
+      attached = attach(image);
+    }
+    const { mountpoint, disk, devices } = attached;
     const { mounts } = JSON.parse(expectQcow2fs(['list', '--json'])) as { mounts: Record<string, unknown>[] };
     expect(mounts.find((mount) => mount['disk'] === disk)).to.include({ loop: null });
     expectQcow2fs(['umount', mountpoint]);
-    expect(loopsOf(other)).to.deep.equal([device]);
+    expect(loopsOf(other)).to.deep.equal([devices[0]]);
   });
+
+  /** Detaches a device and attaches it to another file. @returns false if another process took it first */
+  function giveTo(file: string, device: string): boolean {
+    tool('losetup', '--detach', device);
+    if (tryTool('losetup', device, file).status !== 0) return false;
+    defer(() => void spawnSync('losetup', ['--detach', device]));
+    return true;
+  }
 
   it('stays when a copy of the mount goes', () => {
     const { mountpoint, disk, devices } = attach(partitioned());
@@ -218,17 +230,18 @@ describe('mount --loop', () => {
   });
 
   it('is given back by a daemon that was unmounted lazily and is told to stop', async () => {
-    const { mountpoint, devices } = attach(partitioned());
+    const { mountpoint, isAttached } = attach(partitioned());
     const daemon = daemonOf(mountpoint);
     tool('umount', '--lazy', '--internal-only', mountpoint);
+    expect(isAttached()).to.equal(true);
     process.kill(daemon, 'SIGTERM');
     await waitUntil('the daemon has ended', () => !isRunning(daemon));
-    expect(loopsOf('/')).to.not.include(devices[0]);
+    expect(isAttached()).to.equal(false);
   });
 
   it('is given back after a lazy unmount: at once, or when the last user is gone', async () => {
     const image = partitioned();
-    const { mountpoint, devices } = attach(image);
+    const { mountpoint, devices, isAttached } = attach(image);
     const inside = mountPartition(devices[1]!);
     fs.writeFileSync(path.join(inside, 'hello'), 'after the mount');
     const daemon = daemonOf(mountpoint);
@@ -237,14 +250,14 @@ describe('mount --loop', () => {
     expect(fs.readFileSync(path.join(inside, 'hello'), 'utf8')).to.equal('after the mount');
     tool('umount', inside);
     await waitUntil('the daemon has ended', () => !isRunning(daemon));
-    expect(loopsOf('/')).to.not.include(devices[0]);
+    expect(isAttached()).to.equal(false);
     checkImage(image);
 
     const unused = attach(image, ['-r']);
     const second = daemonOf(unused.mountpoint);
     tool('umount', '--lazy', unused.mountpoint);
     await waitUntil('the second daemon has ended', () => !isRunning(second));
-    expect(loopsOf('/')).to.not.include(unused.devices[0]);
+    expect(unused.isAttached()).to.equal(false);
   });
 
   it('is refused to ordinary users before anything is opened', () => {

@@ -5,10 +5,10 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
 import type { Defer } from '../support/clean-up.js';
-import { createImage, type Image, imagePath, MiB } from '../support/images.js';
+import { type Image, imagePath, MiB, qemuImg } from '../support/images.js';
 import { logLines, mountsAt } from '../support/mounts.js';
-import { expectQcow2fs } from '../support/qcow2fs.js';
-import { tool } from '../support/run.js';
+import { expectQcow2fs, type RunAs } from '../support/qcow2fs.js';
+import { run, SBIN, tool } from '../support/run.js';
 import type { Scratch } from '../support/scratch.js';
 
 const PARTITIONS = 'label: gpt\n,16M\n,16M\n';
@@ -18,45 +18,60 @@ export interface Attached {
   readonly disk: string;
   /** The loop device, and its partitions. */
   readonly devices: readonly string[];
+  /** Whether the disk is still attached: by then another process may use a device of the same name. */
+  isAttached(): boolean;
 }
 
 export interface Loops {
   partitioned(): Image;
-  attach(image: Image, args?: readonly string[], mountpoint?: string): Attached;
+  attach(image: Image, args?: readonly string[], mountpoint?: string, runAs?: RunAs): Attached;
   loopsOf(place: string): string[];
   logText(mountpoint: string): string;
   expectNothing(place: string): void;
 }
 
+function makeTemplate(dir: string): string {
+  const raw = path.join(dir, 'disk.raw');
+  fs.writeFileSync(raw, '');
+  fs.truncateSync(raw, 64 * MiB);
+  run('sfdisk', ['-q', raw], { input: PARTITIONS, env: { ...process.env, PATH: SBIN } });
+  qemuImg(dir, ['convert', '-f', 'raw', '-O', 'qcow2', raw, 'image.qcow2']);
+  return path.join(dir, 'image.qcow2');
+}
+
 export function useLoops(scratch: Scratch, defer: Defer): Loops {
-  /** An image with two partitions. */
+  let template: string | undefined;
+
+  /** A new image with two partitions. */
   function partitioned(): Image {
-    const image = createImage(scratch.subdir(), { size: 64 * MiB });
-    const mountpoint = scratch.subdir();
-    expectQcow2fs(['mount', imagePath(image), mountpoint]);
-    try {
-      spawnSync('sfdisk', ['-q', path.join(mountpoint, 'disk.raw')], { input: PARTITIONS });
-    } finally {
-      expectQcow2fs(['umount', mountpoint]);
-    }
+    const image: Image = { dir: scratch.subdir(), name: 'image.qcow2', openOptions: [] };
+    template ??= makeTemplate(scratch.subdir());
+    fs.copyFileSync(template, imagePath(image));
     return image;
   }
 
-  function attach(image: Image, args: readonly string[] = [], mountpoint = scratch.subdir()): Attached {
+  function attach(
+    image: Image,
+    args: readonly string[] = [],
+    mountpoint = scratch.subdir(),
+    runAs: RunAs = {},
+  ): Attached {
     const log = `${mountpoint}.log`;
     defer(() => {
       for (const loop of loopsOf(mountpoint)) spawnSync('losetup', ['--detach', loop]);
       spawnSync('umount', ['-l', mountpoint]);
     });
-    const output = expectQcow2fs(['mount', '--log', log, '--loop', ...args, imagePath(image), mountpoint]);
+    const words = ['mount', '--log', log, '--loop', ...args, imagePath(image), mountpoint];
+    const output = expectQcow2fs(words, runAs);
     const disk = fs.statSync(mountpoint).isFile() ? mountpoint : path.join(mountpoint, 'disk.raw');
     const devices = output.trimEnd().split('\n');
-    const attached = sequenceOf(devices[0]!);
+    const sequence = sequenceOf(devices[0]!);
+    const isAttached = (): boolean => sequenceOf(devices[0]!) === sequence;
     defer(() => {
       // Unmounted lazily it has no path any more.
-      if (sequenceOf(devices[0]!) === attached) spawnSync('losetup', ['--detach', devices[0]!]);
+      if (isAttached()) spawnSync('losetup', ['--detach', devices[0]!]);
     });
-    return { mountpoint, disk, devices };
+    return { mountpoint, disk, devices, isAttached };
   }
 
   /** Counts what is attached, and detached (sysfs, diskseq). */

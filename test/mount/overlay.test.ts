@@ -19,12 +19,14 @@ import {
   writeSecret,
   writeSteps,
 } from '../support/images.js';
+import { lane } from '../support/lane.js';
 import { daemonOf, endMount, mountWritableOn, openFilesOf, tryMount } from '../support/mounts.js';
 import { patternBytes, SECTOR_SIZE } from '../support/pattern.js';
 import { expectQcow2fs, keyOptions } from '../support/qcow2fs.js';
 import { tool } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
 import { NOBODY, useOrdinaryUser } from '../support/users.js';
+import { waitUntil } from '../support/wait.js';
 
 const SIZE = 4 * MiB;
 const OFFSET = MiB + 3 * SECTOR_SIZE;
@@ -81,6 +83,7 @@ function write(disk: string): void {
   withFile(disk, 'r+', (fd) => fs.writeSync(fd, DATA, 0, DATA.length, OFFSET));
 }
 
+// SECURITY.md: "With `--overlay` the same holds for all that lies below the overlay"
 describe('an overlay', () => {
   const scratch = useScratch();
   const defer = useCleanUp();
@@ -108,6 +111,7 @@ describe('an overlay', () => {
         return { dir, name: file, ...opened };
       }
 
+      // SECURITY.md: "The overlay that `--overlay` makes above an encrypted image has its cipher and its key"
       it('takes all writes and is an image of its own, and what lies below stays as it was', () => {
         const file = `${base.dir}.qcow2`;
         const options = ['--overlay', file, ...keyOptions(base)];
@@ -140,9 +144,10 @@ describe('an overlay', () => {
         expectQcow2fs(['umount', mountpoint]);
       });
 
-      it('that is temporary takes all writes and leaves nothing', () => {
+      it('that is temporary takes all writes and leaves nothing', async () => {
         const temporary = scratch.subdir();
-        const before = fs.readdirSync('/var/tmp');
+        const ours = (): string[] => fs.readdirSync('/var/tmp').filter((name) => name.includes('qcow2fs'));
+        const before = ours();
         const options = ['--overlay', 'temp', ...keyOptions(base)];
         const env = { ...process.env, TMPDIR: temporary };
         const { mountpoint, disk } = mountWritableOn(defer, imagePath(base), scratch.subdir(), options, {
@@ -158,10 +163,14 @@ describe('an overlay', () => {
         expect(fs.readFileSync(disk).equals(expected)).to.equal(true);
         expectQcow2fs(['umount', mountpoint]);
         expect(fs.readdirSync(temporary)).to.deep.equal([]);
-        expect(fs.readdirSync('/var/tmp')).to.deep.equal(before);
+        // Overlays of other processes have a name for a moment.
+        await waitUntil('nothing is left', () => ours().every((name) => before.includes(name)));
         expectUntouched(base.dir, states);
       });
 
+      // The failures do not depend on the cipher.
+      const isOther = name === 'a LUKS image with another cipher';
+      if (lane(isOther, false)) return;
       it('is not made when the mount fails', () => {
         const dir = scratch.subdir();
         const file = path.join(dir, 'changes.qcow2');

@@ -3,6 +3,7 @@
 import fs from 'node:fs';
 import { expect } from 'chai';
 import { FALLOC_FL_ZERO_RANGE, fallocate } from '../../src/host/libc.js';
+import { readField } from '../support/damage.js';
 import { refusalOf, withFile } from '../support/files.js';
 import {
   checkImage,
@@ -11,7 +12,6 @@ import {
   type Image,
   imagePath,
   MiB,
-  qemuImg,
   writeSteps,
 } from '../support/images.js';
 import { patternBytes, SECTOR_SIZE } from '../support/pattern.js';
@@ -22,12 +22,12 @@ import { waitUntil } from '../support/wait.js';
 import { KINDS } from './space-kinds.js';
 
 const SIZE = 4 * MiB;
-const NEW_SIZE = 9 * MiB;
+const GROWTH = 5 * MiB;
 const { O_RDWR, O_WRONLY } = fs.constants;
 const DATA = patternBytes(5, 0, 130 * SECTOR_SIZE);
 
-function sizeInHeader({ dir, name }: Image): number {
-  return JSON.parse(qemuImg(dir, ['info', '--output=json', name]))['virtual-size'];
+function sizeInHeader(image: Image): number {
+  return Number(readField(imagePath(image), 'size'));
 }
 
 function readAt(disk: string, offset: number, length: number): Buffer {
@@ -40,39 +40,51 @@ function readAt(disk: string, offset: number, length: number): Buffer {
 describe('a disk with --resizable', () => {
   const scratch = useScratch();
 
-  const ways: readonly { name: string; grow: (disk: string) => void; written?: true }[] = [
-    { name: 'truncate(2)', grow: (disk) => fs.truncateSync(disk, NEW_SIZE) },
-    { name: 'ftruncate(2)', grow: (disk) => withFile(disk, 'r+', (fd) => fs.ftruncateSync(fd, NEW_SIZE)) },
-    { name: 'fallocate(2)', grow: (disk) => withFile(disk, 'r+', (fd) => fallocate(fd, 0, 0, NEW_SIZE)) },
+  interface Way {
+    readonly name: string;
+    grow(disk: string, from: number, to: number): void;
+    readonly written?: true;
+  }
+  const resizing: readonly Way[] = [
+    { name: 'truncate(2)', grow: (disk, _, to) => fs.truncateSync(disk, to) },
+    { name: 'ftruncate(2)', grow: (disk, _, to) => withFile(disk, 'r+', (fd) => fs.ftruncateSync(fd, to)) },
+    { name: 'fallocate(2)', grow: (disk, _, to) => withFile(disk, 'r+', (fd) => fallocate(fd, 0, 0, to)) },
     {
       name: 'fallocate(2) of zeros',
-      grow: (disk) =>
-        withFile(disk, 'r+', (fd) => fallocate(fd, FALLOC_FL_ZERO_RANGE, MiB * 5, NEW_SIZE - MiB * 5)),
+      grow: (disk, from, to) =>
+        withFile(disk, 'r+', (fd) => fallocate(fd, FALLOC_FL_ZERO_RANGE, from + MiB, to - from - MiB)),
     },
-    ...[O_RDWR, O_WRONLY].map((flags) => ({
-      name: `writes ${flags === O_RDWR ? 'through' : 'past'} the page cache`,
-      grow: (disk: string) =>
-        withFile(disk, flags, (fd) => void fs.writeSync(fd, DATA, 0, DATA.length, NEW_SIZE - DATA.length)),
-      written: true as const,
-    })),
   ];
+  const [buffered, direct] = [O_RDWR, O_WRONLY].map(
+    (flags): Way => ({
+      name: `writes ${flags === O_RDWR ? 'through' : 'past'} the page cache`,
+      grow: (disk, _, to) =>
+        withFile(disk, flags, (fd) => void fs.writeSync(fd, DATA, 0, DATA.length, to - DATA.length)),
+      written: true,
+    }),
+  ) as [Way, Way];
 
   for (const { name: kind, spec } of KINDS) {
-    // All ways in the first kind of image; then one that only makes room, and one that needs it.
-    for (const { name, grow, written } of kind === KINDS[0]!.name ? ways : [ways[0]!, ways.at(-1)!]) {
-      it(`grows by ${name}, and the new part is zeros: ${kind}`, () => {
+    // All ways for the first kind of image; for the others one that only adds room, then one that writes there.
+    const all = [...resizing, buffered, direct].map((way) => [way]);
+    for (const ways of kind === KINDS[0]!.name ? all : [[resizing[0]!, direct]]) {
+      it(`grows by ${ways.map(({ name }) => name).join(' and by ')}, and the new part is zeros: ${kind}`, () => {
         const dir = scratch.subdir();
         const image = createImage(dir, { size: SIZE, ...spec(dir) });
         writeSteps(image, 2, [{ do: 'data', offset: SIZE - 3 * 65536, length: 65536 }]);
-        const expected = Buffer.concat([fs.readFileSync(convertToRaw(image)), Buffer.alloc(NEW_SIZE - SIZE)]);
-        if (written) DATA.copy(expected, NEW_SIZE - DATA.length);
+        let expected = fs.readFileSync(convertToRaw(image));
         const { disk, unmount } = mountWritable(imagePath(image), dir, ['--resizable', ...keyOptions(image)]);
-        grow(disk);
-        expect(fs.statSync(disk).size).to.equal(NEW_SIZE);
-        expect(fs.readFileSync(disk).equals(expected), 'the mounted disk').to.equal(true);
+        for (const { grow, written } of ways) {
+          const [from, to] = [expected.length, expected.length + GROWTH];
+          expected = Buffer.concat([expected, Buffer.alloc(GROWTH)]);
+          if (written) DATA.copy(expected, to - DATA.length);
+          grow(disk, from, to);
+          expect(fs.statSync(disk).size).to.equal(to);
+          expect(fs.readFileSync(disk).equals(expected), 'the mounted disk').to.equal(true);
+        }
         unmount();
         checkImage(image);
-        expect(sizeInHeader(image)).to.equal(NEW_SIZE);
+        expect(sizeInHeader(image)).to.equal(expected.length);
         expect(fs.readFileSync(convertToRaw(image)).equals(expected), 'as QEMU sees it').to.equal(true);
         const again = mountReadOnly(imagePath(image), dir, keyOptions(image));
         expect(fs.readFileSync(again.disk).equals(expected), 'the disk mounted again').to.equal(true);

@@ -16,6 +16,8 @@ import { NOBODY, useOrdinaryUser } from '../support/users.js';
 
 const LUKS = ['encrypt.format=luks', 'encrypt.iter-time=10'];
 
+// SECURITY.md: "A secret comes from a file, a descriptor or a credential of systemd, never from an argument,
+// the environment or a prompt."
 describe('secrets', () => {
   const scratch = useScratch();
   const defer = useCleanUp();
@@ -144,6 +146,7 @@ describe('secrets', () => {
     );
   });
 
+  // SECURITY.md: "You are warned of a file that everybody may read"
   it('are read with a word of warning from a file that everybody may read', () => {
     fs.copyFileSync(`${dir}/base.key`, `${dir}/open.key`);
     fs.chmodSync(`${dir}/open.key`, 0o644);
@@ -152,6 +155,7 @@ describe('secrets', () => {
     expect(status).to.equal(0);
   });
 
+  // SECURITY.md: "it is found nowhere in the memory of the daemon, its log, its list and its environment"
   it('are nowhere afterwards: not in the memory of the daemon, its log, its list and its environment', () => {
     for (const format of ['raw', 'base64']) {
       const text = format === 'raw' ? passphrase : Buffer.from(passphrase).toString('base64');
@@ -172,6 +176,8 @@ describe('secrets', () => {
     }
   });
 
+  // SECURITY.md: "A process that was given a secret leaves no core dump, opens no debugger, and only root can
+  // look into its memory"
   it('and keys are out of reach of other processes of the same user, and of core dumps', () => {
     mountpoint = fs.mkdtempSync(path.join(home, 'mnt-'));
     defer(() => endMount(mountpoint));

@@ -6,6 +6,7 @@ import { foreign } from '../../src/host/libc.js';
 import { useCleanUp } from '../support/clean-up.js';
 import { patchL2, readL2 } from '../support/damage.js';
 import { createImage, imagePath, MiB, writeSteps } from '../support/images.js';
+import { ON_OUR_OWN } from '../support/mount-namespace.js';
 import { BIN } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
 
@@ -53,6 +54,7 @@ describe("the system's log", () => {
     const log = listen(`${dev}/log`);
     defer(() => fs.closeSync(log));
     const script = `set -e
+      ${ON_OUR_OWN}
       cp -a /dev/fuse /dev/null /dev/zero /dev/urandom /proc/self/fd "${dev}/" 2>/dev/null || true
       mount --bind "${dev}" /dev
       "${BIN}" mount --log "${dev}/file" "${imagePath(image)}" "${mountpoint}"

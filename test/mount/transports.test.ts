@@ -68,6 +68,7 @@ describe('a transport', () => {
       expect(Math.max(...sizes('READ'))).to.equal(largest);
     });
 
+    // contrib/docs/transports.md: "its request is finished first; the mount goes on"
     it(`${transport} outlives a program that is killed while it waits for an answer`, async () => {
       const gate = `${scratch.subdir()}/gate`;
       const env = { ...process.env, GATE: gate, NODE_OPTIONS: `--import=${GATED}` };
@@ -101,6 +102,7 @@ describe('a transport', () => {
       });
     });
 
+    // contrib/docs/transports.md: "no: all is data; `cp --sparse=auto` reads everything"
     it('shows no holes', () => {
       const { disk } = mountTraced('libfuse');
       withFile(disk, 'r', (fd) => {
@@ -110,6 +112,7 @@ describe('a transport', () => {
       expect(fs.statSync(disk).blocks * 512, 'allocated').to.be.within(DATA, SIZE - MiB);
     });
 
+    // contrib/docs/transports.md: "refused (EOPNOTSUPP) ²"
     it('makes no holes', () => {
       const { disk } = mountTraced('libfuse');
       withFile(disk, 'r+', (fd) => {

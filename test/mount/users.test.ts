@@ -7,10 +7,11 @@ import { expect } from 'chai';
 import { useCleanUp } from '../support/clean-up.js';
 import { sha256 } from '../support/files.js';
 import { convertToRaw, createImage, imagePath, MiB, writeSteps } from '../support/images.js';
+import { ON_OUR_OWN } from '../support/mount-namespace.js';
 import { daemonOf, daemonsOf, endMount, isRunning, mountOn, mountsAt } from '../support/mounts.js';
-import { BIN, type Outcome, qcow2fs } from '../support/qcow2fs.js';
+import { type Outcome, qcow2fs } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
-import { canRead, NOBODY, STRANGER, useOrdinaryUser } from '../support/users.js';
+import { canRead, NOBODY, programFor, STRANGER, useOrdinaryUser } from '../support/users.js';
 
 describe('an ordinary user', () => {
   const scratch = useScratch();
@@ -95,6 +96,7 @@ describe('an ordinary user', () => {
     expect(entry).to.include({ userId: NOBODY.uid, pid: null, state: 'unknown', size: null });
   });
 
+  // SECURITY.md: "Only who mounted a disk can open it, not even root without `--allow-other`;"
   it('keeps everybody else out', () => {
     succeed(asUser(['mount', '-r', image, mountpoint]));
     const disk = path.join(mountpoint, 'disk.raw');
@@ -103,6 +105,7 @@ describe('an ordinary user', () => {
     expect(spawnSync('ls', [mountpoint], { ...STRANGER, stdio: 'ignore' }).status).to.not.equal(0);
   });
 
+  // SECURITY.md: "Nobody else but root can unmount"
   it('cannot unmount what somebody else mounted', () => {
     mountOn(defer, image, fs.mkdtempSync(path.join(dir, 'mnt-')));
     const [other] = mountsAt(dir);
@@ -112,19 +115,25 @@ describe('an ordinary user', () => {
     expect(mountsAt(dir)).to.deep.equal([other]);
   });
 
+  /** The program in a script. */
+  const program = (): string =>
+    programFor(home)
+      .map((word) => `"${word}"`)
+      .join(' ');
+
   /** Runs a script as root where /etc/fuse.conf says this and nobody else sees it. */
   function withFuseConf(content: string, script: string): Outcome {
     const conf = path.join(home, 'fuse.conf');
     fs.writeFileSync(conf, content);
-    const inside = `mount --bind "${conf}" /etc/fuse.conf; asUser() {
+    const inside = `${ON_OUR_OWN}
+      mount --bind "${conf}" /etc/fuse.conf; asUser() {
       setpriv --reuid=${NOBODY.uid} --regid=${NOBODY.gid} --clear-groups env HOME="${home}" "$@"; }\n${script}`;
     const result = spawnSync('unshare', ['-m', 'sh', '-c', inside], { encoding: 'utf8', cwd: '/' });
     return { status: result.status, stdout: result.stdout, stderr: result.stderr };
   }
 
   it('is told in one line that --allow-other needs user_allow_other', () => {
-    const program = `"${process.execPath}" "${BIN}"`;
-    const outcome = withFuseConf('', `asUser ${program} mount -r --allow-other "${image}" "${mountpoint}"`);
+    const outcome = withFuseConf('', `asUser ${program()} mount -r --allow-other "${image}" "${mountpoint}"`);
     expect(outcome.stderr).to.match(/^qcow2fs: [^\n]*user_allow_other[^\n]*\n$/);
     expect(outcome.stderr).to.contain('/etc/fuse.conf');
     expect(outcome.status).to.equal(9);
@@ -132,16 +141,16 @@ describe('an ordinary user', () => {
   });
 
   it('lets others in with --allow-other where /etc/fuse.conf says user_allow_other', () => {
-    const program = `"${process.execPath}" "${BIN}"`;
     const outcome = withFuseConf(
       'user_allow_other\n',
-      `asUser ${program} mount -r --allow-other "${image}" "${mountpoint}" && sha256sum "${mountpoint}/disk.raw"
-       asUser ${program} umount "${mountpoint}"`,
+      `asUser ${program()} mount -r --allow-other "${image}" "${mountpoint}" && sha256sum "${mountpoint}/disk.raw"
+       asUser ${program()} umount "${mountpoint}"`,
     );
     expect(outcome.stderr).to.equal('');
     expect(outcome.stdout.split(' ')[0]).to.equal(expected);
   });
 
+  // SECURITY.md: "with that, the disk grants what all files of the image grant"
   describe('and a mount of root', () => {
     for (const [mode, readable] of [
       [0o644, true],

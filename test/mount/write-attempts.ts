@@ -1,10 +1,10 @@
 /**
  * Every way to change a file or the directory around it, tried by a process that then tells how each was refused.
  *
- *     node write-attempts.js DISK OTHER [UID]
+ *     node write-attempts.js DISK OTHER [UID GID]
  *
- * OTHER is a file elsewhere that can be written. With UID it becomes that user once all is loaded, so that the program
- * itself may lie where that user cannot look.
+ * OTHER is a file elsewhere that can be written. With UID and GID it becomes that user once all is loaded, so the
+ * program itself may be in a place that this user cannot read.
  */
 import fs from 'node:fs';
 import { createRequire } from 'node:module';
@@ -17,6 +17,9 @@ const [PROT_READ, PROT_WRITE, MAP_SHARED, MAP_PRIVATE] = [1, 2, 1, 2];
 const FS_IOC_SETFLAGS = 0x40086602;
 const AT_FDCWD = -100;
 const BLOCK = 4096;
+const [disk, other, ...ids] = process.argv.slice(2);
+/** The owner that the attempts ask for: the user itself. The kernel refuses any other without asking the mount. */
+const [user, group] = ids.length === 0 ? [65534, 65534] : ids.map(Number);
 const koffi = createRequire(import.meta.url)('koffi') as {
   errno(): number;
   os: { errno: Record<string, number> };
@@ -86,8 +89,8 @@ function attemptAll(disk: string, other: string): Outcome[] {
     ['splice', () => must(splice(pair[0]!, null, fd, null, 512, 0))],
     ['chmod', () => fs.chmodSync(disk, 0o666)],
     ['fchmod', () => fs.fchmodSync(fd, 0o666)],
-    ['chown', () => fs.chownSync(disk, 65534, 65534)],
-    ['fchown', () => fs.fchownSync(fd, 65534, 65534)],
+    ['chown', () => fs.chownSync(disk, user!, group!)],
+    ['fchown', () => fs.fchownSync(fd, user!, group!)],
     ['utimes', () => fs.utimesSync(disk, 1, 1)],
     ['futimes', () => fs.futimesSync(fd, 1, 1)],
     ['setxattr', () => must(setxattr(disk, 'user.x', 'y', 1, 0))],
@@ -143,10 +146,9 @@ function refusalOf(change: () => unknown): string {
   }
 }
 
-const [disk, other, user] = process.argv.slice(2);
-if (user !== undefined) {
+if (ids.length > 0) {
   process.setgroups!([]);
-  process.setgid!(Number(user));
-  process.setuid!(Number(user));
+  process.setgid!(group!);
+  process.setuid!(user!);
 }
 process.stdout.write(JSON.stringify(attemptAll(disk!, other!)));

@@ -14,12 +14,13 @@ import {
   MiB,
   writeSecret,
 } from '../support/images.js';
+import { lane } from '../support/lane.js';
 import { keyOptions, mountWritable } from '../support/qcow2fs.js';
 import { run } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
 
 /** Bytes that each job has for itself. */
-const SHARE = 4 * MiB;
+const SHARE = lane(1.5, 4) * MiB;
 const JOBS = 6;
 
 const IMAGES: readonly { readonly name: string; readonly spec: (dir: string) => ImageSpec }[] = [
@@ -57,7 +58,7 @@ function jobFile(disk: string, direct: boolean): string {
     ...(direct ? ['ioengine=libaio', 'iodepth=16', 'direct=1'] : ['ioengine=psync', 'fdatasync=64']),
     'verify=crc32c',
     'verify_fatal=1',
-    'verify_backlog=512',
+    `verify_backlog=${lane(128, 512)}`,
     'randrepeat=1',
     'allow_file_create=0',
     ...jobs,

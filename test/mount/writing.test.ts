@@ -21,6 +21,7 @@ import {
   writeSecret,
   writeSteps,
 } from '../support/images.js';
+import { lane } from '../support/lane.js';
 import { attachLoop, attachPartition, detachLoop } from '../support/loops.js';
 import { keyOptions, mountReadOnly, mountWritable, ROOT } from '../support/qcow2fs.js';
 import { run, tool } from '../support/run.js';
@@ -28,9 +29,13 @@ import { useScratch } from '../support/scratch.js';
 
 /** What goes into the file systems: trees that are copied, one that is packed and unpacked, and one large file. */
 const MODULES = path.join(ROOT, 'node_modules');
-const COPIED = ['mocha', 'chai', 'glob', 'lru-cache', 'diff', 'typescript'];
+const COPIED = lane(
+  ['mocha', 'chai', 'glob', 'diff'],
+  ['mocha', 'chai', 'glob', 'lru-cache', 'diff', 'typescript'],
+);
 const PACKED = '@types';
-const LARGE = 24 * MiB;
+const isThorough = lane(false, true);
+const LARGE = lane(12, 24) * MiB;
 
 interface FileSystem {
   readonly type: string;
@@ -91,10 +96,10 @@ function snapshotted(): Pick<Kind, 'prepare' | 'verify'> {
 }
 
 const KINDS: readonly Kind[] = [
-  { name: 'a plain image', fileSystems: [ext4, xfs, btrfs], spec: () => ({}) },
+  { name: 'a plain image', fileSystems: lane([ext4], [ext4, xfs, btrfs]), spec: () => ({}) },
   {
     name: 'a LUKS image',
-    fileSystems: [ext4, btrfs],
+    fileSystems: lane([btrfs], [ext4, btrfs]),
     spec: (dir) => ({ secret: writeSecret(dir, 'open sesame'), encryption: LUKS }),
   },
   { name: 'an image with 2 MiB clusters', fileSystems: [xfs], spec: () => ({ clusterSize: 2 * MiB }) },
@@ -110,7 +115,12 @@ const KINDS: readonly Kind[] = [
     spec: () => ({ options: ['data_file=data.raw', 'data_file_raw=on'] }),
     verify: ({ dir }, raw) => void run('cmp', [path.join(dir, 'data.raw'), raw]),
   },
-  { name: 'an image with a snapshot', fileSystems: [ext4, xfs], spec: () => ({}), ...snapshotted() },
+  {
+    name: 'an image with a snapshot',
+    fileSystems: lane([ext4], [ext4, xfs]),
+    spec: () => ({}),
+    ...snapshotted(),
+  },
   {
     name: 'an overlay on an overlay',
     fileSystems: [ext4],
@@ -196,7 +206,7 @@ describe('a file system on a disk that is mounted for writing', () => {
           });
         }
         const expected = hashTree(inside);
-        expect(Object.keys(expected)).to.have.length.greaterThan(300);
+        expect(Object.keys(expected)).to.have.length.greaterThan(lane(200, 300));
         leave();
         fileSystem.check(loop);
         await detachLoop(loop);
@@ -205,13 +215,14 @@ describe('a file system on a disk that is mounted for writing', () => {
 
         checkImage(image);
         const raw = convertToRaw(image);
+        // The bytes are those of the disk, which was checked above.
         expect(sha256(raw)).to.equal(seen);
-        fileSystem.check(raw);
+        if (isThorough) fileSystem.check(raw);
         kind.verify?.(image, raw);
 
         const again = mountReadOnly(imagePath(image), dir, options);
         const readOnlyLoop = attachLoop(defer, again.disk, '--read-only');
-        fileSystem.check(readOnlyLoop);
+        if (isThorough) fileSystem.check(readOnlyLoop);
         const leaveAgain = enter(fileSystem, readOnlyLoop, 'ro');
         expect(hashTree(inside)).to.deep.equal(expected);
         leaveAgain();

@@ -7,15 +7,27 @@ import { BIN, type Outcome, ROOT, type RunAs } from './qcow2fs.js';
 import type { Scratch } from './scratch.js';
 
 /**
- * A new namespace has a copy of every mount, and a disk that is unmounted elsewhere is served on as long as there is one:
- * other tests would wait for their daemons.
+ * A shell command that drops the mounts of other tests, which a new namespace copies. As long as a copy exists, the
+ * daemon of a disk that was unmounted elsewhere does not end, and a loop device stays attached.
  */
-export const LET_GO = 'umount --no-mtab --internal-only --lazy --all --types fuse.qcow2fs || :';
+export const LET_GO = String.raw`{
+sed -nE 's|^([^ ]+ ){4}([^ ]*/qcow2fs-test-[^ ]*) .*|\2|p' /proc/self/mountinfo |
+  xargs -rd '\n' umount --no-mtab --no-canonicalize --internal-only --lazy
+umount --no-mtab --internal-only --lazy --all --types fuse.qcow2fs
+} 2>/dev/null || :`;
+
+/**
+ * As LET_GO, for namespaces in which root mounts disks: also gives them their own directory of mount states. A mount
+ * removes the states of dead mounts that are not in its namespace, and other tests need theirs.
+ */
+export const ON_OUR_OWN = `${LET_GO}
+mkdir -p -m 700 /run/qcow2fs
+mount -t tmpfs -o mode=700 none /run/qcow2fs`;
 
 /** /usr/sbin with everything that it had, the helpers and the program; and a table of file systems. */
 const SETUP = `
 set -e
-${LET_GO}
+${ON_OUR_OWN}
 mount --bind /usr/sbin "$1/host-sbin"
 cp -rs "$1/host-sbin/." "$1/sbin/"
 [ -z "$2" ] || cp "$2"/*mount.fuse.qcow2fs "$1/sbin/"

@@ -41,7 +41,7 @@ usr/share/bash-completion/bash_completion bash-completion
 unshare util-linux
 nsenter util-linux
 findmnt util-linux
-debootstrap debootstrap
+mmdebstrap mmdebstrap
 systemd-nspawn systemd-container
 usr/share/keyrings/debian-archive-keyring.gpg debian-archive-keyring
 "

@@ -26,7 +26,8 @@ function quoted(argument: string): string {
   return /^[\w@%+=:,./-]+$/.test(argument) ? argument : `'${argument.replaceAll("'", "'\\''")}'`;
 }
 
-const SBIN = `${process.env['PATH']}:/usr/sbin:/sbin`;
+/** The PATH of system tools. */
+export const SBIN = `${process.env['PATH']}:/usr/sbin:/sbin`;
 
 /** Runs a system tool that may live in an sbin directory. */
 export function tool(command: string, ...args: string[]): string {

@@ -2,6 +2,7 @@
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
+import { LET_GO } from '../support/mount-namespace.js';
 import { ROOT } from '../support/qcow2fs.js';
 import { run } from '../support/run.js';
 import type { CleanRoot } from './clean-root.js';
@@ -63,9 +64,10 @@ export function boot(system: CleanRoot, share: string): Record<string, string> {
   ];
   const binds = [`--bind=${share}:/share`, `--bind=${path.join(share, 'fuse')}:/dev/fuse`];
   const powers = ['--capability=all', '--system-call-filter=@mount', '--property=DeviceAllow=/dev/fuse rw'];
+  const command = ['systemd-nspawn', '--quiet', ...options, ...binds, ...powers];
   const { status, stdout, stderr } = spawnSync(
-    'systemd-nspawn',
-    ['--quiet', ...options, ...binds, ...powers],
+    'unshare',
+    ['--mount', 'sh', '-c', `${LET_GO}; exec "$@"`, 'sh', ...command],
     {
       encoding: 'utf8',
       stdio: ['ignore', 'pipe', 'pipe'],

@@ -32,7 +32,7 @@ describe('the Debian package on a clean system', function () {
     const lines = system.run('dpkg-query', '--show').trim().split('\n');
     return lines.map((line) => line.split(/[:\t]/)[0]!);
   };
-  let debootstrapped: string[] = [];
+  let original: string[] = [];
   let pristine: string[] = [];
   let expected = '';
   let deb = '';
@@ -42,8 +42,7 @@ describe('the Debian package on a clean system', function () {
     deb = buildPackage(scratch.path('out'));
     expected = digestByQemu(scratch.path('expected.raw'));
     await system.start();
-    system.run('apt-get', 'update', '-q');
-    debootstrapped = packages();
+    original = packages();
     pristine = tree();
     fs.copyFileSync(deb, system.path('/srv/qcow2fs.deb'));
     fs.copyFileSync(path.join(EXAMPLE, 'example.qcow2'), system.path(IMAGE));
@@ -117,7 +116,7 @@ describe('the Debian package on a clean system', function () {
     });
     expect(left.split('\n').filter((name) => !NOT_COMPARED.test(name.slice(2)))).to.deep.equal(['']);
     // By name: apt keeps what may serve another package, too.
-    const dependencies = packages().filter((name) => !debootstrapped.includes(name));
+    const dependencies = packages().filter((name) => !original.includes(name));
     expect(dependencies).to.include.members(['nodejs', 'fuse3']);
     system.run('apt-get', 'purge', '-y', '-q', ...dependencies);
     for (const name of ['/srv/qcow2fs.deb', IMAGE, '/srv/secret']) fs.rmSync(system.path(name));

@@ -38,11 +38,12 @@ export class CleanRoot {
     this.dir = dir;
   }
 
-  /** Takes a minute or two. */
+  /** Takes about ten seconds (debootstrap: thirty). Keeps the package lists, so that packages can be installed. */
   async start(): Promise<void> {
-    // debootstrap mounts proc into what it makes, and forgets it when it is interrupted.
-    const debootstrap = ['debootstrap', '--variant=minbase', SUITE, this.dir, mirror()];
-    const script = ['sh', '-c', `${LET_GO}; exec "$@"`, 'sh', ...debootstrap];
+    // A namespace, because it mounts proc into the directory and may be interrupted.
+    const options = ['--mode=root', '--variant=minbase', '--skip=cleanup/apt/lists', '--quiet'];
+    const make = ['mmdebstrap', ...options, SUITE, this.dir, mirror()];
+    const script = ['sh', '-c', `${LET_GO}; exec "$@"`, 'sh', ...make];
     run('unshare', ['--mount', '--propagation=private', ...script], {
       env: { ...process.env, PATH: `${process.env['PATH']}:/usr/sbin:/sbin`, LC_ALL: 'C' },
     });

@@ -29,8 +29,9 @@ describe('make install, deb and dist', function () {
     cloneHere(first);
     make(first, '022', 'UTC', 'deb', 'dist');
     fs.mkdirSync(path.dirname(second));
-    // As long as the first one took is how much later this one is.
-    run('sh', ['-c', `umask 077; git clone --quiet "$1" "$2"`, 'sh', first, second]);
+    // The first build took long enough for other time stamps. The umask applies to the copied packages, as for npm.
+    const script = 'umask 077; git clone --quiet "$1" "$2"; cp -R "$1/node_modules" "$2/"';
+    run('sh', ['-c', script, 'sh', first, second]);
     make(second, '077', 'Asia/Kathmandu', 'deb', 'dist');
   });
 
@@ -102,6 +103,8 @@ describe('make install, deb and dist', function () {
     '--no-fund',
     '--loglevel=error',
     '--prefer-offline',
+    // The configuration of root does not apply to ordinary users, who would download the headers.
+    ...headers(),
   ];
 
   it('install by npm for an ordinary user, with the manual pages', () => {
@@ -136,6 +139,12 @@ function make(clone: string, umask: string, zone: string, ...args: string[]): vo
     delete (env as NodeJS.ProcessEnv)[name];
   }
   run('sh', ['-c', `umask ${umask}; exec make "$@"`, 'make', ...args], { cwd: clone, env });
+}
+
+/** The option for the directory with the headers of Node.js, if npm is configured with one here. */
+function headers(): string[] {
+  const nodedir = run('npm', ['config', 'get', 'nodedir']).trim();
+  return path.isAbsolute(nodedir) ? [`--nodedir=${nodedir}`] : [];
 }
 
 function filesIn(directory: string): string[] {
