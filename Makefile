@@ -11,7 +11,8 @@ TESTS   ?= 'dist/test/**/*.test.js'
 # What needs neither mounts nor root.
 CHECK   := $(addprefix dist/test/,unit matrix check cli writing concurrency)
 # What has no natural end: more seeds, more operations, all combinations. Others are the same in make test.
-LONG    := $(addprefix dist/test/,matrix writing concurrency fuzz check/random.test.js unit/luks/qemu-oracle.test.js mount/conformance.test.js mount/contention.test.js)
+LONG    := $(addprefix dist/test/,matrix writing concurrency fuzz unit/luks/qemu-oracle.test.js check/random.test.js \
+  $(addsuffix .test.js,$(addprefix mount/,conformance contention damage error-map kill launch overlay space writing writing-fio)))
 # make test-long SLICE=2/8: the second of eight parts.
 SLICE   ?=
 
