@@ -9,6 +9,7 @@ import { DEVICES, refusalsOf } from '../support/escapes.js';
 import { sha256 } from '../support/files.js';
 import { createImage, imagePath, MiB, qemuImg, writeSecret } from '../support/images.js';
 import { attachLoop } from '../support/loops.js';
+import { ON_OUR_OWN } from '../support/mount-namespace.js';
 import { daemonsOf, endMount, mountOn, mountsAt } from '../support/mounts.js';
 import { BIN, type Outcome, qcow2fs } from '../support/qcow2fs.js';
 import { describeRefusals, expectRefused } from '../support/refusals.js';
@@ -91,7 +92,7 @@ describe('qcow2fs mount where FUSE is not to be had', () => {
     path_ = process.env['PATH'],
   ): Outcome {
     const user = asNobody ? `setpriv --reuid=${NOBODY.uid} --regid=${NOBODY.gid} --clear-groups` : '';
-    const script = `set -e; ${prepare}\nexec ${user} /usr/bin/env "PATH=$3" "HOME=$2" "$0" "$1" mount -r --log "$2.log" "$4" "$2"`;
+    const script = `${ON_OUR_OWN}\nset -e; ${prepare}\nexec ${user} /usr/bin/env "PATH=$3" "HOME=$2" "$0" "$1" mount -r --log "$2.log" "$4" "$2"`;
     const words = [process.execPath, BIN, mountpoint, path_ ?? '', source()];
     const result = spawnSync('unshare', ['-m', 'sh', '-c', script, ...words], { encoding: 'utf8', cwd: '/' });
     return { status: result.status, stdout: result.stdout, stderr: result.stderr };

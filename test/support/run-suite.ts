@@ -88,13 +88,10 @@ function eventsIn(file: string): TestEvent[] {
   return lines.map((line) => JSON.parse(line) as TestEvent);
 }
 
-async function runAll(batches: Batch[], jobs: number): Promise<void> {
-  const work = async (slot: number): Promise<void> => {
-    for (let batch = batches.shift(); batch !== undefined; batch = batches.shift()) {
-      results.push(await runBatch(batch, options, slot));
-    }
-  };
-  await Promise.all(Array.from({ length: jobs }, (_, slot) => work(slot)));
+async function work(slot: number): Promise<void> {
+  for (let batch = batches.shift(); batch !== undefined; batch = batches.shift()) {
+    results.push(await runBatch(batch, options, slot));
+  }
 }
 
 /** Ordinary users need it, and this is the one place that puts it back. */
@@ -112,22 +109,18 @@ const files = fs
   .readdirSync(path.join(ROOT, 'dist/test'), { recursive: true, encoding: 'utf8' })
   .filter((name) => name.endsWith('.test.js'))
   .map((name) => `dist/test/${name}`);
-const { together, alone } = batchesOf(matching(files, patterns));
+const batches = batchesOf(matching(files, patterns));
 const logs = fs.mkdtempSync(path.join(os.tmpdir(), 'qcow2fs-suite-'));
-if (together.length + alone.length === 0) {
-  results.push(resultOf(patterns, [], 'no test file has such a name'));
-}
+if (batches.length === 0) results.push(resultOf(patterns, [], 'no test file has such a name'));
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   process.once(signal, () => {
     interruption = `interrupted by ${signal}`;
-    together.length = 0;
-    alone.length = 0;
+    batches.length = 0;
     for (const mark of running) void endAll(mark);
   });
 }
 const closeFuse = openFuseToAll();
-await runAll(together, Math.max(1, JOBS || 1));
-await runAll(alone, 1);
+await Promise.all(Array.from({ length: Math.max(1, JOBS || 1) }, (_, slot) => work(slot)));
 closeFuse();
 fs.rmSync(logs, { recursive: true });
 process.stdout.write(closing(results));

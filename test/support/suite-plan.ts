@@ -2,8 +2,6 @@
 import path from 'node:path';
 import type { TestEvent } from './reporter.js';
 
-/** Files below it run one at a time, after all others. */
-const ALONE = 'dist/test/alone/';
 /** Files below it are small: those of a directory share a Mocha process. */
 const SMALL = 'dist/test/unit/';
 
@@ -32,8 +30,8 @@ export function matching(files: readonly string[], patterns: readonly string[]):
 /** Files for one Mocha process. */
 export type Batch = readonly string[];
 
-/** @returns those that may run side by side, and those that may not, each in the order in which to start them */
-export function batchesOf(files: readonly string[]): { readonly together: Batch[]; readonly alone: Batch[] } {
+/** @returns in the order in which to start them */
+export function batchesOf(files: readonly string[]): Batch[] {
   const batches = new Map<string, Batch>();
   for (const file of [...files].sort()) {
     const key = file.startsWith(SMALL) ? path.dirname(file) : file;
@@ -43,11 +41,7 @@ export function batchesOf(files: readonly string[]): { readonly together: Batch[
     const index = LONGEST_FIRST.findIndex((start) => file!.startsWith(start));
     return index === -1 ? LONGEST_FIRST.length : index;
   };
-  const sorted = [...batches.values()].sort((a, b) => rank(a) - rank(b));
-  return {
-    together: sorted.filter(([file]) => !file!.startsWith(ALONE)),
-    alone: sorted.filter(([file]) => file!.startsWith(ALONE)),
-  };
+  return [...batches.values()].sort((a, b) => rank(a) - rank(b));
 }
 
 export interface Failure {

@@ -4,7 +4,7 @@ import type { TestEvent } from '../../support/reporter.js';
 import { batchesOf, closing, matching, resultOf } from '../../support/suite-plan.js';
 
 const FILES = [
-  'dist/test/alone/a.test.js',
+  'dist/test/cli/a.test.js',
   'dist/test/mount/b.test.js',
   'dist/test/unit/c.test.js',
   'dist/test/unit/d.test.js',
@@ -30,11 +30,8 @@ describe('the files of the suite', () => {
     expect(matching(FILES, ['dist/test/unit/d+test.js', 'dist/test/uni', ''])).to.deep.equal([]);
   });
 
-  it('have a process each, but for small ones of a directory; those that must be alone come by themselves', () => {
-    expect(batchesOf(FILES)).to.deep.equal({
-      together: [[FILES[1]], [FILES[2], FILES[3]], [FILES[4]]],
-      alone: [[FILES[0]]],
-    });
+  it('have a process each, but for small ones of a directory', () => {
+    expect(batchesOf(FILES)).to.deep.equal([[FILES[0]], [FILES[1]], [FILES[2], FILES[3]], [FILES[4]]]);
   });
 });
 
