@@ -6,8 +6,15 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { endAll, MARK } from '../support/marked-processes.js';
 import type { Fault } from './fault.js';
 
+/** Always this one, so that it knows what it has compiled. */
+const COMPILE = 'node_modules/.bin/tsc -p . --incremental --tsBuildInfoFile dist/faults.tsbuildinfo';
+/** All that a fault can change, unless the shells' completions know of it. */
+const QUICK_BUILD = `${COMPILE} && contrib/build/bundle`;
+const WHOLE_BUILD = `${COMPILE} && npm run --silent build`;
 const MOCHA = 'node_modules/mocha/bin/mocha.js';
 const POLL_MS = 500;
+/** How long a process may take to end when its tests have. */
+const PATIENCE_MS = 20_000;
 /** With less free space a run is ended: bytes. */
 const MIN_FREE = 4 * 2 ** 30;
 
@@ -23,6 +30,8 @@ export class Copy {
   /** For the temporary files of tests, which would outlive a Mocha that is killed. */
   readonly #scratch: string;
   readonly #mark: string;
+  /** Everything is there, and all but what a quick build makes is without a fault. */
+  #isBuilt = false;
 
   /** @param from built or not; its tracked files are copied as they are now, and its node_modules is shared */
   constructor(from: string, to: string) {
@@ -63,9 +72,16 @@ export class Copy {
     return () => fs.writeFileSync(place, text);
   }
 
-  /** @returns what the compiler says when it fails */
-  async build(): Promise<string | undefined> {
-    const child = this.#spawn('npm', ['run', '--silent', 'build'], ['ignore', 'pipe', 'pipe']);
+  /**
+   * Builds no more than it must.
+   * @param fault that is planted
+   * @returns what the compiler says when it fails
+   */
+  async build(fault?: Fault): Promise<string | undefined> {
+    const changesMore = fault !== undefined && /^src\/(cli|completion)\//.test(fault.file);
+    const command = this.#isBuilt && !changesMore ? QUICK_BUILD : WHOLE_BUILD;
+    this.#isBuilt = !changesMore;
+    const child = this.#spawn('sh', ['-c', command], ['ignore', 'pipe', 'pipe']);
     let output = '';
     for (const stream of [child.stdout, child.stderr]) stream?.on('data', (bytes) => (output += bytes));
     return (await exitOf(child)) === 0 ? undefined : output.trim();
@@ -82,13 +98,14 @@ export class Copy {
     const output = ['--reporter', 'json', '--reporter-option', `output=${report}`];
     const args = [MOCHA, '--bail', ...output, ...only, `dist/test/${file}.test.js`];
     const exit = exitOf(this.#spawn(process.execPath, args, 'ignore'));
-    const ended = await this.#watch(exit, minutes);
+    const ended = await this.#watch(exit, report, minutes);
     await this.clear();
+    const titles = failuresIn(report);
+    if (titles?.[0] !== undefined) return { title: titles[0], ended: false };
     if (ended !== undefined) return { title: ended, ended: true };
     const status = await exit;
-    const titles = failuresIn(report);
-    if (status === 0 && titles?.length === 0) return undefined;
-    return { title: titles?.[0] ?? `(its process ended with ${status})`, ended: false };
+    if (status === 0 && titles !== undefined) return undefined;
+    return { title: `(its process ended with ${status})`, ended: false };
   }
 
   /** Ends all processes, and removes what they left. */
@@ -102,18 +119,22 @@ export class Copy {
       if (line.includes(this.#scratch)) spawnSync('losetup', ['--detach', line.split(' ')[0]!]);
     }
     for (const name of fs.readdirSync(this.#scratch)) {
-      fs.rmSync(path.join(this.#scratch, name), { recursive: true, force: true });
+      fs.rmSync(path.join(this.#scratch, name), { recursive: true, force: true, maxRetries: 5 });
     }
   }
 
   /** @returns why the process was ended; undefined when it ended by itself */
-  async #watch(exit: Promise<unknown>, minutes: number): Promise<string | undefined> {
+  async #watch(exit: Promise<unknown>, report: string, minutes: number): Promise<string | undefined> {
     const isOver = exit.then(() => true);
     const deadline = performance.now() + minutes * 60_000;
+    let reported: number | undefined;
     while (!(await Promise.race([isOver, delay(POLL_MS, false)]))) {
+      const now = performance.now();
       const { bavail, bsize } = fs.statfsSync(this.#scratch);
       if (bavail * bsize < MIN_FREE) return '(it was filling the disk)';
-      if (performance.now() > deadline) return `(it took longer than ${minutes} minutes)`;
+      if (now > deadline) return `(it took longer than ${minutes} minutes)`;
+      if (fs.existsSync(report)) reported ??= now;
+      if (reported !== undefined && now > reported + PATIENCE_MS) return '(its process did not end)';
     }
     return undefined;
   }

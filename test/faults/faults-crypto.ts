@@ -133,7 +133,7 @@ export const CRYPTO_FAULTS: readonly Fault[] = [
     file: 'src/qcow2/unlock.ts',
     find: 'offset + length <= pointer.length ?',
     replace: 'offset <= pointer.length ?',
-    suspects: ['cli/bad-secrets', 'cli/bad-images', 'check/check', 'unit/qcow2'],
+    suspects: ['cli/bad-secrets', 'cli/bad-images', 'check/check', 'unit/qcow2/chain'],
   },
   {
     name: 'luks-legacy-secret-with-nul',

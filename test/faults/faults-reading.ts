@@ -70,21 +70,21 @@ export const READING_FAULTS: readonly Fault[] = [
     file: 'src/qcow2/cluster-data.ts',
     find: 'target.fill(0, at + read, at + length);',
     replace: 'target.fill(0, at + read, length);',
-    suspects: ['unit/qcow2', 'matrix', 'mount/damage', 'check/check'],
+    suspects: ['unit/qcow2/chain', 'matrix', 'mount/damage', 'check/check'],
   },
   {
     name: 'reading-backing-end-not-cleared',
     file: 'src/qcow2/qcow2-disk.ts',
     find: 'if (available < length) target.fill(0, at + available, at + length);',
     replace: 'if (available === 0) target.fill(0, at, at + length);',
-    suspects: ['matrix', 'conformance/chains', 'unit/qcow2'],
+    suspects: ['matrix', 'conformance/chains', 'unit/qcow2/chain'],
   },
   {
     name: 'reading-corrupt-entry-passes',
     file: 'src/qcow2/qcow2-disk.ts',
     find: "throw new Qcow2fsError('corrupt', `",
     replace: "if (this.#writer) throw new Qcow2fsError('corrupt', `",
-    suspects: ['unit/qcow2', 'mount/damage', 'cli/hash-damage'],
+    suspects: ['unit/qcow2/chain', 'mount/damage', 'cli/hash-damage'],
   },
   {
     name: 'reading-raw-part-from-file-start',
@@ -112,7 +112,7 @@ export const READING_FAULTS: readonly Fault[] = [
     file: 'src/qcow2/image.ts',
     find: 'bytes.fill(LOST_ENTRY, whole * 8);',
     replace: 'bytes.fill(LOST_ENTRY, size * 8);',
-    suspects: ['unit/qcow2', 'cli/hash-damage', 'check/check'],
+    suspects: ['unit/qcow2/chain', 'cli/hash-damage', 'check/check'],
   },
   {
     name: 'reading-backing-secret-for-all',

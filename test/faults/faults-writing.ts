@@ -35,7 +35,7 @@ export const WRITING_FAULTS: readonly Fault[] = [
     file: 'src/qcow2/writing/allocator.ts',
     find: 'if (this.#image.extensible || (first + count) * this.#clusterSize <= this.#image.size()) return;',
     replace: 'if (this.#image.extensible || first * this.#clusterSize + count <= this.#image.size()) return;',
-    suspects: ['writing/special', 'mount/space', 'unit/qcow2'],
+    suspects: ['writing/special', 'mount/space', 'unit/qcow2/chain'],
   },
   {
     name: 'writing-copy-misses-subcluster',

@@ -73,9 +73,11 @@ function filesFor({ suspects }: Fault, all: readonly string[]): string[] {
 
 /** Quick ones first. */
 function testFiles(copy: Copy): string[] {
+  const skipped = values.skip === undefined ? undefined : new RegExp(values.skip);
   const names = copy
     .testFiles()
-    .filter((name) => !BLIND.has(name) && (values.long || !name.startsWith('long/')));
+    .filter((name) => !BLIND.has(name) && !skipped?.test(name))
+    .filter((name) => values.long || !name.startsWith('long/'));
   const isUnit = (name: string): number => Number(!name.startsWith('unit/'));
   return names.sort((a, b) => isUnit(a) - isUnit(b) || (a < b ? -1 : 1));
 }
@@ -115,7 +117,8 @@ async function tryFault(fault: Fault, copy: Copy, control: Control): Promise<Out
   if (undo === undefined)
     return { result: 'does not fit', why: `${fault.file} does not have it exactly once` };
   try {
-    const complaint = await copy.build();
+    const complaint = await copy.build(fault);
+    if (interruption !== undefined) return { result: 'interrupted', why: interruption };
     if (complaint !== undefined) return { result: 'does not build', why: complaint };
     const files = filesFor(fault, testFiles(copy));
     for (const file of files) {
