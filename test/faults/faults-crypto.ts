@@ -66,13 +66,6 @@ export const CRYPTO_FAULTS: readonly Fault[] = [
     suspects: ['matrix', 'writing/differential', 'conformance/encrypted'],
   },
   {
-    name: 'crypto-work-area-not-in-place',
-    file: 'src/crypto/sector-cipher.ts',
-    find: 'const inPlace = buffer === work && at === 0;',
-    replace: 'const inPlace = buffer === work;',
-    suspects: ['unit/crypto/sector-cipher'],
-  },
-  {
     name: 'crypto-key-left-in-heap',
     file: 'src/qcow2/unlock.ts',
     find: 'cipher.key.fill(0);',
