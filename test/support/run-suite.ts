@@ -105,10 +105,11 @@ function openFuseToAll(): () => void {
 const words = process.argv.slice(2);
 const options = words.filter((word) => word.startsWith('-'));
 const patterns = words.filter((word) => !word.startsWith('-')).map((word) => path.join(word));
+// From the sources: what was compiled from a file that has gone may still be in dist.
 const files = fs
-  .readdirSync(path.join(ROOT, 'dist/test'), { recursive: true, encoding: 'utf8' })
-  .filter((name) => name.endsWith('.test.js'))
-  .map((name) => `dist/test/${name}`);
+  .readdirSync(path.join(ROOT, 'test'), { recursive: true, encoding: 'utf8' })
+  .filter((name) => name.endsWith('.test.ts'))
+  .map((name) => `dist/test/${name.slice(0, -'.ts'.length)}.js`);
 const batches = batchesOf(matching(files, patterns));
 const logs = fs.mkdtempSync(path.join(os.tmpdir(), 'qcow2fs-suite-'));
 if (batches.length === 0) results.push(resultOf(patterns, [], 'no test file has such a name'));
