@@ -16,8 +16,8 @@ import { ROOT } from './qcow2fs.js';
 import type { TestEvent } from './reporter.js';
 import { type Batch, batchesOf, closing, matching, type Result, resultOf } from './suite-plan.js';
 
-/** Tests wait for other processes and for disks now and then: one more than there are processors. */
-const JOBS = Number(process.env['QCOW2FS_JOBS'] ?? Math.min(os.availableParallelism() + 1, 6));
+/** Tests wait for other processes and for disks much of the time. */
+const JOBS = Number(process.env['QCOW2FS_JOBS'] ?? Math.min(2 * os.availableParallelism(), 8));
 const SILENCE_MINUTES = Number(process.env['QCOW2FS_SILENCE'] ?? lane(5, 20));
 const POLL_MS = 1000;
 /** `bin/mocha.js` starts this in a second process, for the sake of options like this one. */

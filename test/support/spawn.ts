@@ -39,7 +39,12 @@ const openUnnamed = (): number =>
   fs.openSync(os.tmpdir(), O_TMPFILE | fs.constants.O_RDWR | fs.constants.O_APPEND, 0o600);
 const [input, output, errors] = [openUnnamed(), openUnnamed(), openUnnamed()];
 
-const SIGNALS = new Map(Object.entries(os.constants.signals).map(([name, number]) => [number, name]));
+/** Some have two names; the usual one comes first. */
+const SIGNALS = new Map(
+  Object.entries(os.constants.signals)
+    .reverse()
+    .map(([name, number]) => [number, name]),
+);
 
 export interface SpawnOptions {
   readonly cwd?: string | undefined;

@@ -6,7 +6,15 @@ import type { TestEvent } from './reporter.js';
 const SMALL = 'dist/test/unit/';
 
 /** What takes longest goes first, so that nothing long begins when all else is done. */
-const LONGEST_FIRST: readonly string[] = [];
+const LONGEST_FIRST = [
+  'matrix',
+  'mount/conformance',
+  'system',
+  'writing/crash',
+  'mount/kill',
+  'concurrency',
+  'mount/contention',
+].map((start) => `dist/test/${start}`);
 
 const WILDCARDS: Readonly<Record<string, string>> = {
   '**/': '(.+/)?',
