@@ -23,7 +23,11 @@ const WORKER = new URL('./contending-worker.js', import.meta.url);
 
 describe('threads that contend for one disk', function () {
   this.timeout(300_000 + OPERATIONS * 50);
-  for (const { name, speed, build } of contendedVariants) {
+  for (const { name, speed, build } of lane(
+    contendedVariants,
+    contendedVariants,
+    contendedVariants.slice(0, 3),
+  )) {
     describe(name, () => {
       const scratch = useScratch();
       const defer = useCleanUp();

@@ -148,7 +148,7 @@ const CHANGES = ['write', 'zero', 'truncate'] as const;
 
 describe('a host that fails', function () {
   this.timeout(DENSITY * 600_000);
-  for (const variant of crashVariants) {
+  for (const variant of crashVariants.slice(0, lane(crashVariants.length, crashVariants.length, 3))) {
     describe(variant.name, () => {
       const scratch = useScratch();
       let image: CrashImage;

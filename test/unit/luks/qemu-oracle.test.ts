@@ -153,8 +153,8 @@ describe('a LUKS volume shared with QEMU', () => {
   }
 
   it('is refused by both where the cipher does not go with the mode or the digest', () => {
-    const refused = possible.filter(isRefused);
-    expect(refused).to.have.length.above(50);
+    const refused = some.filter(isRefused);
+    expect(refused).to.have.length.above(20);
     for (const combination of refused) {
       const { cipher, mode, iv, ivHash } = combination;
       const like = { ...combination, cipher: 'aes', mode: 'ecb', iv: 'plain', keyBytes: 16 } as const;
