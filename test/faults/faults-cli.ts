@@ -63,14 +63,14 @@ export const CLI_FAULTS: readonly Fault[] = [
     file: 'src/cli/list.ts',
     find: "isAlive(state) ? 'mounted' : 'dead'",
     replace: "isAlive(state) ? 'mounted' : 'mounted'",
-    suspects: ['cli/list', 'mount/kill'],
+    suspects: ['mount/list', 'mount/kill'],
   },
   {
     name: 'cli-list-without-log',
     file: 'src/cli/list.ts',
     find: 'log: state?.log ?? null',
     replace: 'log: null',
-    suspects: ['cli/list'],
+    suspects: ['mount/list'],
   },
   {
     name: 'cli-info-file-size',

@@ -7,7 +7,7 @@ export const CRYPTO_FAULTS: readonly Fault[] = [
     file: 'src/crypto/iv.ts',
     find: 'words[i * stride + 1] = sector / TWO_32;',
     replace: 'words[i * stride + 1] = Math.round(sector / TWO_32);',
-    suspects: ['unit/crypto/sector-cipher', 'matrix', 'conformance/encrypted'],
+    suspects: ['unit/crypto/sector-cipher', 'matrix'],
   },
   {
     name: 'crypto-essiv-of-half-key',
@@ -63,14 +63,14 @@ export const CRYPTO_FAULTS: readonly Fault[] = [
     file: 'src/qcow2/cluster-data.ts',
     find: 'encryption.encrypt(work, 0, sectors, guest(start), host(home));',
     replace: 'encryption.encrypt(work, 0, sectors, guest(home), host(start));',
-    suspects: ['matrix', 'writing/differential', 'conformance/encrypted'],
+    suspects: ['matrix'],
   },
   {
     name: 'crypto-key-left-in-heap',
     file: 'src/qcow2/unlock.ts',
     find: 'cipher.key.fill(0);',
     replace: '',
-    suspects: ['mount/memory', 'alone'],
+    suspects: ['mount/memory'],
   },
   {
     name: 'luks-first-slots-only',

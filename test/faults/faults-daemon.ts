@@ -133,7 +133,7 @@ export const DAEMON_FAULTS: readonly Fault[] = [
     file: 'src/daemon/daemon.ts',
     find: 'config.secret?.fill(0);',
     replace: '',
-    suspects: ['mount/memory', 'alone'],
+    suspects: ['mount/memory'],
   },
   {
     name: 'daemon-failed-mount-leaves-overlay',

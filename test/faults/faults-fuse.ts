@@ -147,13 +147,13 @@ export const FUSE_FAULTS: readonly Fault[] = [
     file: 'src/fuse/libfuse.ts',
     find: 'diskFs.write(buffer, 0, length, offset) || -Errno.ENOSPC',
     replace: 'diskFs.write(buffer, 0, length, offset)',
-    suspects: ['matrix', 'conformance/libfuse', 'mount/transports', 'mount/space'],
+    suspects: ['matrix', 'mount/conformance', 'mount/transports', 'mount/space'],
   },
   {
     name: 'fuse-libfuse-read-only-opened',
     file: 'src/fuse/libfuse.ts',
     find: 'else if ((flags & O_ACCMODE) !== 0 && disk.readOnly) done(-Errno.EROFS);',
     replace: 'else if ((flags & O_ACCMODE) > 1 && disk.readOnly) done(-Errno.EROFS);',
-    suspects: ['mount/write-attempts', 'mount/transports', 'conformance/libfuse'],
+    suspects: ['mount/write-attempts', 'mount/transports', 'mount/conformance'],
   },
 ];
