@@ -9,7 +9,7 @@ import { convertToRaw, type Image, imagePath } from '../support/images.js';
 import { qemuCheck } from '../support/qemu-check.js';
 import { useScratch } from '../support/scratch.js';
 import type { Base } from './bases.js';
-import { DAMAGE } from './damage.js';
+import { TRIED } from './damage.js';
 
 const checked = (image: Image, repair?: RepairLevel): Promise<CheckReport> => check(imagePath(image), repair);
 
@@ -33,7 +33,7 @@ describe('qcow2fs check, beside qemu-img check', () => {
     return { dir: copy, ...image };
   }
 
-  for (const [name, { base, damage, kinds, repair, reference: differs }] of Object.entries(DAMAGE)) {
+  for (const [name, { base, damage, kinds, repair, reference: differs }] of TRIED) {
     describe(name, () => {
       let image: Image;
       let content: Buffer;

@@ -21,7 +21,7 @@ import { useScratch } from '../support/scratch.js';
 /** Workloads for each kind of image. */
 const SEEDS = Number(process.env['QCOW2FS_CUTS'] ?? lane(1, 2));
 const FIRST_SEED = Number(process.env['QCOW2FS_SEED'] ?? 1);
-const OPERATIONS = lane(40, 120, 12);
+const OPERATIONS = lane(40, 120, 24);
 /** Of workloads in which a sync fails. */
 const FAILING_OPERATIONS = lane(24, 40);
 const MAX_LENGTH = 48 * 1024;
