@@ -30,11 +30,16 @@ export class Copy {
   /** For the temporary files of tests, which would outlive a Mocha that is killed. */
   readonly #scratch: string;
   readonly #mark: string;
+  readonly #slot: number;
   /** Everything is there, and all but what a quick build makes is without a fault. */
   #isBuilt = false;
 
-  /** @param from built or not; its tracked files are copied as they are now, and its node_modules is shared */
-  constructor(from: string, to: string) {
+  /**
+   * @param from built or not; its tracked files are copied as they are now, and its node_modules is shared
+   * @param slot different from that of every other copy that runs tests; see test/support/users.ts
+   */
+  constructor(from: string, to: string, slot: number) {
+    this.#slot = slot;
     this.dir = path.join(to, 'checkout');
     this.#scratch = path.join(to, 'tmp');
     this.#mark = path.basename(to);
@@ -140,7 +145,8 @@ export class Copy {
   }
 
   #spawn(command: string, args: readonly string[], stdio: 'ignore' | ('ignore' | 'pipe')[]): ChildProcess {
-    const env = { ...process.env, [MARK]: this.#mark, TMPDIR: this.#scratch };
+    const own = { [MARK]: this.#mark, QCOW2FS_SLOT: String(this.#slot), TMPDIR: this.#scratch };
+    const env = { ...process.env, ...own };
     return spawn(command, args, { cwd: this.dir, env, stdio });
   }
 }

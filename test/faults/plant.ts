@@ -5,11 +5,12 @@
  *     node dist/test/faults/plant.js [--only REGEX] [--jobs N] [--out FILE.json] [--report]
  *
  * By default only the suspects of a fault are run. The other test files:
- *     --all-tests           after the suspects all others; those of test/long only with --long
+ *     --all-tests           after the suspects all others
  *     --tests 'PATTERN...'  these instead of the suspects, as `make test TESTS=...` takes them
  *     --skip REGEX          leaves out files of these names, below dist/test
  *     --checkout DIR        the tests of another checkout, for its copy of the same sources
  *     --minutes N           for one test file (15)
+ *     --lane NAME           as much of each as `check`, `test` (the default) or `long`; see test/support/lane.ts
  * --report prints a table in Markdown. The exit status is 0 when every fault was caught.
  */
 import fs from 'node:fs';
@@ -21,7 +22,6 @@ import { matching } from '../support/suite-plan.js';
 import { Copy } from './copy.js';
 import { areaOf, type Fault } from './fault.js';
 import { FAULTS } from './faults.js';
-import { inTurn } from './turns.js';
 
 type Outcome =
   | { readonly result: 'caught' | 'timeout'; readonly file: string; readonly title: string }
@@ -46,7 +46,7 @@ const { values } = parseArgs({
     tests: text,
     skip: text,
     'all-tests': flag,
-    long: flag,
+    lane: text,
     checkout: { ...text, default: ROOT },
     minutes: { ...text, default: '15' },
     out: text,
@@ -56,6 +56,7 @@ const { values } = parseArgs({
 const minutes = Number(values.minutes);
 const print = (line: string): unknown => process.stdout.write(`${line}\n`);
 const results: Planted[] = [];
+if (values.lane !== undefined) process.env['QCOW2FS_LANE'] = values.lane;
 let interruption: string | undefined;
 
 /** What to run, in order. */
@@ -74,10 +75,7 @@ function filesFor({ suspects }: Fault, all: readonly string[]): string[] {
 /** Quick ones first. */
 function testFiles(copy: Copy): string[] {
   const skipped = values.skip === undefined ? undefined : new RegExp(values.skip);
-  const names = copy
-    .testFiles()
-    .filter((name) => !BLIND.has(name) && !skipped?.test(name))
-    .filter((name) => values.long || !name.startsWith('long/'));
+  const names = copy.testFiles().filter((name) => !BLIND.has(name) && !skipped?.test(name));
   const isUnit = (name: string): number => Number(!name.startsWith('unit/'));
   return names.sort((a, b) => isUnit(a) - isUnit(b) || (a < b ? -1 : 1));
 }
@@ -108,7 +106,7 @@ class Control {
   }
 
   async #run(file: string, title: string | undefined): Promise<boolean> {
-    return (await inTurn(file, () => this.#copy.run(file, minutes, title))) === undefined;
+    return (await this.#copy.run(file, minutes, title)) === undefined;
   }
 }
 
@@ -122,7 +120,7 @@ async function tryFault(fault: Fault, copy: Copy, control: Control): Promise<Out
     if (complaint !== undefined) return { result: 'does not build', why: complaint };
     const files = filesFor(fault, testFiles(copy));
     for (const file of files) {
-      const failure = await inTurn(file, () => copy.run(file, minutes));
+      const failure = await copy.run(file, minutes);
       if (interruption !== undefined) break;
       if (failure === undefined) continue;
       const { title, ended } = failure;
@@ -180,7 +178,7 @@ async function main(): Promise<number> {
   }
   try {
     for (let job = 0; job <= Number(values.jobs); job++) {
-      copies.push(new Copy(path.resolve(values.checkout), path.join(home, `${process.pid}-${job}`)));
+      copies.push(new Copy(path.resolve(values.checkout), path.join(home, `${process.pid}-${job}`), job));
     }
     const [sound, ...others] = copies;
     const complaint = await sound!.build();
