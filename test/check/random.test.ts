@@ -32,7 +32,7 @@ import {
   version2,
 } from './bases.js';
 
-const ROUNDS = Number(process.env['QCOW2FS_CHECK_ROUNDS'] ?? lane(6, 60, 2));
+const ROUNDS = Number(process.env['QCOW2FS_CHECK_ROUNDS'] ?? lane(6, 120, 2));
 const OFFSET = 0x00ff_ffff_ffff_fe00n;
 /** What the reference does not look for. */
 const UNKNOWN = new Set(['zero-flag', 'data-file-offset', 'snapshot', 'luks', 'bitmap', 'metadata-overlap']);

@@ -16,7 +16,7 @@ import { ReplayedFile } from './crash-replay.js';
 import type { TimedOperation } from './crash-thread.js';
 
 /** Workloads for each kind of image. */
-const SEEDS = Number(process.env['QCOW2FS_CUTS'] ?? lane(1, 2));
+const SEEDS = Number(process.env['QCOW2FS_CUTS'] ?? lane(1, 4));
 const FIRST_SEED = Number(process.env['QCOW2FS_SEED'] ?? 1);
 /** Of all threads together. */
 const OPERATIONS = lane(36, 90, 12);

@@ -16,7 +16,7 @@ import { useScratch } from '../support/scratch.js';
 import type { WorkerOrder } from './contending-worker.js';
 
 /** Of all threads together. */
-const OPERATIONS = Number(process.env['QCOW2FS_OPERATIONS'] ?? lane(1200, 6400, 400));
+const OPERATIONS = Number(process.env['QCOW2FS_OPERATIONS'] ?? lane(1200, 12_800, 400));
 const SEED = Number(process.env['QCOW2FS_SEED'] ?? 1);
 const THREADS = [2, 8];
 const WORKER = new URL('./contending-worker.js', import.meta.url);

@@ -12,7 +12,7 @@ import { targetOf } from './target.js';
 import type { BuiltImage } from './variant.js';
 
 /** A long run by hand: QCOW2FS_OPERATIONS=100000 QCOW2FS_SEED=7 make test TESTS=dist/test/matrix */
-const OPERATIONS = Number(process.env['QCOW2FS_OPERATIONS'] ?? lane(200, 2000));
+const OPERATIONS = Number(process.env['QCOW2FS_OPERATIONS'] ?? lane(200, 4000));
 const SEED = Number(process.env['QCOW2FS_SEED'] ?? 1);
 const REOPENINGS = lane(2, 4);
 

@@ -19,7 +19,7 @@ import { type Random, randomNumbers } from '../support/random-guest.js';
 import { useScratch } from '../support/scratch.js';
 
 /** Workloads for each kind of image. */
-const SEEDS = Number(process.env['QCOW2FS_CUTS'] ?? lane(1, 2));
+const SEEDS = Number(process.env['QCOW2FS_CUTS'] ?? lane(1, 4));
 const FIRST_SEED = Number(process.env['QCOW2FS_SEED'] ?? 1);
 const OPERATIONS = lane(40, 120, 24);
 /** Of workloads in which a sync fails. */

@@ -11,7 +11,7 @@ import { useScratch } from '../support/scratch.js';
 import { variants } from '../support/variants.js';
 import type { StripedOrder } from './striped-worker.js';
 
-const OPERATIONS = Number(process.env['QCOW2FS_OPERATIONS'] ?? lane(600, 6000));
+const OPERATIONS = Number(process.env['QCOW2FS_OPERATIONS'] ?? lane(600, 12_000));
 const SEED = Number(process.env['QCOW2FS_SEED'] ?? 1);
 const THREADS = 4;
 const WORKER = new URL('./striped-worker.js', import.meta.url);
