@@ -179,7 +179,7 @@ function setEnvironment(env: NodeJS.ProcessEnv): void {
   Object.assign(process.env, env);
 }
 
-/** Whoever listens from then on is told no more. */
+/** Removes the listeners that were added since. */
 function keepListeners(): Undo {
   const before = new Map(process.eventNames().map((name) => [name, process.listeners(name as 'exit')]));
   return () => {

@@ -80,7 +80,7 @@ export function resultOf(batch: Batch, events: readonly TestEvent[], ending: str
   return { passed, failures: [...failures, { file: batch.join(' '), title: '', error }] };
 }
 
-/** What failed and how to run it alone, and the line that sums it all up. */
+/** Each failure with the command that repeats it, and the line that sums it all up. */
 export function closing(results: readonly Result[]): string {
   const passed = results.reduce((sum, result) => sum + result.passed, 0);
   const failures = results.flatMap((result) => result.failures);
