@@ -175,7 +175,7 @@ export const FORMAT_FAULTS: readonly Fault[] = [
     file: 'src/qcow2/metadata.ts',
     find: 'if (!this.#readOnly || whole === 0)',
     replace: 'if (!this.#readOnly && whole === 0)',
-    suspects: ['writing/hostile', 'unit/qcow2/chain', 'check/check'],
+    suspects: ['unit/qcow2/mapping', 'writing/hostile', 'unit/qcow2/chain', 'check/check'],
   },
   {
     name: 'mapping-dirty-slice-evicted',
