@@ -2,7 +2,7 @@
 // Node opens a debugger for whoever sends this signal; commands that take long answer it with how far they are.
 process.on('SIGUSR1', () => {});
 
-import { findLauncher, releaseLauncher } from '../daemon/launch.js';
+import { findLauncher, releaseLauncher, unmountLost } from '../daemon/launch.js';
 import { startThreadEarly } from '../daemon/thread-pool.js';
 import { closeDebugger } from '../host/debugger.js';
 import { ignoreWhatCallerIgnores } from '../host/end-signals.js';
@@ -10,6 +10,7 @@ import { findServiceManager } from '../host/service-manager.js';
 
 closeDebugger();
 ignoreWhatCallerIgnores();
+if (unmountLost()) process.exit(0);
 // Who is launched as a daemon will probably mount. The thread loads while this one does.
 if (findLauncher()) startThreadEarly();
 findServiceManager();

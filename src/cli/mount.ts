@@ -109,20 +109,18 @@ async function serveInBackground(config: DaemonConfig, logFile: string | undefin
   const { Background, defaultLogFile } = await import('../daemon/background.js');
   const log = absolutePath(logFile ?? defaultLogFile());
   const background = new Background(log);
-  let released: Promise<void> | undefined;
-  let isOver = false;
+  let failure: unknown;
   const release: ReadyListener = (disk, devices) => {
-    released = background.release(disk, devices);
-    released.catch(() => {
-      if (!isOver) process.kill(process.pid, 'SIGTERM');
-    });
+    try {
+      background.release(disk, devices);
+    } catch (error) {
+      failure = error;
+      process.kill(process.pid, 'SIGTERM');
+    }
   };
   try {
     await serve({ ...config, log }, release);
-    isOver = true;
-    await released;
-    if (!background.isReleased)
-      throw new Qcow2fsError('mountpoint', `${config.mountpoint}: unmounted already`);
+    if (failure !== undefined) throw failure;
   } catch (error) {
     if (background.isReleased) throw new CommandEnd(EXIT_FAILURE);
     background.giveBack();

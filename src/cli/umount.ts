@@ -43,7 +43,7 @@ async function umount(mountpoint: string, { quiet }: { quiet?: boolean }): Promi
   const isLast = copies().length === 1;
   const loops = isLast ? await giveBackLoops(entry, state) : [];
   try {
-    unmount(entry.mountpoint, false);
+    unmount(entry, false);
   } catch (error) {
     if (loops.length === 0 || !(error instanceof Qcow2fsError)) throw error;
     const gone = loops.map(({ device }) => device).join(', ');

@@ -47,15 +47,10 @@ export class Background {
   }
 
   /**
-   * The disk is there: tries to open it, prints its devices, and lets the caller go on.
-   * @throws Qcow2fsError `mountpoint` when it cannot be opened, `host-io` when nothing can be printed
+   * The disk can be opened: prints its devices, and lets the caller go on.
+   * @throws Qcow2fsError `host-io` when nothing can be printed
    */
-  async release(disk: string, devices: readonly string[]): Promise<void> {
-    try {
-      await (await fs.promises.open(disk, 'r')).close();
-    } catch (error) {
-      throw new Qcow2fsError('mountpoint', `${disk}: mounted, but cannot be opened: ${hostReason(error)}`);
-    }
+  release(disk: string, devices: readonly string[]): void {
     this.#print(devices);
     leaveSession();
     const nothing = fs.openSync(os.devNull, 'r');

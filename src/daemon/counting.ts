@@ -3,7 +3,7 @@
  * one while it is there already; until then what it takes of the host must do.
  */
 import { AllocationCount, type Disk, estimateAllocated } from '../disk.js';
-import { allocateBlocks, setBlocks } from '../fuse/disk-fs.js';
+import { setCounted } from '../fuse/inode.js';
 
 /** How long somebody who waits for the mount waits for it: milliseconds. */
 const PATIENCE = 5;
@@ -15,23 +15,26 @@ const STEPS = 500;
 const MAX_STEPS = 500_000;
 
 export class BlockCount {
-  /** For `DiskFsOptions`. */
-  readonly blocks = allocateBlocks();
+  readonly #inode: SharedArrayBuffer;
   readonly #disk: Disk;
   readonly #count: AllocationCount;
   readonly #isDone: boolean;
   #start: NodeJS.Timeout | undefined;
   #next: NodeJS.Immediate | undefined;
 
-  /** Counts what there is quickly. */
-  constructor(disk: Disk) {
+  /**
+   * Counts what there is quickly.
+   * @param inode of `allocateInode`: gets the count
+   */
+  constructor(disk: Disk, inode: SharedArrayBuffer) {
     this.#disk = disk;
+    this.#inode = inode;
     this.#count = new AllocationCount(disk);
     const end = performance.now() + PATIENCE;
     let isDone = false;
     while (!isDone && performance.now() < end) isDone = this.#count.advance(FIRST_STEPS);
     this.#isDone = isDone;
-    if (isDone) setBlocks(this.blocks, this.#count.bytes);
+    if (isDone) setCounted(this.#inode, this.#count.bytes);
   }
 
   /** Counts the rest, between other things that the thread has to do. */
@@ -48,9 +51,9 @@ export class BlockCount {
   #goOn(steps: number): void {
     this.#next = setImmediate(() => {
       try {
-        if (this.#count.advance(STEPS)) setBlocks(this.blocks, this.#count.bytes);
+        if (this.#count.advance(STEPS)) setCounted(this.#inode, this.#count.bytes);
         else if (steps > STEPS) this.#goOn(steps - STEPS);
-        else setBlocks(this.blocks, estimateAllocated(this.#disk));
+        else setCounted(this.#inode, estimateAllocated(this.#disk));
       } catch {
         // The host fails: who reads the disk is told. The estimate stays, and nobody remembers it for long.
       }

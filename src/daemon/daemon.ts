@@ -6,6 +6,7 @@ import path from 'node:path';
 import type { Disk } from '../disk.js';
 import { toErrorRecord } from '../errors.js';
 import type { DiskFsOptions } from '../fuse/disk-fs.js';
+import { allocateInode } from '../fuse/inode.js';
 import { becomeIoFlusher } from '../host/io-flusher.js';
 import { processStartTime } from '../host/processes.js';
 import { notifyServiceManager } from '../host/service-manager.js';
@@ -78,14 +79,12 @@ export async function runDaemon(
       }
     }
     stop ??= new StopOnSignal(config.image);
-    const count = disk.readOnly ? new BlockCount(disk) : undefined;
-    const fsOptions = fsOptionsOf(config, layers, mountpoint.singleFile, count?.blocks);
-    const started = await startSession(config, layers, disk, fsOptions, threads, failures);
+    const fsOptions = fsOptionsOf(config, layers, disk, mountpoint);
+    const count = disk.readOnly ? new BlockCount(disk, fsOptions.inode) : undefined;
+    const started = await startSession(config, mountpoint, layers, disk, fsOptions, threads, failures);
     const opened = disk;
     const file = diskFile(config, mountpoint);
-    const attaching = config.loop
-      ? startLoop(started, config.mountpoint, file, disk.readOnly)
-      : Promise.resolve(undefined);
+    const attaching = config.loop ? startLoop(started, file, disk.readOnly) : Promise.resolve(undefined);
     stop.mounted(started, {
       flush() {
         errorMap?.save();
@@ -147,28 +146,26 @@ function flushRegularly(disk: Disk, failures: FailureLog): NodeJS.Timeout | unde
 
 function startSession(
   config: DaemonConfig,
+  mountpoint: Mountpoint,
   layers: Layers,
   disk: Disk,
   fsOptions: DiskFsOptions,
   threads: ThreadPool,
   failures: SharedArrayBuffer,
 ): Promise<Session> {
-  const { mountpoint, allowOther, image, mountWords: words } = config;
-  const singleFile = fsOptions.name === undefined;
-  const options: SessionOptions = { mountpoint, singleFile, source: image, allowOther, words };
+  const { allowOther, image, mountWords: words } = config;
+  const options: SessionOptions = { mountpoint, source: image, allowOther, words };
   if (config.transport === 'kernel') {
-    const access = { ...options, readOnly: disk.readOnly };
-    return startKernelSession(threads, layers, fsOptions, failures, access, () => disk.size);
+    return startKernelSession(threads, layers, disk, fsOptions, failures, options);
   }
   return startLibfuseSession(disk, fsOptions, options, new FailureLog(failures).add);
 }
 
-/** @param blocks of a `BlockCount`, for a disk that is read-only */
 function fsOptionsOf(
   config: DaemonConfig,
   layers: Layers,
-  singleFile: boolean,
-  blocks: SharedArrayBuffer | undefined,
+  disk: Disk,
+  { singleFile }: Mountpoint,
 ): DiskFsOptions {
   const { file } = layers[0];
   return {
@@ -176,8 +173,8 @@ function fsOptionsOf(
     uid: process.getuid!(),
     gid: file.gid,
     mode: grantedMode(layers),
-    mtimeMs: file.mtimeMs,
-    blocks,
+    inode: allocateInode(disk.size, file.mtimeMs),
+    writeBack: config.transport === 'kernel' && !disk.readOnly && !disk.growable,
   };
 }
 
@@ -191,8 +188,8 @@ function grantedMode(layers: Layers): number {
 }
 
 /** The path of what looks like the raw disk. */
-function diskFile({ mountpoint, name }: DaemonConfig, { singleFile }: Mountpoint): string {
-  return singleFile ? mountpoint : path.join(mountpoint, name);
+function diskFile({ name }: DaemonConfig, mountpoint: Mountpoint): string {
+  return mountpoint.singleFile ? mountpoint.path : path.join(mountpoint.path, name);
 }
 
 async function serve(

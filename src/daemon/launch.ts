@@ -4,7 +4,8 @@
  * sees in time that a mount is wanted; else the program launches itself once more.
  *
  * The launcher hands the daemon one end of a pipe and ends with the status that it reads there: 0 as soon as the disk
- * can be opened, or what the daemon ended with.
+ * can be opened, or what the daemon ended with. A daemon that dies in between cannot unmount; so it says before what it
+ * has mounted (`mount 43`, by its ID), and the launcher does it.
  */
 import { spawn } from 'node:child_process';
 import fs from 'node:fs';
@@ -13,6 +14,7 @@ import { hostReason, Qcow2fsError } from '../errors.js';
 import { HIDDEN_DEBUGGER } from '../host/debugger.js';
 import { closeDescriptors, type Inherited, inheritedDescriptors, isOpen } from '../host/descriptors.js';
 import { keepFromChildren } from '../host/libc.js';
+import { mountOf, unmount } from '../host/mounts.js';
 import { isRunning } from '../host/processes.js';
 
 const PROGRAM = fileURLToPath(new URL('../cli/main.js', import.meta.url));
@@ -26,7 +28,27 @@ let launcher = 0;
 let statusFd: number | undefined;
 let inherited: readonly Inherited[] = [];
 
-/** To be called first of all. @returns whether a launcher waits for this process */
+/** The ID of a mount whose daemon has died: what the shell script starts the program for. */
+const LOST_MOUNT = 'QCOW2FS_LOST_MOUNT';
+
+/** To be called first of all. @returns whether this process was only to unmount what a daemon left */
+export function unmountLost(): boolean {
+  const id = process.env[LOST_MOUNT];
+  if (id === undefined) return false;
+  unmountLazily(id);
+  return true;
+}
+
+function unmountLazily(id: string): void {
+  try {
+    const entry = mountOf(id);
+    if (entry !== undefined) unmount(entry, true);
+  } catch {
+    // Somebody else has done it, or covered it.
+  }
+}
+
+/** To be called before anything else is opened. @returns whether a launcher waits for this process */
 export function findLauncher(): boolean {
   const value = /^(\d+):(\d+)$/.exec(process.env[LAUNCHER] ?? '');
   delete process.env[LAUNCHER];
@@ -50,6 +72,15 @@ export function letGoOfCaller(): void {
   closeDescriptors(inherited);
   inherited = [];
   if (statusFd !== undefined) keepFromChildren(statusFd);
+}
+
+/** Tells the launcher what to unmount when this process dies before the disk is ready. */
+export function announceMount(id: string): void {
+  try {
+    if (statusFd !== undefined) fs.writeSync(statusFd, `mount ${id}\n`);
+  } catch {
+    // There is no launcher any more, which shows when it is to be released.
+  }
 }
 
 /**
@@ -96,16 +127,16 @@ export function launch(): Promise<number> {
     const answer = daemon.stdio[fd] as NodeJS.ReadableStream | undefined;
     answer?.on('data', (bytes: Buffer) => {
       text += bytes.toString();
-      if (text !== `${READY}\n`) return;
+      if (!/^0$/m.test(text)) return;
       daemon.unref();
       resolve(READY);
     });
     answer?.once('end', () => {
-      if (text !== '') resolve(Number(text));
-      else
-        reject(
-          new Qcow2fsError('internal', 'the daemon ended before the disk was ready; its log may say why'),
-        );
+      const status = /^\d+$/m.exec(text)?.[0];
+      if (status !== undefined) return resolve(Number(status));
+      const lost = /^mount (\d+)$/m.exec(text)?.[1];
+      if (lost !== undefined) unmountLazily(lost);
+      reject(new Qcow2fsError('internal', 'the daemon ended before the disk was ready; its log may say why'));
     });
   });
 }

@@ -4,8 +4,7 @@ import { Qcow2fsError } from '../errors.js';
 import { DiskFs, type DiskFsOptions } from '../fuse/disk-fs.js';
 import { mountLibfuse } from '../fuse/libfuse.js';
 import { fuseDescriptors, isFuseDescriptor } from '../host/fuse-device.js';
-import { abortConnection, mountedAt, unmount } from '../host/mounts.js';
-import type { Session, SessionOptions } from './session.js';
+import { OwnMount, type Session, type SessionOptions, whenOpen } from './session.js';
 
 /**
  * libfuse tells nobody that its loop ended, but it closes its descriptor of /dev/fuse then; so that is looked at:
@@ -20,16 +19,16 @@ export async function startLibfuseSession(
   onFailure: (error: unknown) => void,
 ): Promise<Session> {
   const { mountpoint } = options;
-  if (options.singleFile) {
+  if (mountpoint.singleFile) {
     throw new Qcow2fsError(
       'mountpoint',
-      `${mountpoint}: the libfuse transport needs a directory; leave out --transport libfuse`,
+      `${mountpoint.path}: the libfuse transport needs a directory; leave out --transport libfuse`,
     );
   }
   const before = fuseDescriptors();
-  await mountLibfuse(new DiskFs(disk, fsOptions), options, onFailure);
+  await mountLibfuse(new DiskFs(disk, fsOptions), { ...options, mountpoint: mountpoint.path }, onFailure);
   const descriptor = fuseDescriptors().find((fd) => !before.includes(fd));
-  const device = mountedAt(mountpoint)?.device ?? '';
+  const mount = new OwnMount(Number(descriptor), mountpoint);
 
   let finish: () => void = () => {};
   const ended = new Promise<void>((resolve) => {
@@ -40,10 +39,5 @@ export async function startLibfuseSession(
     clearInterval(poll);
     finish();
   }, POLL_INTERVAL);
-  return {
-    device,
-    ended,
-    unmount: (lazy) => unmount(mountpoint, lazy),
-    abort: () => abortConnection(device),
-  };
+  return whenOpen(mount, fsOptions.name, ended);
 }

@@ -1,7 +1,7 @@
 /** The loop device of a mounted disk. */
 import { Qcow2fsError } from '../errors.js';
-import { attachLoop, detachLoop, type LoopDevice } from '../host/loop-device.js';
-import { mountedAt, mountTable } from '../host/mounts.js';
+import { attachLoop, backingDeviceOf, detachLoop, type LoopDevice } from '../host/loop-device.js';
+import { mountTable } from '../host/mounts.js';
 import type { Session } from './session.js';
 import { withdraw } from './stop.js';
 
@@ -16,19 +16,14 @@ export interface Loop extends LoopDevice {
 }
 
 /** @throws Qcow2fsError; the disk is unmounted then, and served no more */
-export async function startLoop(
-  session: Session,
-  mountpoint: string,
-  disk: string,
-  readOnly: boolean,
-): Promise<Loop> {
+export async function startLoop(session: Session, disk: string, readOnly: boolean): Promise<Loop> {
   try {
     const { partitions, ...loop } = await attachLoop(disk, readOnly);
     const detach = (): Promise<void> => detachLoop(loop);
-    if (mountedAt(mountpoint)?.device !== session.device) {
-      // What has been attached may be a file that the mount had covered.
+    if ((await backingDeviceOf(loop)) !== session.device) {
+      // What has been attached may be a file that the mount had covered, or one to which the path leads now.
       await detach();
-      throw new Qcow2fsError('mountpoint', `${mountpoint}: unmounted while its loop device was made`);
+      throw new Qcow2fsError('mountpoint', `${disk}: unmounted or moved while its loop device was made`);
     }
     return { ...loop, devices: [loop.device, ...partitions], detach };
   } catch (error) {

@@ -1,13 +1,21 @@
-/** What may be mounted on: an empty directory, or a regular file. */
+/**
+ * What may be mounted on: an empty directory, or a regular file. It is looked at once, and held by a descriptor from
+ * then on, so that a path which leads elsewhere a moment later changes nothing.
+ */
 import fs from 'node:fs';
 import { errnoName, hostReason, Qcow2fsError } from '../errors.js';
 import { tryLock } from '../host/libc.js';
 import { mountedAt } from '../host/mounts.js';
+import { openPlace, type Place } from '../host/place.js';
 import { shellWord } from '../printable.js';
 
 export interface Mountpoint {
+  /** Its path when it was looked at, without symbolic links. */
+  readonly path: string;
   /** A regular file, which becomes the disk. */
   readonly singleFile: boolean;
+  /** The directory or file itself. */
+  readonly fd: number;
   /** Lets others try to mount there: to be called when the mount is made. The end of the process does it, too. */
   release(): void;
 }
@@ -19,60 +27,52 @@ export interface Mountpoint {
  */
 export function claimMountpoint(mountpoint: string): Mountpoint {
   const bad = (what: string): Qcow2fsError => new Qcow2fsError('mountpoint', `${mountpoint}: ${what}`);
+  // First of all: a disk whose daemon is dead cannot be looked at.
   refuseMounted(mountpoint, bad);
-  const { singleFile } = inspect(mountpoint, bad);
-  const fd = openMountpoint(mountpoint, bad);
-  const release = (): void => fs.closeSync(fd);
+  const place = lookAt(mountpoint, bad);
+  let fd: number | undefined;
   try {
+    const singleFile = inspect(place, bad);
+    fd = fs.openSync(place.path, fs.constants.O_RDONLY);
     if (!tryLock(fd)) throw bad('another qcow2fs is mounting there');
     // Whoever held the lock before may have mounted.
-    refuseMounted(mountpoint, bad);
-    return { singleFile, release };
+    refuseMounted(place.real, bad);
+    const claimed = fd;
+    return { path: place.real, singleFile, fd, release: () => fs.closeSync(claimed) };
   } catch (error) {
-    release();
-    throw error;
+    if (fd !== undefined) fs.closeSync(fd);
+    throw error instanceof Qcow2fsError ? error : bad(`cannot use it as a mountpoint: ${hostReason(error)}`);
+  } finally {
+    place.close();
   }
 }
 
 type Failure = (what: string) => Qcow2fsError;
 
-function refuseMounted(mountpoint: string, bad: Failure): void {
-  const mounted = mountedAt(mountpoint);
-  if (mounted === undefined) return;
-  throw bad(
-    `${mounted.source} is mounted there already; unmount it first: qcow2fs umount ${shellWord(mountpoint)}`,
-  );
-}
-
-function inspect(mountpoint: string, bad: Failure): { singleFile: boolean } {
-  let stat: fs.Stats;
+function lookAt(mountpoint: string, bad: Failure): Place {
   try {
-    stat = fs.statSync(mountpoint);
+    return openPlace(mountpoint);
   } catch (error) {
     if (errnoName(error) === 'ENOENT')
       throw bad('the mountpoint does not exist; make it first: mkdir or touch');
     throw bad(`cannot use it as a mountpoint: ${hostReason(error)}`);
   }
-  if (stat.isFile()) return { singleFile: true };
+}
+
+function refuseMounted(place: string, bad: Failure): void {
+  const mounted = mountedAt(place);
+  if (mounted === undefined) return;
+  throw bad(
+    `${mounted.source} is mounted there already; unmount it first: qcow2fs umount ${shellWord(place)}`,
+  );
+}
+
+/** @returns whether it is a regular file */
+function inspect({ stat, path }: Place, bad: Failure): boolean {
+  if (stat.isFile()) return true;
   if (!stat.isDirectory()) throw bad('a mountpoint must be a directory or a regular file');
-  if (!isEmpty(mountpoint, bad)) {
+  if (fs.readdirSync(path).length > 0) {
     throw bad('the mountpoint is not empty: its files would be hidden; use an empty directory');
   }
-  return { singleFile: false };
-}
-
-function openMountpoint(mountpoint: string, bad: Failure): number {
-  try {
-    return fs.openSync(mountpoint, fs.constants.O_RDONLY);
-  } catch (error) {
-    throw bad(`cannot use it as a mountpoint: ${hostReason(error)}`);
-  }
-}
-
-function isEmpty(directory: string, bad: Failure): boolean {
-  try {
-    return fs.readdirSync(directory).length === 0;
-  } catch (error) {
-    throw bad(`cannot use it as a mountpoint: ${hostReason(error)}`);
-  }
+  return false;
 }

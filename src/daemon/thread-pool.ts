@@ -4,6 +4,7 @@ import { Worker } from 'node:worker_threads';
 import { fromErrorRecord, Qcow2fsError } from '../errors.js';
 import type { DiskFsOptions } from '../fuse/disk-fs.js';
 import { allocateLookout } from '../fuse/lookout.js';
+import type { DeferredReplyListener } from '../fuse/serve.js';
 import type { Layers } from '../qcow2/chain.js';
 import type { LossesListener } from '../watched-disk.js';
 import type { DaemonConfig } from './config.js';
@@ -24,33 +25,32 @@ export function startThreads({ transport, threads, log, errorMap }: DaemonConfig
 }
 
 export class ThreadPool {
-  /** The first one starts loading at once, so that it is ready when the image is; the others when it serves. */
-  readonly #first: ServingThread | undefined;
-  #others: readonly ServingThread[] = [];
-  readonly #count: number;
+  /** They load while the image is opened. */
+  readonly #threads: readonly ServingThread[];
   readonly #syslog: boolean;
   readonly #watchReads: boolean;
-  #attach: WorkerOrder | undefined;
   #onOverrun: () => void = () => {};
+  #onDeferredReply: DeferredReplyListener = () => {};
   #onLosses: LossesListener = () => {};
 
   constructor(count: number, syslog: boolean, watchReads: boolean) {
-    this.#count = count;
     this.#syslog = syslog;
     this.#watchReads = watchReads;
-    if (count > 0) this.#first = early ?? new ServingThread();
-    else early?.terminate();
+    if (count === 0) early?.terminate();
+    this.#threads = Array.from({ length: count }, (_, index) =>
+      index === 0 && early !== undefined ? early : new ServingThread(),
+    );
     early = undefined;
   }
 
   /**
-   * Settles when a thread can serve.
+   * Settles when all threads can serve.
    * @param failures of a `FailureLog`
    */
   async attach(layers: Layers, fsOptions: DiskFsOptions, failures: SharedArrayBuffer): Promise<void> {
     const how = { syslog: this.#syslog, watchReads: this.#watchReads };
-    this.#attach = { type: 'attach', layers, fsOptions, failures, ...how };
-    await this.#first?.attach(this.#attach);
+    const order: WorkerOrder = { type: 'attach', layers, fsOptions, failures, ...how };
+    await Promise.all(this.#threads.map((thread) => thread.attach(order)));
   }
 
   /**
@@ -61,21 +61,20 @@ export class ThreadPool {
     const lookout = allocateLookout();
     const serve = async (thread: ServingThread, index: number): Promise<void> => {
       thread.onOverrun(() => this.#onOverrun());
+      thread.onDeferredReply((source, reply) => this.#onDeferredReply(source, reply));
       thread.onLosses((losses) => this.#onLosses(losses));
       await thread.run({ type: 'serve', fd, lookout, thread: index + 1 });
     };
-    const first = this.#first && serve(this.#first, 0);
-    this.#others = Array.from({ length: Math.max(0, this.#count - 1) }, () => new ServingThread());
-    const others = this.#others.map(async (thread, index) => {
-      await thread.attach(this.#attach!);
-      await serve(thread, index + 1);
-    });
-    await Promise.all([first, ...others]);
+    await Promise.all(this.#threads.map(serve));
   }
 
-  /** @param listener called whenever the kernel has another idea of the disk's size */
+  /** @param listener called whenever the kernel's page cache took bytes beyond the end of the disk */
   onOverrun(listener: () => void): void {
     this.#onOverrun = listener;
+  }
+
+  onDeferredReply(listener: DeferredReplyListener): void {
+    this.#onDeferredReply = listener;
   }
 
   /** @param listener told of what cannot be read, where reads are watched */
@@ -85,7 +84,7 @@ export class ThreadPool {
 
   /** For threads that do not serve yet: one that waits for a request cannot be ended from inside the process. */
   terminate(): void {
-    for (const thread of [this.#first, ...this.#others]) thread?.terminate();
+    for (const thread of this.#threads) thread.terminate();
   }
 }
 
@@ -143,6 +142,12 @@ class ServingThread {
   onOverrun(listener: () => void): void {
     this.#worker.on('message', (report: WorkerReport) => {
       if (report.type === 'overrun') listener();
+    });
+  }
+
+  onDeferredReply(listener: DeferredReplyListener): void {
+    this.#worker.on('message', (report: WorkerReport) => {
+      if (report.type === 'deferred') listener(report.fd, report.reply);
     });
   }
 

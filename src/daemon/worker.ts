@@ -8,7 +8,7 @@ import { type ErrorRecord, toErrorRecord } from '../errors.js';
 import { DiskFs, type DiskFsOptions } from '../fuse/disk-fs.js';
 import { Dispatcher } from '../fuse/dispatch.js';
 import { Lookout } from '../fuse/lookout.js';
-import { serve } from '../fuse/serve.js';
+import { allocateBuffers, type Buffers, serve } from '../fuse/serve.js';
 import { becomeIoFlusher } from '../host/io-flusher.js';
 import { openSyslog } from '../host/syslog.js';
 import { onNotice } from '../notice.js';
@@ -41,8 +41,10 @@ export type WorkerOrder =
 
 export type WorkerReport =
   | { readonly type: 'attached' }
-  /** The kernel has another idea of the disk's size. */
+  /** The kernel's page cache took bytes beyond the end of the disk. */
   | { readonly type: 'overrun' }
+  /** A reply that has to wait until the kernel knows the modification time; `fd` is where it goes. */
+  | { readonly type: 'deferred'; readonly fd: number; readonly reply: Uint8Array }
   /** What cannot be read, and was not reported before. */
   | { readonly type: 'losses'; readonly losses: readonly Loss[] }
   | { readonly type: 'failed'; readonly error: ErrorRecord };
@@ -50,6 +52,7 @@ export type WorkerReport =
 const port = parentPort!;
 let disk: Disk | undefined;
 let dispatcher: Dispatcher | undefined;
+let buffers: Buffers | undefined;
 
 async function obey(order: WorkerOrder): Promise<void> {
   switch (order.type) {
@@ -67,11 +70,14 @@ async function obey(order: WorkerOrder): Promise<void> {
       dispatcher = new Dispatcher(new DiskFs(disk, order.fsOptions), failures.add, () =>
         port.postMessage({ type: 'overrun' } satisfies WorkerReport),
       );
+      buffers = allocateBuffers();
       port.postMessage({ type: 'attached' } satisfies WorkerReport);
       return;
     }
     case 'serve':
-      serve(order.fd, new Lookout(order.lookout, order.thread), dispatcher!, disk!);
+      serve(order.fd, buffers!, new Lookout(order.lookout, order.thread), dispatcher!, disk!, (fd, reply) =>
+        port.postMessage({ type: 'deferred', fd, reply } satisfies WorkerReport),
+      );
       port.close();
   }
 }

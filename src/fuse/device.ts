@@ -92,6 +92,12 @@ export class FuseDevice {
     }
   }
 
+  /** Somebody else sends the reply. @returns the descriptor by which it has to go */
+  leave(): number {
+    this.#endRequest();
+    return this.#source;
+  }
+
   close(): void {
     this.#endRequest();
     this.#lookout.call();

@@ -2,8 +2,9 @@
  * The file system that a mount shows: a directory with the disk as its one file, or the disk itself as the root.
  * Knows nothing of wires; both transports ask it.
  */
-import { type Disk, type Extent, estimateAllocated } from '../disk.js';
+import type { Disk, Extent } from '../disk.js';
 import { Qcow2fsError } from '../errors.js';
+import { DiskInode, type Times } from './inode.js';
 import {
   FALLOC_FL_KEEP_SIZE,
   FALLOC_FL_PUNCH_HOLE,
@@ -27,28 +28,15 @@ export interface DiskFsOptions {
   readonly gid: number;
   /** Permission bits that all files of the image grant: the disk's follow them. */
   readonly mode: number;
-  /** Milliseconds since 1970. */
-  readonly mtimeMs: number;
-  /** Of `allocateBlocks`: how much of the disk holds data; undefined for a disk where that changes. */
-  readonly blocks: SharedArrayBuffer | undefined;
+  /** Of `allocateInode`. */
+  readonly inode: SharedArrayBuffer;
+  /** The kernel collects writes, and owns size and times meanwhile: see inode.ts. */
+  readonly writeBack: boolean;
 }
 
 const BLOCK = 512;
-const NOT_COUNTED = -1;
 
-/** Units of 512 bytes that hold data, as `du` shows them, once they are counted: for all threads. */
-export function allocateBlocks(): SharedArrayBuffer {
-  const blocks = new SharedArrayBuffer(Float64Array.BYTES_PER_ELEMENT);
-  new Float64Array(blocks)[0] = NOT_COUNTED;
-  return blocks;
-}
-
-/** They are counted now. */
-export function setBlocks(blocks: SharedArrayBuffer, bytes: number): void {
-  new Float64Array(blocks)[0] = Math.ceil(bytes / BLOCK);
-}
-
-export interface Attributes {
+export interface Attributes extends Times {
   readonly inode: number;
   /** Bytes. */
   readonly size: number;
@@ -58,7 +46,6 @@ export interface Attributes {
   readonly links: number;
   readonly uid: number;
   readonly gid: number;
-  readonly mtimeMs: number;
   /** Seconds that the kernel may remember all this. */
   readonly validSeconds: number;
 }
@@ -70,16 +57,24 @@ export interface DirectoryEntry {
 
 export class DiskFs {
   readonly disk: Disk;
-  /** The inode of the disk. */
-  readonly diskInode: number;
+  readonly inode: DiskInode;
+  /** See `DiskFsOptions`. */
+  readonly writeBack: boolean;
   readonly #options: DiskFsOptions;
-  readonly #counted: Float64Array | undefined;
+  /** The directory does not change. */
+  readonly #directoryTimes: Times;
 
   constructor(disk: Disk, options: DiskFsOptions) {
     this.disk = disk;
+    this.inode = new DiskInode(options.inode, disk);
+    this.writeBack = options.writeBack;
     this.#options = options;
-    this.#counted = options.blocks && new Float64Array(options.blocks);
-    this.diskInode = options.name === undefined ? ROOT_INODE : FILE_INODE;
+    this.#directoryTimes = this.inode.times;
+  }
+
+  /** The number of the disk's inode. */
+  get diskInode(): number {
+    return this.#options.name === undefined ? ROOT_INODE : FILE_INODE;
   }
 
   isDisk(inode: number): boolean {
@@ -93,28 +88,25 @@ export class DiskFs {
 
   /** @returns undefined for an inode that does not exist */
   attributes(inode: number): Attributes | undefined {
-    const { uid, gid, mtimeMs } = this.#options;
-    const { blocks, isFinal } = this.#allocated();
-    const validSeconds = isFinal ? FINAL_SECONDS : CHANGING_SECONDS;
-    const common = { inode, uid, gid, mtimeMs, validSeconds };
+    const { uid, gid } = this.#options;
     if (this.isDisk(inode)) {
-      return { ...common, size: this.disk.size, blocks, mode: S_IFREG | this.#permissions(), links: 1 };
+      const { size, times } = this.inode;
+      const { blocks, isFinal } = this.inode.allocated;
+      const validSeconds = isFinal ? FINAL_SECONDS : CHANGING_SECONDS;
+      const mode = S_IFREG | this.#permissions();
+      return { inode, uid, gid, ...times, size, blocks, mode, links: 1, validSeconds };
     }
     if (inode !== ROOT_INODE) return undefined;
-    return { ...common, size: 0, blocks: 0, mode: S_IFDIR | this.#directoryPermissions(), links: 2 };
+    const mode = S_IFDIR | this.#directoryPermissions();
+    const times = this.#directoryTimes;
+    return { inode, uid, gid, ...times, size: 0, blocks: 0, mode, links: 2, validSeconds: FINAL_SECONDS };
   }
 
   /** What `df` shows: the size of the disk, and as free what holds no data yet, both in units of `unit` bytes. */
   space(unit: number): { readonly blocks: number; readonly free: number } {
     const blocks = Math.ceil(this.disk.size / unit);
-    const used = Math.ceil((this.#allocated().blocks * BLOCK) / unit);
+    const used = Math.ceil((this.inode.allocated.blocks * BLOCK) / unit);
     return { blocks, free: Math.max(0, blocks - used) };
-  }
-
-  #allocated(): { readonly blocks: number; readonly isFinal: boolean } {
-    const counted = this.#counted?.[0] ?? NOT_COUNTED;
-    const isFinal = counted !== NOT_COUNTED;
-    return { blocks: isFinal ? counted : Math.ceil(estimateAllocated(this.disk) / BLOCK), isFinal };
   }
 
   /** Entries of the root directory; undefined for anything else. */
@@ -129,12 +121,14 @@ export class DiskFs {
   }
 
   /**
-   * lseek(2) with SEEK_DATA or SEEK_HOLE.
+   * lseek(2) with SEEK_DATA or SEEK_HOLE. What the kernel holds for a disk that may be dirty may be anywhere.
    * @returns undefined for ENXIO: `offset` is at or beyond the end, or no data follows
    */
   seek(offset: number, wanted: 'data' | 'hole'): number | undefined {
     const { disk } = this;
-    if (offset < 0 || offset >= disk.size) return undefined;
+    const { size, mayBeDirty } = this.inode;
+    if (offset < 0 || offset >= size) return undefined;
+    if (mayBeDirty) return wanted === 'data' ? offset : size;
     let reached = offset;
     let found: number | undefined;
     const look = (extent: Extent): boolean => {
@@ -142,29 +136,43 @@ export class DiskFs {
       if (extent.data === (wanted === 'data')) found = extent.offset;
       return found === undefined;
     };
-    const complete = disk.scan(offset, disk.size - offset, look, { steps: MAX_SEEK_STEPS });
+    const complete = disk.scan(offset, size - offset, look, { steps: MAX_SEEK_STEPS });
     if (found !== undefined) return found;
-    if (complete) return wanted === 'hole' ? disk.size : undefined;
+    if (complete) return wanted === 'hole' ? size : undefined;
     // Always right: calling a hole data, and finding no hole before the end.
-    return wanted === 'data' ? reached : disk.size;
+    return wanted === 'data' ? reached : size;
+  }
+
+  /** pread(2). @returns bytes read into the target; fewer than `length` at the end of the disk */
+  read(target: Buffer, at: number, length: number, offset: number): number {
+    const available = Math.max(0, Math.min(length, this.inode.size - offset));
+    if (available > 0) this.disk.read(target, at, available, offset);
+    return available;
   }
 
   /**
    * pwrite(2). A disk that may grow does so; any other one is full at its end, as a block device is.
+   * @param isDirect past the page cache of a kernel that has one for writes
    * @returns bytes written; fewer than `length` only at the end of the disk, 0 beyond it
    */
-  write(source: Buffer, at: number, length: number, offset: number): number {
+  write(source: Buffer, at: number, length: number, offset: number, isDirect = false): number {
     const { disk } = this;
     const end = offset + length;
     if (end > disk.size && disk.growable) this.#growTo(end);
     const available = Math.max(0, Math.min(length, disk.size - offset));
-    if (available > 0) disk.write(source, at, available, offset);
+    if (available > 0) {
+      disk.write(source, at, available, offset);
+      this.#changed(offset + available, isDirect);
+    }
     return available;
   }
 
   /** ftruncate(2). @throws Qcow2fsError `fixed-size` or `too-large` */
   truncate(size: number): void {
-    if (size !== this.disk.size) this.disk.resize(size);
+    if (size === this.inode.size) return;
+    if (size < this.inode.size) throw new Qcow2fsError('fixed-size', 'a disk cannot be made smaller');
+    if (size > this.disk.size) this.#growTo(size);
+    this.#changed(size);
   }
 
   /**
@@ -176,17 +184,34 @@ export class DiskFs {
     const { disk } = this;
     const what = mode & ~FALLOC_FL_KEEP_SIZE;
     if (what !== 0 && what !== FALLOC_FL_PUNCH_HOLE && what !== FALLOC_FL_ZERO_RANGE) return false;
-    const grows = offset + length > disk.size && (mode & FALLOC_FL_KEEP_SIZE) === 0;
+    const end = offset + length;
+    const grows = end > this.inode.size && (mode & FALLOC_FL_KEEP_SIZE) === 0;
     if (grows && !disk.growable) {
       throw new Qcow2fsError('too-large', `the disk ends at ${disk.size} bytes and keeps its size`);
     }
-    if (grows) this.#growTo(offset + length);
-    if (what === 0) return grows;
+    if (grows && end > disk.size) this.#growTo(end);
     const within = Math.min(length, disk.size - offset);
-    if (within <= 0) return true;
-    if (what === FALLOC_FL_PUNCH_HOLE) disk.discard(offset, within);
-    else disk.zero(offset, within);
+    if (what !== 0 && within > 0) {
+      if (what === FALLOC_FL_PUNCH_HOLE) disk.discard(offset, within);
+      else disk.zero(offset, within);
+    }
+    if (what === 0 && !grows) return false;
+    this.#changed(grows ? end : 0);
     return true;
+  }
+
+  /** @param end of what changed, which the disk holds now */
+  #changed(end: number, isDirect = false): void {
+    const { inode } = this;
+    inode.noteChange();
+    if (!this.writeBack) inode.noteTime();
+    else if (isDirect || this.#isRoot) inode.oweTime();
+    if (end > inode.size) inode.extendTo(end);
+  }
+
+  /** The root of a file system is made before the kernel knows of the write-back cache, and its time never moves. */
+  get #isRoot(): boolean {
+    return this.diskInode === ROOT_INODE;
   }
 
   /** Another thread may have made the disk even larger meanwhile. */

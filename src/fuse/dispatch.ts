@@ -7,6 +7,7 @@ import { Qcow2fsError } from '../errors.js';
 import { createTrace } from '../trace.js';
 import { type DirectoryEntry, type DiskFs, ROOT_INODE } from './disk-fs.js';
 import { Errno, errnoOf } from './errno.js';
+import { Handle } from './inode.js';
 import * as fuse from './protocol.js';
 import { InitFlag, Opcode } from './protocol.js';
 import {
@@ -19,6 +20,24 @@ import {
   writeAttr,
   writeEntry,
 } from './reply.js';
+import {
+  BODY,
+  GETATTR_END,
+  HANDLE,
+  HANDLE_END,
+  LEN,
+  NODEID,
+  OPCODE,
+  READ_OFFSET,
+  READ_SIZE,
+  readU64,
+  timesIn,
+  WRITE_CACHED,
+  WRITE_DATA,
+  WRITE_OFFSET,
+  WRITE_OPEN_FLAGS,
+  WRITE_SIZE,
+} from './request.js';
 
 const debug = createTrace('fuse');
 
@@ -63,36 +82,31 @@ const PATH_OPCODES: ReadonlySet<number> = new Set([
   Opcode.CREATE,
 ]);
 
-/** Offsets of the fields that the hot path reads without decoding a structure. */
-const { len: LEN, opcode: OPCODE, nodeid: NODEID } = fuse.inHeader.offsets;
-const BODY = fuse.inHeader.size;
-const READ_OFFSET = BODY + fuse.readIn.offsets.offset;
-const READ_SIZE = BODY + fuse.readIn.offsets.size;
-const WRITE_OFFSET = BODY + fuse.writeIn.offsets.offset;
-const WRITE_SIZE = BODY + fuse.writeIn.offsets.size;
-const WRITE_CACHED = BODY + fuse.writeIn.offsets.writeFlags;
-const WRITE_OPEN_FLAGS = BODY + fuse.writeIn.offsets.flags;
-const WRITE_DATA = BODY + fuse.writeIn.size;
-const TWO_32 = 0x1_0000_0000;
-
 /** Told of every failure that becomes an errno, so that the daemon can log it. */
 export type FailureListener = (error: unknown) => void;
 
-/**
- * Told when the kernel has another idea of the disk's size: its page cache took what lies beyond the end, or made the
- * disk grow by less than whole sectors.
- */
+/** Called when the kernel's page cache took bytes beyond the end of a disk that keeps its size: they were refused. */
 export type OverrunListener = () => void;
 
 export class Dispatcher {
   readonly #fs: DiskFs;
   readonly #onFailure: FailureListener;
   readonly #onOverrun: OverrunListener;
+  /** The latest reply has to wait until the kernel knows the modification time. */
+  #awaitsTime = false;
 
   constructor(fs: DiskFs, onFailure: FailureListener, onOverrun: OverrunListener = () => {}) {
     this.#fs = fs;
     this.#onFailure = onFailure;
     this.#onOverrun = onOverrun;
+  }
+
+  /**
+   * Whether the latest reply may be sent only when the kernel has been told the modification time, because whoever gets
+   * it may look at the time next.
+   */
+  get awaitsTime(): boolean {
+    return this.#awaitsTime;
   }
 
   /**
@@ -104,6 +118,7 @@ export class Dispatcher {
     if (length < BODY || request.readUInt32LE(LEN) !== length) return 0;
     const opcode = request.readUInt32LE(OPCODE);
     let result: number;
+    this.#awaitsTime = false;
     try {
       result = this.#perform(opcode, request, length, reply);
     } catch (error) {
@@ -128,18 +143,29 @@ export class Dispatcher {
       case Opcode.INTERRUPT:
         return NO_REPLY;
       case Opcode.DESTROY:
-      case Opcode.RELEASE:
       case Opcode.RELEASEDIR:
       case Opcode.FSYNCDIR:
         return 0;
+      case Opcode.RELEASE:
+        if (length >= HANDLE_END) this.#fs.inode.released(request.readUInt32LE(HANDLE));
+        return 0;
       case Opcode.FLUSH:
+        // A descriptor that cannot write has nothing to lose, and no business with the failures of others.
+        if (length >= HANDLE_END && request.readUInt32LE(HANDLE) === Handle.reader) return 0;
+        this.#fs.disk.flush();
+        this.#awaitsTime = this.#fs.inode.takeOwedTime();
+        return 0;
       case Opcode.FSYNC:
       case Opcode.SYNCFS:
+        // The kernel holds the inode's lock, which it takes to learn the time: so that comes with FLUSH or GETATTR.
         this.#fs.disk.flush();
         return 0;
       case Opcode.STATFS:
         return this.#statfs(reply);
       case Opcode.GETATTR:
+        // That of lseek(2), under the inode's lock, comes with a file handle, and that of stat(2) without.
+        if (this.#fs.isDisk(inode) && length >= GETATTR_END && request.readUInt32LE(BODY) === 0)
+          this.#awaitsTime = this.#fs.inode.takeOwedTime();
         return this.#getattr(inode, reply);
       default:
         if (PATH_OPCODES.has(opcode)) return -Errno.EROFS;
@@ -175,13 +201,10 @@ export class Dispatcher {
 
   #read(request: Buffer, inode: number, reply: Buffer): number {
     if (!this.#fs.isDisk(inode)) return -Errno.EISDIR;
-    const { disk } = this.#fs;
     const offset = readU64(request, READ_OFFSET);
     const size = request.readUInt32LE(READ_SIZE);
     if (size > MAX_TRANSFER) return -Errno.EINVAL;
-    const length = Math.max(0, Math.min(size, disk.size - offset));
-    if (length > 0) disk.read(reply, HEADER, length, offset);
-    return length;
+    return this.#fs.read(reply, HEADER, size, offset);
   }
 
   #init(body: Buffer, reply: Buffer): number {
@@ -190,8 +213,8 @@ export class Dispatcher {
     const { major, minor, flags, flags2 } = fuse.initIn.read(padded);
     if (major < FUSE_OLDEST_MAJOR) throw new Qcow2fsError('fuse', `the kernel speaks FUSE ${major}.${minor}`);
     const offered = BigInt(flags) | (BigInt(flags2) << 32n);
-    const { readOnly } = this.#fs.disk;
-    const wanted = InitFlag.INIT_EXT | LOOKUP_FLAGS | DATA_FLAGS | (readOnly ? 0n : WRITE_FLAGS);
+    const { writeBack } = this.#fs;
+    const wanted = InitFlag.INIT_EXT | LOOKUP_FLAGS | DATA_FLAGS | (writeBack ? WRITE_FLAGS : 0n);
     const granted = offered & wanted;
     return this.#reply(fuse.initOut, reply, {
       major: fuse.FUSE_MAJOR,
@@ -227,13 +250,14 @@ export class Dispatcher {
 
   #setattr(inode: number, body: Buffer, reply: Buffer): number {
     if (this.#fs.disk.readOnly) return -Errno.EROFS;
-    const { valid, size } = fuse.setattrIn.read(body);
+    const wanted = fuse.setattrIn.read(body);
     // Owner and permissions follow the image file.
-    if (valid & FATTR_OWNERSHIP) return -Errno.EPERM;
-    if (valid & fuse.FATTR_SIZE) {
+    if (wanted.valid & FATTR_OWNERSHIP) return -Errno.EPERM;
+    if (wanted.valid & fuse.FATTR_SIZE) {
       if (!this.#fs.isDisk(inode)) return -Errno.EISDIR;
-      this.#fs.truncate(size);
+      this.#fs.truncate(wanted.size);
     }
+    if (this.#fs.isDisk(inode)) this.#fs.inode.setTimes(timesIn(wanted));
     return this.#getattr(inode, reply);
   }
 
@@ -243,7 +267,12 @@ export class Dispatcher {
     if (access !== O_RDONLY && this.#fs.disk.readOnly) return -Errno.EROFS;
     // Who only writes gains nothing from cached pages, and learns at once that the disk is full.
     const direct = access === O_WRONLY ? fuse.FOPEN_DIRECT_IO : 0;
-    return this.#reply(fuse.openOut, reply, { openFlags: fuse.FOPEN_KEEP_CACHE | direct });
+    const handle = access === O_RDONLY ? Handle.reader : direct ? Handle.directWriter : Handle.cachedWriter;
+    this.#fs.inode.opened(handle);
+    return this.#reply(fuse.openOut, reply, {
+      fh: BigInt(handle),
+      openFlags: fuse.FOPEN_KEEP_CACHE | direct,
+    });
   }
 
   #opendir(inode: number, reply: Buffer): number {
@@ -309,10 +338,8 @@ export class Dispatcher {
     const size = request.readUInt32LE(WRITE_SIZE);
     if (WRITE_DATA + size > length || !Number.isSafeInteger(offset + size)) return -Errno.EINVAL;
     const cached = (request.readUInt32LE(WRITE_CACHED) & fuse.WRITE_CACHE) !== 0;
-    const sizeBefore = disk.size;
-    const written = this.#fs.write(request, WRITE_DATA, size, offset);
-    // A disk grows by whole sectors, and the kernel by bytes.
-    if (disk.size !== sizeBefore && disk.size !== offset + size) this.#onOverrun();
+    const isDirect = !cached && request.readUInt32LE(HANDLE) === Handle.directWriter;
+    const written = this.#fs.write(request, WRITE_DATA, size, offset, isDirect);
     if (written < size && (written === 0 || cached)) {
       if (cached) this.#onOverrun();
       return -Errno.ENOSPC;
@@ -356,8 +383,3 @@ export class Dispatcher {
 }
 
 const FUSE_OLDEST_MAJOR = 7;
-
-/** A 64-bit number; one above 2^53 is not exact, and lies beyond every disk. */
-function readU64(request: Buffer, at: number): number {
-  return request.readUInt32LE(at) + request.readUInt32LE(at + 4) * TWO_32;
-}

@@ -44,6 +44,8 @@ declare module 'fuse-native' {
     release(path: string, fd: number, done: Callback): void;
     flush(path: string, fd: number, done: Callback): void;
     fsync(path: string, dataOnly: boolean, fd: number, done: Callback): void;
+    /** Milliseconds since 1970. */
+    utimens(path: string, atime: number, mtime: number, done: Callback): void;
     statfs(path: string, done: Callback<[Record<string, number>?]>): void;
   }
 

@@ -7,6 +7,7 @@ import { loadFuseNative } from '../host/fuse-native.js';
 import { createTrace } from '../trace.js';
 import { type Attributes, type DiskFs, ROOT_INODE } from './disk-fs.js';
 import { Errno, errnoOf } from './errno.js';
+import { Handle } from './inode.js';
 import type { MountWord } from './mount-words.js';
 
 type Operations = ConstructorParameters<typeof import('fuse-native')>[1];
@@ -104,19 +105,16 @@ function operations(diskFs: DiskFs, onFailure: (error: unknown) => void): Operat
         );
     },
     open(path, flags, done) {
-      if (!diskFs.isDisk(inodeOf(path) ?? 0)) done(-Errno.EISDIR);
-      else if ((flags & O_ACCMODE) !== 0 && disk.readOnly) done(-Errno.EROFS);
-      else done(0, 0);
+      const isReader = (flags & O_ACCMODE) === 0;
+      if (!diskFs.isDisk(inodeOf(path) ?? 0)) return done(-Errno.EISDIR);
+      if (!isReader && disk.readOnly) return done(-Errno.EROFS);
+      const handle = isReader ? Handle.reader : Handle.cachedWriter;
+      diskFs.inode.opened(handle);
+      done(0, handle);
     },
     read(_path, _fd, buffer, length, offset, done) {
       if (debug.enabled) debug('READ: %d bytes at %d', length, offset);
-      const available = Math.max(0, Math.min(length, disk.size - offset));
-      done(
-        attempt(() => {
-          disk.read(buffer, 0, available, offset);
-          return available;
-        }),
-      );
+      done(attempt(() => diskFs.read(buffer, 0, length, offset)));
     },
     write(_path, _fd, buffer, length, offset, done) {
       if (debug.enabled) debug('WRITE: %d bytes at %d', length, offset);
@@ -124,8 +122,18 @@ function operations(diskFs: DiskFs, onFailure: (error: unknown) => void): Operat
     },
     truncate: (path, size, done) => done(truncate(path, size)),
     ftruncate: (path, _fd, size, done) => done(truncate(path, size)),
-    release: (_path, _fd, done) => done(0),
-    flush: (_path, _fd, done) => done(flush('FLUSH')),
+    utimens(path, atimeMs, mtimeMs, done) {
+      if (disk.readOnly) return done(-Errno.EROFS);
+      const [atime, mtime, ctime] = [atimeMs, mtimeMs, Date.now()].map((ms) => BigInt(ms) * 1_000_000n);
+      if (diskFs.isDisk(inodeOf(path) ?? 0))
+        diskFs.inode.setTimes({ atime: atime!, mtime: mtime!, ctime: ctime! });
+      done(0);
+    },
+    release(_path, handle, done) {
+      diskFs.inode.released(handle);
+      done(0);
+    },
+    flush: (_path, handle, done) => done(handle === Handle.reader ? 0 : flush('FLUSH')),
     fsync: (_path, _dataOnly, _fd, done) => done(flush('FSYNC')),
     statfs(_path, done) {
       const space = diskFs.space(STATFS_BLOCK);
@@ -144,8 +152,8 @@ function operations(diskFs: DiskFs, onFailure: (error: unknown) => void): Operat
   };
 }
 
-function toStat({ inode, size, blocks, mode, links, uid, gid, mtimeMs }: Attributes): Stat {
-  const time = new Date(mtimeMs);
+function toStat({ inode, size, blocks, mode, links, uid, gid, atime, mtime, ctime }: Attributes): Stat {
+  const date = (time: bigint): Date => new Date(Number(time) / 1e6);
   return {
     ino: inode,
     size,
@@ -155,8 +163,8 @@ function toStat({ inode, size, blocks, mode, links, uid, gid, mtimeMs }: Attribu
     nlink: links,
     uid,
     gid,
-    atime: time,
-    mtime: time,
-    ctime: time,
+    atime: date(atime),
+    mtime: date(mtime),
+    ctime: date(ctime),
   };
 }

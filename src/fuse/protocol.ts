@@ -127,9 +127,9 @@ const attrFields = {
   ino: [0, 'u64'],
   size: [8, 'u64'],
   blocks: [16, 'u64'],
-  atime: [24, 'u64'],
-  mtime: [32, 'u64'],
-  ctime: [40, 'u64'],
+  atime: [24, 'i64'],
+  mtime: [32, 'i64'],
+  ctime: [40, 'i64'],
   atimensec: [48, 'u32'],
   mtimensec: [52, 'u32'],
   ctimensec: [56, 'u32'],
@@ -166,9 +166,9 @@ export const setattrIn = struct('fuse_setattr_in', 'le', 88, {
   fh: [8, 'mask64'],
   size: [16, 'u64'],
   lockOwner: [24, 'mask64'],
-  atime: [32, 'mask64'],
-  mtime: [40, 'mask64'],
-  ctime: [48, 'mask64'],
+  atime: [32, 'i64'],
+  mtime: [40, 'i64'],
+  ctime: [48, 'i64'],
   atimensec: [56, 'u32'],
   mtimensec: [60, 'u32'],
   ctimensec: [64, 'u32'],
@@ -183,6 +183,11 @@ export const FATTR_MODE = 1 << 0;
 export const FATTR_UID = 1 << 1;
 export const FATTR_GID = 1 << 2;
 export const FATTR_SIZE = 1 << 3;
+export const FATTR_ATIME = 1 << 4;
+export const FATTR_MTIME = 1 << 5;
+export const FATTR_ATIME_NOW = 1 << 7;
+export const FATTR_MTIME_NOW = 1 << 8;
+export const FATTR_CTIME = 1 << 10;
 
 export const openIn = struct('fuse_open_in', 'le', 8, { flags: [0, 'u32'], openFlags: [4, 'u32'] });
 export const openOut = struct('fuse_open_out', 'le', 16, {

@@ -49,19 +49,18 @@ export function writeEntry(reply: Buffer, at: number, attributes: Attributes): v
 }
 
 export function writeAttr(reply: Buffer, at: number, attributes: Attributes): void {
-  const { inode, size, blocks, mode, links, uid, gid, mtimeMs } = attributes;
-  const seconds = Math.max(0, Math.floor(mtimeMs / 1000));
-  const nanoseconds = mtimeMs < 0 ? 0 : Math.floor((mtimeMs % 1000) * 1e6);
+  const { inode, size, blocks, mode, links, uid, gid } = attributes;
+  const [atime, mtime, ctime] = [attributes.atime, attributes.mtime, attributes.ctime].map(split);
   fuse.attr.write(reply, at, {
     ino: inode,
     size,
     blocks,
-    atime: seconds,
-    mtime: seconds,
-    ctime: seconds,
-    atimensec: nanoseconds,
-    mtimensec: nanoseconds,
-    ctimensec: nanoseconds,
+    atime: atime!.seconds,
+    mtime: mtime!.seconds,
+    ctime: ctime!.seconds,
+    atimensec: atime!.nanoseconds,
+    mtimensec: mtime!.nanoseconds,
+    ctimensec: ctime!.nanoseconds,
     mode,
     nlink: links,
     uid,
@@ -71,3 +70,10 @@ export function writeAttr(reply: Buffer, at: number, attributes: Attributes): vo
     flags: 0,
   });
 }
+
+/** @param time nanoseconds since 1970; the rest of one before is positive, too, as in a timespec */
+function split(time: bigint): { readonly seconds: number; readonly nanoseconds: number } {
+  const nanoseconds = ((time % BILLION) + BILLION) % BILLION;
+  return { seconds: Number((time - nanoseconds) / BILLION), nanoseconds: Number(nanoseconds) };
+}
+const BILLION = 1_000_000_000n;

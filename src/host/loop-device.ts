@@ -132,6 +132,11 @@ function backingFile(device: string): string | undefined {
   return readLine(sysDirectory(device), 'loop/backing_file');
 }
 
+/** `major:minor` of the file system that has the attached file, as the kernel knows it. */
+export async function backingDeviceOf({ device }: LoopDevice): Promise<string> {
+  return (await run('losetup', ['--noheadings', '--output', 'BACK-MAJ:MIN', '--list', device])).trim();
+}
+
 function sequenceOf(device: string): string {
   return readLine(sysDirectory(device), 'diskseq') ?? '';
 }

@@ -1,11 +1,13 @@
 /** The mounts of Linux: its table, and unmounting by umount2(2) for root and by fusermount3 for everybody else. */
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
+import path from 'node:path';
 import { errnoName, hostReason, Qcow2fsError } from '../errors.js';
 import { shellWord } from '../printable.js';
 import { createTrace } from '../trace.js';
 import { MNT_DETACH, UMOUNT_NOFOLLOW, unmount as unmountDirectly } from './libc.js';
-import type { MountEntry, MountSystem } from './mounts.js';
+import type { Connection, Held, MountEntry, MountSystem } from './mounts.js';
+import { descriptorPath, mountIdOf, O_PATH } from './place.js';
 
 const debug = createTrace('mount');
 
@@ -20,9 +22,10 @@ function table(): MountEntry[] {
     const [left, right] = line.split(' - ');
     const [type, source, superOptions] = (right ?? '').split(' ');
     if (left === undefined || type !== FILE_SYSTEM_TYPE) continue;
-    const [, , device, root, mountpoint, mountOptions] = left.split(' ');
+    const [id, , device, root, mountpoint, mountOptions] = left.split(' ');
     const userId = /(?:^|,)user_id=(\d+)/.exec(superOptions ?? '')?.[1];
     entries.push({
+      id: id ?? '',
       mountpoint: unescapeOctal(mountpoint ?? ''),
       root: unescapeOctal(root ?? ''),
       source: unescapeOctal(source ?? ''),
@@ -34,18 +37,72 @@ function table(): MountEntry[] {
   return entries;
 }
 
-function unmount(mountpoint: string, lazy: boolean): void {
-  if (process.geteuid?.() === 0) {
-    try {
-      unmountDirectly(mountpoint, UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0));
-      forget(mountpoint);
-      return;
-    } catch (error) {
-      if (errnoName(error) !== 'EPERM') throw unmountFailure(mountpoint, hostReason(error));
-    }
+/** @throws Qcow2fsError `mountpoint` */
+function openRoot(entry: MountEntry): Held {
+  return pin(entry, entry.mountpoint);
+}
+
+/** @param place that leads to the root of the mount, if nothing has changed since the table was read */
+function pin({ id, mountpoint }: MountEntry, place: string): Held {
+  const failure = (why: string): Qcow2fsError => new Qcow2fsError('mountpoint', `${mountpoint}: ${why}`);
+  let fd: number;
+  try {
+    fd = fs.openSync(place, O_PATH | fs.constants.O_NOFOLLOW);
+  } catch (error) {
+    throw failure(`cannot get at what is mounted there: ${hostReason(error)}`);
   }
-  const result = runHelper(['-u', ...(lazy ? ['-z'] : []), '--', mountpoint], []);
-  if (result.status !== 0) throw unmountFailure(mountpoint, result.message);
+  const close = (): void => fs.closeSync(fd);
+  if (mountIdOf(fd) === id) return { fd, path: descriptorPath(fd), close };
+  close();
+  const covering = covers(mountpoint, id);
+  throw failure(
+    covering
+      ? `another file system is mounted on top; unmount that first: umount ${shellWord(mountpoint)}`
+      : 'the path leads elsewhere now: a directory above it was renamed',
+  );
+}
+
+/** Whether another mount is on top of this one. */
+function covers(mountpoint: string, id: string): boolean {
+  const lines = fs.readFileSync('/proc/self/mountinfo', 'utf8').split('\n');
+  return lines.some((line) => {
+    const [, parent, , , place] = line.split(' ');
+    return parent === id && unescapeOctal(place ?? '') === mountpoint;
+  });
+}
+
+/**
+ * A mountpoint cannot be renamed while something is mounted there, but the directories above it can. So its parent is
+ * pinned, and the name is looked up in there, first to see what it is.
+ */
+function unmount(entry: MountEntry, lazy: boolean): void {
+  const { mountpoint } = entry;
+  let parent: number | undefined;
+  try {
+    parent = fs.openSync(path.dirname(mountpoint), O_PATH | fs.constants.O_DIRECTORY);
+    const place = `${descriptorPath(parent)}/${path.basename(mountpoint)}`;
+    pin(entry, place).close();
+    if (process.geteuid?.() === 0 && unmountAsRoot(entry, place, lazy)) return;
+    const result = runHelper(['-u', ...(lazy ? ['-z'] : []), '--', mountpoint], []);
+    if (result.status !== 0) throw unmountFailure(mountpoint, result.message);
+  } catch (error) {
+    if (error instanceof Qcow2fsError) throw error;
+    throw unmountFailure(mountpoint, hostReason(error));
+  } finally {
+    if (parent !== undefined) fs.closeSync(parent);
+  }
+}
+
+/** @returns false for root without CAP_SYS_ADMIN, who is an ordinary user here */
+function unmountAsRoot({ mountpoint }: MountEntry, place: string, lazy: boolean): boolean {
+  try {
+    unmountDirectly(place, UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0));
+  } catch (error) {
+    if (errnoName(error) === 'EPERM') return false;
+    throw error;
+  }
+  forget(mountpoint);
+  return true;
 }
 
 /** mount(8) keeps a table of its own, in which the helper of this program has entered the mount. */
@@ -93,13 +150,30 @@ export function runHelper(args: readonly string[], descriptors: readonly number[
   throw new Qcow2fsError('fuse', 'fusermount3 is not installed: apt-get install fuse3');
 }
 
-function abort(device: string): void {
-  const connection = device.split(':')[1];
+/** Linux 6.17 and newer tell the connection of a descriptor of /dev/fuse. */
+function served(fd: number): MountEntry | undefined {
+  const minor = /^fuse_connection:\s*(\d+)$/m.exec(fs.readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))?.[1];
+  return minor === undefined ? undefined : table().findLast(({ device }) => device === `0:${minor}`);
+}
+
+/** The file is opened at once: its number may name another connection later, and the open file never does. */
+function connection(device: string): Connection {
+  const minor = device.split(':')[1];
+  let fd: number | undefined;
   try {
-    fs.writeFileSync(`/sys/fs/fuse/connections/${connection}/abort`, '1');
+    fd = fs.openSync(`/sys/fs/fuse/connections/${minor}/abort`, 'w');
   } catch {
-    // fusectl may not be mounted; the caller ends the process, which ends the connection too.
+    // fusectl may not be mounted; whoever wants to abort ends the process, which ends the connection, too.
   }
+  return {
+    abort() {
+      try {
+        if (fd !== undefined) fs.writeSync(fd, '1');
+      } catch {
+        // It has ended.
+      }
+    },
+  };
 }
 
 function escapeOctal(text: string): string {
@@ -111,4 +185,4 @@ export function unescapeOctal(text: string): string {
   return text.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
 }
 
-export const linuxMounts: MountSystem = { table, unmount, abort };
+export const linuxMounts: MountSystem = { table, unmount, openRoot, served, connection };

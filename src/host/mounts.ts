@@ -7,6 +7,9 @@ import { linuxMounts } from './mounts-linux.js';
 
 /** A mounted qcow2fs, as the kernel's mount table tells. */
 export interface MountEntry {
+  /** The kernel's name for it, of which no other mount has the same while it lasts (statx(2), stx_mnt_id). */
+  readonly id: string;
+  /** Where it is now: whoever may rename a directory above it may make this path lead elsewhere. */
   readonly mountpoint: string;
   /** What of the file system is there: `/`, or a file of it that was bound elsewhere. */
   readonly root: string;
@@ -21,12 +24,34 @@ export interface MountSystem {
   /** All mounts of qcow2fs, oldest first. */
   table(): MountEntry[];
   /**
+   * Unmounts this mount and no other one, whatever its path leads to. Sends no request to the file system.
    * @param lazy detach now, end when the last user is gone
-   * @throws Qcow2fsError `mountpoint`
+   * @throws Qcow2fsError `mountpoint` when the disk is in use and `lazy` is not set, or another file system covers it
    */
-  unmount(mountpoint: string, lazy: boolean): void;
-  /** Aborts a connection whose mount cannot be detached: every user gets ENOTCONN. Tries what is permitted. */
-  abort(device: string): void;
+  unmount(entry: MountEntry, lazy: boolean): void;
+  /**
+   * The directory, or the file, that is mounted. While it is held the mount cannot be unmounted.
+   * @throws Qcow2fsError `mountpoint` when its path leads elsewhere
+   */
+  openRoot(entry: MountEntry): Held;
+  /** The mount whose requests come by this descriptor. */
+  served(fd: number): MountEntry | undefined;
+  /** See `Connection`. */
+  connection(device: string): Connection;
+}
+
+/** A file that is pinned by a descriptor. */
+export interface Held {
+  readonly fd: number;
+  /** Leads to it, in this process. */
+  readonly path: string;
+  close(): void;
+}
+
+/** What the kernel and a daemon speak over. The kernel gives its number to another one when it has ended. */
+export interface Connection {
+  /** Every user of the disk gets an error from now on. Does what is permitted. */
+  abort(): void;
 }
 
 const SYSTEMS: Partial<Record<NodeJS.Platform, MountSystem>> = { linux: linuxMounts };
@@ -51,12 +76,27 @@ export function mountedAt(path: string): MountEntry | undefined {
   return mountTable().findLast((entry) => entry.mountpoint === path);
 }
 
-/** See `MountSystem`. */
-export function unmount(mountpoint: string, lazy: boolean): void {
-  system().unmount(mountpoint, lazy);
+/** The mount as it is now; undefined when it is not mounted any more. */
+export function mountOf(id: string): MountEntry | undefined {
+  return mountTable().find((entry) => entry.id === id);
 }
 
 /** See `MountSystem`. */
-export function abortConnection(device: string): void {
-  system().abort(device);
+export function unmount(entry: MountEntry, lazy: boolean): void {
+  system().unmount(entry, lazy);
+}
+
+/** See `MountSystem`. */
+export function openRoot(entry: MountEntry): Held {
+  return system().openRoot(entry);
+}
+
+/** See `MountSystem`. */
+export function servedBy(fd: number): MountEntry | undefined {
+  return system().served(fd);
+}
+
+/** See `Connection`. */
+export function openConnection(device: string): Connection {
+  return system().connection(device);
 }

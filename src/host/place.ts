@@ -2,7 +2,7 @@
 import fs from 'node:fs';
 
 /** Linux: opens a place in the file system without touching what is there. */
-const O_PATH = 0o10000000;
+export const O_PATH = 0o10000000;
 
 export interface Place {
   /** Where it lies, symbolic links resolved. */
@@ -25,13 +25,18 @@ function openPinned(name: string): Place {
   const fd = fs.openSync(name, O_PATH);
   const close = (): void => fs.closeSync(fd);
   try {
-    const path = `/proc/self/fd/${fd}`;
+    const path = descriptorPath(fd);
     const real = fs.readlinkSync(path);
     return { real, stat: fs.fstatSync(fd), path, isMountedHere: () => isMountedHere(fd), close };
   } catch (error) {
     close();
     throw error;
   }
+}
+
+/** A path that leads to what a descriptor of this process has open. Linux only. */
+export function descriptorPath(fd: number): string {
+  return `/proc/self/fd/${fd}`;
 }
 
 /** Where there is no such descriptor, a link may change between the look and the use. */
@@ -47,14 +52,14 @@ function openNamed(name: string): Place {
  * In a chroot that is no mount of its own, other files of the same mount cannot be told apart.
  */
 function isMountedHere(fd: number): boolean {
-  const id = mountOf(fd);
+  const id = mountIdOf(fd);
   if (id === undefined) return true;
   const mounts = fs.readFileSync('/proc/self/mountinfo', 'utf8').split('\n');
   return mounts.some((line) => line.startsWith(`${id} `)) || id === mountOfTop();
 }
 
-/** Undefined where the kernel does not tell. */
-function mountOf(fd: number): string | undefined {
+/** The ID of the mount that a file lies in; undefined where the kernel does not tell. Sends no request to a file system. */
+export function mountIdOf(fd: number): string | undefined {
   return /^mnt_id:\s*(\d+)$/m.exec(fs.readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))?.[1];
 }
 
@@ -62,7 +67,7 @@ function mountOf(fd: number): string | undefined {
 function mountOfTop(): string | undefined {
   const fd = fs.openSync('/', 'r');
   try {
-    return mountOf(fd);
+    return mountIdOf(fd);
   } finally {
     fs.closeSync(fd);
   }

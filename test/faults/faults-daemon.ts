@@ -103,8 +103,8 @@ export const DAEMON_FAULTS: readonly Fault[] = [
   {
     name: 'daemon-mounts-over-file',
     file: 'src/daemon/mountpoint.ts',
-    find: 'return fs.readdirSync(directory).length === 0;',
-    replace: 'return fs.readdirSync(directory).length <= 1;',
+    find: 'if (fs.readdirSync(path).length > 0) {',
+    replace: 'if (fs.readdirSync(path).length > 1) {',
     suspects: ['mount/mountpoints', 'cli/bad-mountpoints'],
   },
   {
@@ -159,8 +159,29 @@ export const DAEMON_FAULTS: readonly Fault[] = [
   {
     name: 'daemon-broken-thread-stays-mounted',
     file: 'src/daemon/kernel-session.ts',
-    find: '      unmount(options.mountpoint, true);\n',
-    replace: '      if (!options.readOnly) unmount(options.mountpoint, true);\n',
+    find: '      mount.unmount(true);\n',
+    replace: '      if (disk.readOnly) mount.unmount(true);\n',
     suspects: ['mount/dying-thread'],
+  },
+  {
+    name: 'daemon-unmounts-what-is-there',
+    file: 'src/host/mounts-linux.ts',
+    find: '  if (mountIdOf(fd) === id) return',
+    replace: '  if (mountIdOf(fd) !== undefined) return',
+    suspects: ['mount/identity'],
+  },
+  {
+    name: 'daemon-mounts-by-path',
+    file: 'src/fuse/mount-linux.ts',
+    find: 'libc.mount(source, descriptorPath(at),',
+    replace: 'libc.mount(source, options.mountpoint,',
+    suspects: ['mount/identity'],
+  },
+  {
+    name: 'daemon-lost-mount-stays',
+    file: 'src/daemon/session.ts',
+    find: 'if (entry !== undefined) announceMount(entry.id);',
+    replace: 'if (entry === undefined) announceMount(this.device);',
+    suspects: ['mount/starting'],
   },
 ];

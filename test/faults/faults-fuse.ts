@@ -4,9 +4,9 @@ import type { Fault } from './fault.js';
 export const FUSE_FAULTS: readonly Fault[] = [
   {
     name: 'fuse-read-beyond-end',
-    file: 'src/fuse/dispatch.ts',
-    find: 'const length = Math.max(0, Math.min(size, disk.size - offset));',
-    replace: 'const length = Math.min(size, disk.size - offset);',
+    file: 'src/fuse/disk-fs.ts',
+    find: 'const available = Math.max(0, Math.min(length, this.inode.size - offset));',
+    replace: 'const available = Math.min(length, this.inode.size - offset);',
     suspects: ['unit/fuse/dispatch'],
   },
   {
@@ -61,22 +61,22 @@ export const FUSE_FAULTS: readonly Fault[] = [
   {
     name: 'fuse-seek-at-end',
     file: 'src/fuse/disk-fs.ts',
-    find: 'offset >= disk.size) return undefined;',
-    replace: 'offset > disk.size) return undefined;',
+    find: 'offset >= size) return undefined;',
+    replace: 'offset > size) return undefined;',
     suspects: ['unit/fuse/disk-fs', 'mount/holes'],
   },
   {
     name: 'fuse-seek-finds-no-data',
     file: 'src/fuse/disk-fs.ts',
-    find: "return wanted === 'data' ? reached : disk.size;",
+    find: "return wanted === 'data' ? reached : size;",
     replace: 'return reached;',
     suspects: ['unit/fuse/disk-fs'],
   },
   {
     name: 'fuse-reserves-nothing',
     file: 'src/fuse/disk-fs.ts',
-    find: 'if (what === 0) return grows;',
-    replace: 'if (what === 0) return true;',
+    find: 'if (what === 0 && !grows) return false;',
+    replace: 'if (what === 1 && !grows) return false;',
     suspects: ['unit/fuse/disk-fs', 'unit/fuse/writing', 'mount/writing'],
   },
   {
@@ -110,8 +110,8 @@ export const FUSE_FAULTS: readonly Fault[] = [
   {
     name: 'fuse-nanoseconds-as-microseconds',
     file: 'src/fuse/reply.ts',
-    find: 'Math.floor((mtimeMs % 1000) * 1e6)',
-    replace: 'Math.floor((mtimeMs % 1000) * 1e3)',
+    find: 'nanoseconds: Number(nanoseconds)',
+    replace: 'nanoseconds: Math.floor(Number(nanoseconds) / 1000)',
     suspects: ['unit/fuse/dispatch', 'mount/forensics'],
   },
   {
@@ -152,8 +152,36 @@ export const FUSE_FAULTS: readonly Fault[] = [
   {
     name: 'fuse-libfuse-read-only-opened',
     file: 'src/fuse/libfuse.ts',
-    find: 'else if ((flags & O_ACCMODE) !== 0 && disk.readOnly) done(-Errno.EROFS);',
-    replace: 'else if ((flags & O_ACCMODE) > 1 && disk.readOnly) done(-Errno.EROFS);',
+    find: 'if (!isReader && disk.readOnly) return done(-Errno.EROFS);',
+    replace: 'if ((flags & O_ACCMODE) > 1 && disk.readOnly) return done(-Errno.EROFS);',
     suspects: ['mount/write-attempts', 'mount/transports', 'mount/conformance'],
+  },
+  {
+    name: 'fuse-grown-disk-written-back',
+    file: 'src/daemon/daemon.ts',
+    find: '!disk.readOnly && !disk.growable,',
+    replace: '!disk.readOnly,',
+    suspects: ['mount/inode', 'mount/resizable'],
+  },
+  {
+    name: 'fuse-holes-beside-dirty-pages',
+    file: 'src/fuse/disk-fs.ts',
+    find: "if (mayBeDirty) return wanted === 'data' ? offset : size;",
+    replace: "if (mayBeDirty && wanted === 'hole') return size;",
+    suspects: ['unit/fuse/writing', 'mount/inode'],
+  },
+  {
+    name: 'fuse-direct-write-without-time',
+    file: 'src/fuse/disk-fs.ts',
+    find: 'else if (isDirect || this.#isRoot) inode.oweTime();',
+    replace: 'else if (this.#isRoot) inode.oweTime();',
+    suspects: ['unit/fuse/writing', 'mount/inode'],
+  },
+  {
+    name: 'fuse-reader-told-of-failed-flush',
+    file: 'src/fuse/dispatch.ts',
+    find: 'request.readUInt32LE(HANDLE) === Handle.reader) return 0;',
+    replace: 'request.readUInt32LE(HANDLE) === 3) return 0;',
+    suspects: ['unit/fuse/writing'],
   },
 ];

@@ -1,7 +1,8 @@
 /** A few requests to one disk: every reply must be one that a kernel accepts, and say nothing that nobody wrote. */
 import { join } from 'node:path';
-import { allocateBlocks, DiskFs } from '../../src/fuse/disk-fs.js';
+import { DiskFs } from '../../src/fuse/disk-fs.js';
 import { Dispatcher, REPLY_BYTES, REQUEST_BYTES } from '../../src/fuse/dispatch.js';
+import { allocateInode } from '../../src/fuse/inode.js';
 import { inHeader, Opcode, outHeader, readIn } from '../../src/fuse/protocol.js';
 import { openDisk } from '../../src/qcow2/chain.js';
 import { attempt, Finding, judgeFailure } from './finding.js';
@@ -35,8 +36,8 @@ export async function runRequests(input: RequestInput, seed: Seed): Promise<void
   try {
     const failures: unknown[] = [];
     const name = input.isRoot ? undefined : 'disk';
-    const attributes = { uid: 1, gid: 1, mode: 0o644, mtimeMs: 1e12 };
-    const files = new DiskFs(disk, { name, ...attributes, blocks: allocateBlocks() });
+    const attributes = { uid: 1, gid: 1, mode: 0o644, inode: allocateInode(disk.size, 1e12) };
+    const files = new DiskFs(disk, { name, ...attributes, writeBack: !disk.readOnly && !disk.growable });
     const dispatcher = new Dispatcher(files, (error) => failures.push(error));
     for (const [index, hex] of input.requests.entries()) {
       const bytes = Buffer.from(hex, 'hex').subarray(0, REQUEST_BYTES);

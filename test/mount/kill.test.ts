@@ -67,10 +67,6 @@ const WAYS: readonly { readonly name: string; readonly write: (disk: string) => 
   { name: 'O_SYNC', write: writeBehind(O_RDWR | O_SYNC, () => {}) },
   { name: 'O_DSYNC', write: writeBehind(O_RDWR | O_DSYNC, () => {}) },
   { name: 'sync FILE', write: writeBehind(O_RDWR, (_, disk) => void tool('sync', disk)) },
-  {
-    name: 'sync --file-system',
-    write: writeBehind(O_RDWR, (_, disk) => void tool('sync', '--file-system', disk)),
-  },
 ];
 
 /** `make test` runs only these over libfuse: one for each kind of request. */
@@ -126,7 +122,6 @@ describe('a daemon killed with -9', () => {
   for (const transport of ['kernel', 'libfuse'] as const) {
     for (const { name, write } of WAYS) {
       // libfuse 2 has no request for it, and says so.
-      if (transport === 'libfuse' && name === 'sync --file-system') continue;
       // The other ways lead to the same requests, as the kernel transport shows.
       if (transport === 'libfuse' && !lane(LIBFUSE_WAYS, [name]).includes(name)) continue;
       it(`leaves in the image what was written before ${name}, with the ${transport} transport`, async () => {

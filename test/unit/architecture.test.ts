@@ -75,6 +75,29 @@ describe('the architecture', () => {
     expect(missing.map(({ name }) => name)).to.deep.equal([]);
   });
 
+  // ARCHITECTURE.md: "A mount is not its path"
+  it('lets nothing act on a mounted disk by its path', () => {
+    const allowed: readonly (readonly [call: RegExp, files: readonly string[]])[] = [
+      [/int umount2\(/, ['host/libc.ts']],
+      [/\bunmountDirectly\(|libc\.unmount\(/, ['host/mounts-linux.ts']],
+      [/\blibc\.mount\(/, ['fuse/mount-linux.ts']],
+      [/\brunHelper\(/, ['fuse/mount-linux.ts', 'host/mounts-linux.ts']],
+      [/\b(?:setSize|setModificationTime)\(/, ['daemon/kernel-inode.ts', 'host/disk-programs.ts']],
+      [/\btryOpen\(/, ['daemon/session.ts', 'host/disk-programs.ts']],
+      [/\b(?:l?utimes|futimes)(?:Sync)?\(/, []],
+      [/\bfs\.(?:promises\.truncate|truncateSync)\(/, []],
+    ];
+    const found = allowed.flatMap(([call, files]) =>
+      sources
+        .filter(({ name, text }) => call.test(text) && !files.includes(name))
+        .map(({ name }) => `${name}: ${call}`),
+    );
+    expect(found).to.deep.equal([]);
+    for (const [call, files] of allowed) {
+      for (const file of files) expect(sources.find(({ name }) => name === file)?.text).to.match(call);
+    }
+  });
+
   it('lets only src/host import koffi', () => {
     const others = sources.filter(({ name }) => !name.startsWith('host/'));
     expect(offenders(others, (wanted) => wanted === 'koffi')).to.deep.equal([]);

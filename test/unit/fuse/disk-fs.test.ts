@@ -1,15 +1,22 @@
 import { expect } from 'chai';
+import type { Disk } from '../../../src/disk.js';
 import { AllocationCount } from '../../../src/disk.js';
-import { allocateBlocks, DiskFs, setBlocks } from '../../../src/fuse/disk-fs.js';
+import { DiskFs } from '../../../src/fuse/disk-fs.js';
+import { allocateInode, setCounted } from '../../../src/fuse/inode.js';
 import { FakeDisk } from '../support/fake-disk.js';
 
-const ONE_BLOCK = allocateBlocks();
-setBlocks(ONE_BLOCK, 512);
-const OPTIONS = { name: 'disk.raw', uid: 1000, gid: 100, mode: 0o664, mtimeMs: 5000, blocks: ONE_BLOCK };
+const OPTIONS = { name: 'disk.raw', uid: 1000, gid: 100, mode: 0o664, writeBack: false };
+
+/** @param counted bytes that hold data */
+function show(disk: Disk, mode = OPTIONS.mode, counted: number | undefined = 512): DiskFs {
+  const inode = allocateInode(disk.size, 5000);
+  if (counted !== undefined) setCounted(inode, counted);
+  return new DiskFs(disk, { ...OPTIONS, mode, inode });
+}
 
 describe('seeking in the disk', () => {
   // Data, hole, data, hole.
-  const fs = new DiskFs(new FakeDisk([512, 512, 1024, 2048]), OPTIONS);
+  const fs = show(new FakeDisk([512, 512, 1024, 2048]));
 
   it('finds data and holes across extents', () => {
     expect([0, 511, 512, 1023, 1024, 2047].map((at) => fs.seek(at, 'data'))).to.deep.equal([
@@ -29,14 +36,14 @@ describe('seeking in the disk', () => {
   });
 
   it('takes the end of the disk for a hole', () => {
-    expect(new DiskFs(new FakeDisk([512]), OPTIONS).seek(7, 'hole')).to.equal(512);
+    expect(show(new FakeDisk([512])).seek(7, 'hole')).to.equal(512);
   });
 
   it('passes many extents of one kind', () => {
     const runs = Array.from({ length: 2001 }, (_, index) =>
       index === 2000 ? 512 : index % 2 === 0 ? 0 : 512,
     );
-    const many = new DiskFs(new FakeDisk(runs), OPTIONS);
+    const many = show(new FakeDisk(runs));
     expect(many.seek(0, 'data')).to.equal(1000 * 512);
   });
 });
@@ -49,10 +56,10 @@ describe('a scan of a disk in too many pieces', () => {
   ]);
 
   it('gives up a seek for an answer that is always right', () => {
-    const found = new DiskFs(holes, OPTIONS).seek(0, 'data');
+    const found = show(holes).seek(0, 'data');
     expect(found).to.be.within(1, holes.size - 1);
     const solid = new FakeDisk(Array.from({ length: 1_200_001 }, (_, index) => (index % 2 === 0 ? 512 : 0)));
-    expect(new DiskFs(solid, OPTIONS).seek(0, 'hole')).to.equal(solid.size);
+    expect(show(solid).seek(0, 'hole')).to.equal(solid.size);
   });
 
   it('counts what is allocated bit by bit', () => {
@@ -66,16 +73,16 @@ describe('a scan of a disk in too many pieces', () => {
 
 describe('the attributes', () => {
   it('tell what the host stores until the disk is counted, and are not remembered so long', () => {
-    const blocks = allocateBlocks();
     const disk = new FakeDisk([65_536, 512]);
-    const fs = new DiskFs(disk, { ...OPTIONS, blocks });
+    const inode = allocateInode(disk.size, 5000);
+    const fs = new DiskFs(disk, { ...OPTIONS, inode });
     expect(fs.attributes(2)).to.include({ blocks: Math.ceil(disk.storedBytes() / 512), validSeconds: 1 });
-    setBlocks(blocks, 65_536);
+    setCounted(inode, 65_536);
     expect(fs.attributes(2)).to.include({ blocks: 128, validSeconds: 3600 });
   });
 
   it('of the disk let those read who may read the image, and nobody write', () => {
-    const fs = new DiskFs(new FakeDisk([512, 512]), OPTIONS);
+    const fs = show(new FakeDisk([512, 512]));
     expect(fs.attributes(2)).to.deep.equal({
       inode: 2,
       size: 1024,
@@ -85,14 +92,16 @@ describe('the attributes', () => {
       links: 1,
       uid: 1000,
       gid: 100,
-      mtimeMs: 5000,
+      atime: 5_000_000_000n,
+      mtime: 5_000_000_000n,
+      ctime: 5_000_000_000n,
     });
     expect(fs.attributes(1)?.mode).to.equal(0o040555);
     expect(fs.attributes(3)).to.equal(undefined);
   });
 
   it('keep others out of the directory of a private image', () => {
-    const fs = new DiskFs(new FakeDisk([512]), { ...OPTIONS, mode: 0o600 });
+    const fs = show(new FakeDisk([512]), 0o600);
     expect([fs.attributes(1)?.mode, fs.attributes(2)?.mode]).to.deep.equal([0o040500, 0o100400]);
   });
 });

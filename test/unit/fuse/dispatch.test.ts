@@ -1,6 +1,7 @@
 import { expect } from 'chai';
-import { allocateBlocks, DiskFs, setBlocks } from '../../../src/fuse/disk-fs.js';
+import { DiskFs } from '../../../src/fuse/disk-fs.js';
 import { Dispatcher, MAX_TRANSFER, REPLY_BYTES } from '../../../src/fuse/dispatch.js';
+import { allocateInode, setCounted } from '../../../src/fuse/inode.js';
 import { Random } from '../../support/random.js';
 import { FakeDisk } from '../support/fake-disk.js';
 
@@ -20,9 +21,10 @@ const OP2 = { INIT: 26, OPENDIR: 27, READDIR: 28, INTERRUPT: 36, BATCH_FORGET: 4
 const OP3 = { READDIRPLUS: 44, LSEEK: 46 };
 const E = { ENOENT: 2, EIO: 5, ENXIO: 6, ENOTDIR: 20, EISDIR: 21, EINVAL: 22, EROFS: 30, ENOSYS: 38 };
 const UNIQUE = 0xfedcba9876543210n;
-const ONE_BLOCK = allocateBlocks();
-setBlocks(ONE_BLOCK, 512);
-const OPTIONS = { name: 'disk.raw', uid: 1000, gid: 100, mode: 0o644, mtimeMs: 1500, blocks: ONE_BLOCK };
+const SIZE = 4608;
+const INODE = allocateInode(SIZE, 1500);
+setCounted(INODE, 512);
+const OPTIONS = { name: 'disk.raw', uid: 1000, gid: 100, mode: 0o644, inode: INODE, writeBack: false };
 
 interface Reply {
   readonly length: number;
@@ -60,7 +62,7 @@ function seekBody(offset: number, whence: number): Buffer {
 }
 
 describe('a FUSE request', () => {
-  const disk = new FakeDisk([1000, 3096, 512]);
+  const disk = new FakeDisk([1000, SIZE - 1512, 512]);
   const failures: unknown[] = [];
   const listener = (error: unknown) => failures.push(error);
   const dispatcher = new Dispatcher(new DiskFs(disk, OPTIONS), listener);

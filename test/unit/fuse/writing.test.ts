@@ -2,30 +2,36 @@ import { expect } from 'chai';
 import { Qcow2fsError } from '../../../src/errors.js';
 import { DiskFs } from '../../../src/fuse/disk-fs.js';
 import { Dispatcher, REPLY_BYTES } from '../../../src/fuse/dispatch.js';
+import { allocateInode } from '../../../src/fuse/inode.js';
 import { WritableDisk } from '../support/writable-disk.js';
 
 // Linux include/uapi/linux/fuse.h and errno(3), independent of src/.
-const OP = { GETATTR: 3, SETATTR: 4, OPEN: 14, WRITE: 16, FSYNC: 20, FLUSH: 25, INIT: 26, FALLOCATE: 43 };
-const SYNCFS = 50;
-const E = { EPERM: 1, EIO: 5, EISDIR: 21, EINVAL: 22, EFBIG: 27, ENOSPC: 28, EOPNOTSUPP: 95 };
+const OP = { GETATTR: 3, SETATTR: 4, OPEN: 14, WRITE: 16, FSYNC: 20, FLUSH: 25, INIT: 26 };
+const [RELEASE, FALLOCATE, LSEEK, SYNCFS] = [18, 43, 46, 50];
+const E = { EPERM: 1, EIO: 5, ENXIO: 6, EISDIR: 21, EINVAL: 22, EFBIG: 27, ENOSPC: 28, EOPNOTSUPP: 95 };
 const KEEP = 1;
 const PUNCH = 2;
 const ZERO = 16;
 const WRITE_CACHE = 1;
 const O_DSYNC = 0o10000;
-const OPTIONS = { name: 'disk.raw', uid: 1, gid: 2, mode: 0o644, mtimeMs: 0, blocks: undefined };
+const OPTIONS = { name: 'disk.raw', uid: 1, gid: 2, mode: 0o644 };
+const [O_RDONLY, O_WRONLY, O_RDWR] = [0, 1, 2];
+const [SEEK_DATA, SEEK_HOLE] = [3, 4];
+const [ATIME, MTIME, CTIME] = [1 << 4, 1 << 5, 1 << 10];
 
 describe('a FUSE request to a disk that can be written', () => {
   let disk: WritableDisk;
   let overruns: number;
+  let inode: SharedArrayBuffer;
   let dispatcher: Dispatcher;
   const reply = Buffer.alloc(REPLY_BYTES);
 
   function use(size: number, growable: boolean): void {
     disk = new WritableDisk(size, growable);
     overruns = 0;
+    inode = allocateInode(size, 0);
     dispatcher = new Dispatcher(
-      new DiskFs(disk, OPTIONS),
+      new DiskFs(disk, { ...OPTIONS, inode, writeBack: !growable }),
       () => {},
       () => overruns++,
     );
@@ -42,8 +48,15 @@ describe('a FUSE request to a disk that can be written', () => {
     return { error: Math.abs(reply.readInt32LE(4)), body: reply.subarray(16, length) };
   }
 
-  function write(offset: number, data: string, writeFlags = 0, flags = 0): { error: number; body: Buffer } {
+  function write(
+    offset: number,
+    data: string,
+    writeFlags = 0,
+    flags = 0,
+    descriptor: Buffer = Buffer.alloc(8),
+  ): { error: number; body: Buffer } {
     const body = Buffer.alloc(40 + data.length);
+    descriptor.copy(body, 0, 0, 8);
     body.writeBigUInt64LE(BigInt(offset), 8);
     body.writeUInt32LE(data.length, 16);
     body.writeUInt32LE(writeFlags, 20);
@@ -57,7 +70,7 @@ describe('a FUSE request to a disk that can be written', () => {
     body.writeBigUInt64LE(BigInt(offset), 8);
     body.writeBigUInt64LE(BigInt(length), 16);
     body.writeUInt32LE(mode, 24);
-    return ask(OP.FALLOCATE, body).error;
+    return ask(FALLOCATE, body).error;
   }
 
   function setattr(valid: number, size = 0): { error: number; body: Buffer } {
@@ -73,21 +86,154 @@ describe('a FUSE request to a disk that can be written', () => {
     body.writeUInt32LE(40, 4);
     body.writeUInt32LE(0xffff_ffff, 12);
     expect(ask(OP.INIT, body, 0).body.readUInt32LE(12) & (1 << 16)).not.to.equal(0);
+    // A disk that may grow has none: the kernel would take bytes that the image may refuse.
+    use(4096, true);
+    expect(ask(OP.INIT, body, 0).body.readUInt32LE(12) & (1 << 16)).to.equal(0);
   });
+
+  /** @returns the reply: file handle and flags */
+  function open(flags: number): Buffer {
+    const body = Buffer.alloc(8);
+    body.writeUInt32LE(flags, 0);
+    return Buffer.from(ask(OP.OPEN, body).body);
+  }
+
+  /** About an open descriptor. @param descriptor as `open` gave it */
+  function askOf(opcode: number, descriptor: Buffer): number {
+    const body = Buffer.alloc(24);
+    descriptor.copy(body, 0, 0, 8);
+    return ask(opcode, body).error;
+  }
 
   it('OPEN goes past the page cache for those who only write', () => {
-    const open = (flags: number): number => {
-      const body = Buffer.alloc(8);
-      body.writeUInt32LE(flags, 0);
-      return ask(OP.OPEN, body).body.readUInt32LE(8) & 1;
-    };
-    expect([open(0), open(1), open(2)]).to.deep.equal([0, 1, 0]);
+    const isDirect = (flags: number): number => open(flags).readUInt32LE(8) & 1;
+    expect([O_RDONLY, O_WRONLY, O_RDWR].map(isDirect)).to.deep.equal([0, 1, 0]);
   });
 
-  it('GETATTR tells that the owner may write, and what the disk takes of the host', () => {
+  it('FLUSH of a descriptor that cannot write hears nothing of the failures of others', () => {
+    const reader = open(O_RDONLY);
+    const writers = [open(O_WRONLY), open(O_RDWR)];
+    disk.flush = () => {
+      throw new Qcow2fsError('host-io', 'the last writes are lost');
+    };
+    expect(askOf(OP.FLUSH, reader)).to.equal(0);
+    for (const writer of writers) expect(askOf(OP.FLUSH, writer)).to.equal(E.EIO);
+    // Whoever asks for stable storage is told, whatever the descriptor.
+    expect(askOf(OP.FSYNC, reader)).to.equal(E.EIO);
+  });
+
+  function seek(offset: number, whence: number): number {
+    const body = Buffer.alloc(24);
+    body.writeBigInt64LE(BigInt(offset), 8);
+    body.writeUInt32LE(whence, 16);
+    const { error, body: found } = ask(LSEEK, body);
+    return error === 0 ? Number(found.readBigUInt64LE(0)) : -error;
+  }
+
+  it('LSEEK and GETATTR count everything as data while the kernel may hold bytes that have not come', () => {
+    disk.holes = true;
+    const blocks = (): number => Number(ask(OP.GETATTR, Buffer.alloc(16)).body.readBigUInt64LE(16 + 16));
+    const seen = (): number[] => [seek(0, SEEK_DATA), seek(0, SEEK_HOLE), blocks()];
+    const empty = [-E.ENXIO, 0, 0];
+    const full = [0, 4096, 8];
+    for (const flags of [O_RDONLY, O_WRONLY]) open(flags);
+    expect(seen()).to.deep.equal(empty);
+    const [first, second] = [open(O_RDWR), open(O_RDWR)];
+    expect(seen()).to.deep.equal(full);
+    askOf(RELEASE, first);
+    expect(seen()).to.deep.equal(full);
+    askOf(RELEASE, second);
+    expect(seen()).to.deep.equal(empty);
+  });
+
+  it('GETATTR counts blocks again when something was written', () => {
+    disk.holes = true;
+    const blocks = (): bigint => ask(OP.GETATTR, Buffer.alloc(16)).body.readBigUInt64LE(16 + 16);
+    expect(blocks()).to.equal(0n);
+    disk.holes = false;
+    write(0, 'x');
+    expect(blocks()).to.equal(8n);
+  });
+
+  /** @returns seconds and nanoseconds, as GETATTR tells them */
+  function timeAt(which: 0 | 1 | 2): [number, number] {
+    const { body } = ask(OP.GETATTR, Buffer.alloc(16));
+    return [Number(body.readBigInt64LE(16 + 24 + 8 * which)), body.readUInt32LE(16 + 48 + 4 * which)];
+  }
+  const mtime = (): number => timeAt(1)[0];
+
+  function setTimes(valid: number, seconds: number, nanoseconds = 0): number {
+    const body = Buffer.alloc(88);
+    body.writeUInt32LE(valid, 0);
+    for (const [index, at] of [32, 40, 48].entries()) {
+      body.writeBigInt64LE(BigInt(seconds + index), at);
+      body.writeUInt32LE(nanoseconds, 56 + 4 * index);
+    }
+    return ask(OP.SETATTR, body).error;
+  }
+
+  it('SETATTR sets times, to the nanosecond and before 1970, which GETATTR tells', () => {
+    for (const seconds of [1_700_000_000, -5]) {
+      expect(setTimes(ATIME | MTIME | CTIME, seconds, 123_456_789)).to.equal(0);
+      for (const which of [0, 1, 2] as const) {
+        expect(timeAt(which)).to.deep.equal([seconds + which, 123_456_789]);
+      }
+    }
+  });
+
+  it('WRITE past the page cache makes the next who may look at the time wait for it', () => {
+    const isLater = (): boolean => dispatcher.awaitsTime;
+    const direct = open(O_WRONLY);
+    write(0, 'x', 0, O_WRONLY, direct);
+    expect(isLater()).to.equal(false);
+    expect(mtime()).to.be.above(1_700_000_000);
+    expect(isLater()).to.equal(true);
+    mtime();
+    expect(isLater(), 'it was told').to.equal(false);
+    write(0, 'x', 0, O_WRONLY, direct);
+    askOf(OP.FSYNC, direct);
+    // The GETATTR of lseek(2), which has a file handle; the kernel holds a lock for it, as for FSYNC.
+    const withHandle = Buffer.alloc(16);
+    withHandle.writeUInt32LE(1, 0);
+    ask(OP.GETATTR, withHandle);
+    expect(isLater(), 'it would wait for itself').to.equal(false);
+    askOf(OP.FLUSH, direct);
+    expect(isLater()).to.equal(true);
+    write(0, 'x', WRITE_CACHE);
+    askOf(OP.FLUSH, direct);
+    expect(isLater(), 'the kernel knows of what it cached').to.equal(false);
+  });
+
+  it('SETATTR of an older time by the kernel does not take back that of a WRITE that it does not know', () => {
+    const direct = open(O_WRONLY);
+    write(0, 'x', 0, O_WRONLY, direct);
+    setTimes(MTIME | CTIME, 1000);
+    expect(mtime()).to.be.above(1_700_000_000);
+    write(0, 'x', 0, O_WRONLY, direct);
+    setTimes(ATIME | MTIME, 1000);
+    expect(mtime(), 'that of a program').to.equal(1001);
+    expect(dispatcher.awaitsTime).to.equal(false);
+  });
+
+  it('changes of a disk that may grow move its time, also right after a program has set it', () => {
+    use(4096, true);
+    const changes = [
+      () => write(0, 'x').error,
+      () => fallocate(ZERO, 0, 1),
+      () => setattr(8, disk.size + 1).error,
+    ];
+    for (const change of [...changes, ...changes]) {
+      setTimes(ATIME | MTIME, 1000);
+      expect(change()).to.equal(0);
+      expect(mtime()).to.be.above(1_700_000_000);
+      expect(dispatcher.awaitsTime).to.equal(false);
+    }
+  });
+
+  it('GETATTR tells that the owner may write, and how much data there is', () => {
     const { body } = ask(OP.GETATTR, Buffer.alloc(16));
     expect(body.readUInt32LE(16 + 60)).to.equal(0o100644);
-    expect(body.readBigUInt64LE(16 + 16)).to.equal(2n);
+    expect(body.readBigUInt64LE(16 + 16)).to.equal(8n);
     expect(body.readBigUInt64LE(0)).to.equal(1n);
   });
 
@@ -119,12 +265,28 @@ describe('a FUSE request to a disk that can be written', () => {
     expect(overruns).to.equal(2);
   });
 
-  it('WRITE makes a disk larger that may grow', () => {
+  it('WRITE makes a disk larger that may grow, by bytes, and its image by sectors', () => {
     use(4096, true);
-    expect(write(5000, 'abc', WRITE_CACHE).error).to.equal(0);
-    expect(disk.size).to.equal(5120);
+    const size = (): bigint => ask(OP.GETATTR, Buffer.alloc(16)).body.readBigUInt64LE(16 + 8);
+    expect(write(5000, 'abc').error).to.equal(0);
+    expect([disk.size, size()]).to.deep.equal([5120, 5003n]);
     expect(disk.content.toString('latin1', 5000, 5003)).to.equal('abc');
-    expect(overruns).to.equal(1);
+    expect(write(5003, 'defg').error).to.equal(0);
+    expect([disk.size, size()]).to.deep.equal([5120, 5007n]);
+    expect(write(4999, 'x').error).to.equal(0);
+    expect(size()).to.equal(5007n);
+    expect(setattr(8, 5006).error).to.equal(E.EPERM);
+    expect(setattr(8, 5100).body.readBigUInt64LE(16 + 8)).to.equal(5100n);
+    expect([disk.size, overruns]).to.deep.equal([5120, 0]);
+  });
+
+  it('WRITE that cannot make the disk larger leaves its size', () => {
+    use(4096, true);
+    disk.resize = () => {
+      throw new Qcow2fsError('too-large', 'clusters of this size cannot map so much');
+    };
+    expect(write(2 ** 50, 'x').error).to.equal(E.EFBIG);
+    expect(ask(OP.GETATTR, Buffer.alloc(16)).body.readBigUInt64LE(16 + 8)).to.equal(4096n);
   });
 
   it('WRITE that lies about its length or is for the directory does no harm', () => {
@@ -150,8 +312,8 @@ describe('a FUSE request to a disk that can be written', () => {
   });
 
   it('FSYNC, FLUSH and SYNCFS flush', () => {
-    for (const opcode of [OP.FSYNC, OP.FLUSH, SYNCFS])
-      expect(ask(opcode, Buffer.alloc(24)).error).to.equal(0);
+    const writer = open(O_RDWR);
+    for (const opcode of [OP.FSYNC, OP.FLUSH, SYNCFS]) expect(askOf(opcode, writer)).to.equal(0);
     expect(disk.calls).to.deep.equal(['flush', 'flush', 'flush']);
   });
 
@@ -186,7 +348,8 @@ describe('a FUSE request to a disk that can be written', () => {
     for (const valid of [1, 2, 4]) expect(setattr(valid).error).to.equal(E.EPERM);
     expect(setattr(16 | 32).error).to.equal(0);
     use(4096, true);
-    expect(setattr(8, 8000).body.readBigUInt64LE(16 + 8)).to.equal(8192n);
+    expect(setattr(8, 8000).body.readBigUInt64LE(16 + 8)).to.equal(8000n);
+    expect(disk.size).to.equal(8192);
     expect(setattr(8, 4096).error).to.equal(E.EPERM);
   });
 });

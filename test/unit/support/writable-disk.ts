@@ -9,6 +9,8 @@ export class WritableDisk implements Disk {
   readonly calls: string[] = [];
   content: Buffer;
   failure: Error | undefined;
+  /** All of it is a hole. */
+  holes = false;
 
   constructor(size: number, growable: boolean) {
     this.content = Buffer.alloc(size, 0xee);
@@ -54,7 +56,7 @@ export class WritableDisk implements Disk {
     return visit({
       offset,
       length,
-      data: true,
+      data: !this.holes,
       depth: 0,
       present: true,
       compressed: false,

@@ -1,0 +1,106 @@
+/**
+ * What the kernel is told about the inode of the disk, where it does not ask: see fuse/inode.ts for who owns what. By
+ * the identity of the mount, never by its path.
+ */
+import fs from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
+import { hostReason } from '../errors.js';
+import type { DiskFs } from '../fuse/disk-fs.js';
+import { setModificationTime, setSize } from '../host/disk-programs.js';
+import { type Held, openRoot } from '../host/mounts.js';
+import type { FailureLog } from './log.js';
+import type { OwnMount } from './session.js';
+
+/** How long a reply waits at most for the time that it should show: milliseconds. */
+const PATIENCE = 1000;
+
+export class KernelInode {
+  readonly #mount: OwnMount;
+  readonly #image: string;
+  readonly #name: string | undefined;
+  readonly #fs: DiskFs;
+  readonly #failures: FailureLog;
+  #isRestoring = false;
+  #isOverrun = false;
+  #telling: Promise<void> = Promise.resolve();
+
+  /** @param name of the disk in the directory that is mounted; undefined where the disk is the root */
+  constructor(
+    mount: OwnMount,
+    image: string,
+    name: string | undefined,
+    diskFs: DiskFs,
+    failures: FailureLog,
+  ) {
+    this.#mount = mount;
+    this.#image = image;
+    this.#name = name;
+    this.#fs = diskFs;
+    this.#failures = failures;
+  }
+
+  /** Those of the root of a file system are zero in a kernel that caches writes, until they are set. */
+  async show(): Promise<void> {
+    const { size, times } = this.#fs.inode;
+    await this.#change(async (root) => {
+      await setSize(root, this.#name, size);
+      await setModificationTime(root, this.#name, times.mtime);
+    });
+  }
+
+  /**
+   * The page cache took bytes beyond the end of a disk that keeps its size. They were refused, and the kernel goes on
+   * with the wrong size. There is nothing to lose beyond the end.
+   */
+  readonly restoreSize = (): void => {
+    this.#failures.note(
+      `${this.#image}: bytes beyond the end of the disk were refused; fsync(2) tells the program`,
+    );
+    this.#isOverrun = true;
+    if (!this.#isRestoring) void this.#restore();
+  };
+
+  /** Tells the modification time, and then sends the reply that waited for it. A late time is better than no reply. */
+  readonly sendLater = (fd: number, reply: Uint8Array): void => {
+    // One after the other: what comes while the time is told may be about a later one.
+    this.#telling = this.#telling.then(() =>
+      this.#change((root) => setModificationTime(root, this.#name, this.#fs.inode.times.mtime)),
+    );
+    void Promise.race([this.#telling, delay(PATIENCE, undefined, { ref: false })]).then(() =>
+      send(fd, reply),
+    );
+  };
+
+  async #restore(): Promise<void> {
+    this.#isRestoring = true;
+    while (this.#isOverrun) {
+      this.#isOverrun = false;
+      // It may be told the error of the write that was refused when it closes the disk.
+      await this.#change((root) => setSize(root, this.#name, this.#fs.disk.size).catch(() => {}));
+    }
+    this.#isRestoring = false;
+  }
+
+  async #change(action: (root: Held) => Promise<void>): Promise<void> {
+    const { entry } = this.#mount;
+    // Nobody can look any more.
+    if (entry === undefined) return;
+    let root: Held | undefined;
+    try {
+      root = openRoot(entry);
+      await action(root);
+    } catch (error) {
+      this.#failures.note(`${this.#image}: the time of the disk could not be set: ${hostReason(error)}`);
+    } finally {
+      root?.close();
+    }
+  }
+}
+
+function send(fd: number, reply: Uint8Array): void {
+  try {
+    fs.writeSync(fd, reply);
+  } catch {
+    // The file system was unmounted, or whoever asked has gone.
+  }
+}

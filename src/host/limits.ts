@@ -1,0 +1,49 @@
+/** Whether the limits of this process (getrlimit(2)) leave room for what it is about to need. Linux only. */
+import fs from 'node:fs';
+import os from 'node:os';
+import { Qcow2fsError } from '../errors.js';
+
+/** Limits in bytes, how /proc/self/status counts what is used, and who sets them. */
+const MEMORY_LIMITS = [
+  { limit: 'Max address space', used: 'VmSize', option: 'ulimit -v' },
+  { limit: 'Max data size', used: 'VmData', option: 'ulimit -d' },
+] as const;
+
+/** @throws Qcow2fsError `host-io` when fewer descriptors or bytes of memory are left */
+export function assertRoom(descriptors: number, bytes: number): void {
+  const missing = descriptors - countFree(descriptors);
+  if (missing > 0) {
+    throw new Qcow2fsError('host-io', `${missing} file descriptors too few: raise the limit: ulimit -n`);
+  }
+  for (const { limit, used, option } of MEMORY_LIMITS) {
+    const left = limitOf(limit) - usedOf(used);
+    if (left >= bytes) continue;
+    const wanted = Math.ceil((bytes - left) / 1024);
+    throw new Qcow2fsError(
+      'host-io',
+      `memory is limited to ${wanted} KiB too little: raise the limit: ${option}`,
+    );
+  }
+}
+
+/** @returns how many descriptors can be opened, up to `wanted` */
+function countFree(wanted: number): number {
+  const open: number[] = [];
+  try {
+    while (open.length < wanted) open.push(fs.openSync(os.devNull, 'r'));
+  } catch {
+    // There are no more.
+  }
+  for (const fd of open) fs.closeSync(fd);
+  return open.length;
+}
+
+function limitOf(name: string): number {
+  const limits = fs.readFileSync('/proc/self/limits', 'utf8');
+  return Number(new RegExp(`^${name} +(\\d+)`, 'm').exec(limits)?.[1] ?? Number.POSITIVE_INFINITY);
+}
+
+function usedOf(name: string): number {
+  const status = fs.readFileSync('/proc/self/status', 'utf8');
+  return Number(new RegExp(`^${name}:\\s*(\\d+) kB`, 'm').exec(status)?.[1] ?? 0) * 1024;
+}
