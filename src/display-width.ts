@@ -9,7 +9,9 @@ function columnsOf(character: string): number {
 }
 
 export function displayWidth(text: string): number {
-  return Array.from(text).reduce((sum, character) => sum + columnsOf(character), 0);
+  let width = 0;
+  for (const character of text) width += columnsOf(character);
+  return width;
 }
 
 /** As `padEnd`, in columns. */

@@ -8,6 +8,14 @@ export function printable(text: string): string {
   });
 }
 
+/** Characters of a name that a table or a message shows. */
+const MAX_NAME = 100;
+
+/** The beginning of a name that an image chose: one of a snapshot may have 64 KiB. Not yet `printable`. */
+export function shortName(name: string): string {
+  return name.length <= MAX_NAME ? name : `${name.slice(0, MAX_NAME)}...`;
+}
+
 /** As a shell takes it for one word: for commands that a message proposes. */
 export function shellWord(text: string): string {
   const shown = printable(text);

@@ -67,7 +67,7 @@ async function check(image: string, flags: CheckFlags): Promise<void> {
     allowDirectories: allowedDirectories(flags),
   };
   const report = await inThread(request);
-  if (flags.json) printJson('check', report);
+  if (flags.json) await printJson('check', report);
   else print(describeCheck(report, image, painter(process.stdout)));
   const status = statusOf(report);
   if (status !== 0) throw new CommandEnd(status);

@@ -133,7 +133,7 @@ async function hashLayers(
   if (signal !== undefined) await end(signal);
   if (digests !== undefined) result.addWhole(digests);
 
-  const matches = json ? printResult(image, flags, plan, result, damage) : result.finish();
+  const matches = json ? await printResult(image, flags, plan, result, damage) : result.finish();
   damage.tell(image);
   if (!matches) throw new CommandEnd(EXIT_DIFFERS);
   if (damage.bytes > 0 || isCutOff) throw new CommandEnd(EXIT_DAMAGED);
@@ -168,14 +168,14 @@ async function hashAll(input: HashInput, { pieceBytes }: HashPlan, result: HashR
   return { tried: await hashPieces(input, pieceBytes, result.addPieces), digests: undefined };
 }
 
-function printResult(
+async function printResult(
   image: string,
   { snapshot }: HashFlags,
   plan: HashPlan,
   result: HashResult,
   damage: HashDamage,
-): boolean {
-  printJson('hash', {
+): Promise<boolean> {
+  await printJson('hash', {
     image: absolutePath(image),
     snapshot: snapshot ?? null,
     ...result.describe(),

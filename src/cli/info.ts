@@ -1,6 +1,6 @@
 /** `qcow2fs info`: what an image is. Needs no key and opens no file that the image names. */
 import type { Command } from 'commander';
-import { printable } from '../printable.js';
+import { printable, shortName } from '../printable.js';
 import type { ImageInfo } from '../qcow2/info.js';
 import { humanBytes, print, printJson, table } from './output.js';
 import { absolutePath } from './paths.js';
@@ -28,7 +28,7 @@ Examples:
 async function info(image: string, { json }: { json?: boolean }): Promise<void> {
   const { readInfo } = await import('../qcow2/info.js');
   const found = readInfo(absolutePath(image));
-  if (json) printJson('info', found);
+  if (json) await printJson('info', found);
   else print(describe(found));
 }
 
@@ -47,7 +47,7 @@ function describe(info: ImageInfo): string {
     if (names.length > 0) rows.push([`${kind} features`, names.map(printable).join(', ')]);
   }
   if (info.backingFile !== null) {
-    const format = info.backingFormat === null ? 'format not declared' : printable(info.backingFormat);
+    const format = info.backingFormat === null ? 'format not declared' : nameOf(info.backingFormat);
     rows.push(['backing file', `${printable(info.backingFile)} (${format})`]);
   }
   if (info.dataFile !== null) rows.push(['data file', printable(info.dataFile)]);
@@ -58,6 +58,10 @@ function describe(info: ImageInfo): string {
     ...describeSnapshots(info.snapshots),
     ...describeBitmaps(info.bitmaps),
   ].join('\n');
+}
+
+function nameOf(name: string): string {
+  return printable(shortName(name));
 }
 
 function describeAllocation(allocation: NonNullable<ImageInfo['allocation']>): string {
@@ -87,8 +91,8 @@ function describeEncryption(encryption: ImageInfo['encryption']): string[] {
 function describeSnapshots(snapshots: ImageInfo['snapshots']): string[] {
   if (snapshots.length === 0) return [];
   const rows = snapshots.map(({ id, name, date, diskSize, vmStateSize }) => [
-    `  ${printable(id)}`,
-    printable(name),
+    `  ${nameOf(id)}`,
+    nameOf(name),
     date,
     humanBytes(diskSize),
     humanBytes(vmStateSize),
@@ -99,7 +103,7 @@ function describeSnapshots(snapshots: ImageInfo['snapshots']): string[] {
 function describeBitmaps(bitmaps: ImageInfo['bitmaps']): string[] {
   if (bitmaps.length === 0) return [];
   const rows = bitmaps.map(({ name, granularity, inUse, auto }) => [
-    `  ${printable(name)}`,
+    `  ${nameOf(name)}`,
     humanBytes(granularity),
     [auto ? 'auto' : '', inUse ? 'in use (not trustworthy)' : ''].filter(Boolean).join(', ') || '-',
   ]);

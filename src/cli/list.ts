@@ -45,9 +45,9 @@ Examples:
     .action(list);
 }
 
-function list({ json }: { json?: boolean }): void {
+async function list({ json }: { json?: boolean }): Promise<void> {
   const mounts = mountTable().map(describe);
-  if (json) printJson('list', { mounts });
+  if (json) await printJson('list', { mounts });
   else if (mounts.length === 0) print('no qcow2fs disk is mounted');
   else print(toTable(mounts));
 }

@@ -18,7 +18,7 @@ import type { EncryptionState } from './encryption.js';
 import { hasFeature, Incompatible } from './format/header.js';
 import { MAX_CHAIN_DEPTH, MAX_CHAIN_L1_BYTES } from './format/limits.js';
 import { identifyFormat, MAGIC_BYTES } from './format/magic.js';
-import { diskTable, type Image, l1EntriesFor, readImage, readUpTo } from './image.js';
+import { diskTable, type Image, l1EntriesFor, readImage, readUpTo, readWithoutSnapshots } from './image.js';
 import { type ImageName, parseImageName } from './image-name.js';
 import { NamedFiles } from './named-files.js';
 import { type ParameterOptions, qcow2Parameters } from './parameters.js';
@@ -245,7 +245,11 @@ class ChainOpener {
 
   #addQcow2(file: OpenFile, snapshot: string | undefined, writable: boolean): Image {
     const readOnlyDisk = !writable && snapshot === undefined;
-    const read = readImage(this.#storageOf(file), readOnlyDisk ? tellOfBadSnapshots : undefined);
+    const storage = this.#storageOf(file);
+    const read =
+      this.#layers.length > 0
+        ? readWithoutSnapshots(storage)
+        : readImage(storage, readOnlyDisk ? tellOfBadSnapshots : undefined);
     const image = writable ? prepareForWriting(read) : read;
     const table = diskTable(image, snapshot);
     const dataFile = this.#openDataFile(image, writable);

@@ -1,6 +1,7 @@
 /** The header, extensions and tables of one image file, read and checked; nothing that the image names is opened. */
 import { Qcow2fsError } from '../errors.js';
 import { notice } from '../notice.js';
+import { shortName } from '../printable.js';
 import type { Storage } from '../storage.js';
 import { allocateEntryTable, type SharedEntryTable } from './entry-table.js';
 import { LOST_ENTRY } from './format/entries.js';
@@ -37,20 +38,30 @@ export function readImage(
   storage: Storage,
   onBadSnapshots?: (error: Qcow2fsError, header: Header) => void,
 ): Image {
+  const image = readWithoutSnapshots(storage);
+  const { header } = image;
+  try {
+    const read = (offset: number, length: number): Buffer => readUpTo(storage, offset, length);
+    return { ...image, snapshots: readSnapshots(header, read, storage.path) };
+  } catch (error) {
+    const isBad = error instanceof Qcow2fsError && error.kind === 'format';
+    if (!isBad || onBadSnapshots === undefined) throw error;
+    onBadSnapshots(error, header);
+    return image;
+  }
+}
+
+/**
+ * As `readImage`, for a backing file: nothing asks for its snapshots, and those of a long chain would take gigabytes.
+ * @throws Qcow2fsError `format`, `unsupported`, or `host-io`
+ */
+export function readWithoutSnapshots(storage: Storage): Image {
   const { path } = storage;
   const header = parseHeader(readUpTo(storage, 0, HEADER_BYTES), path);
   const extensions = parseExtensions(header, readUpTo(storage, 0, header.clusterSize), path);
   refuseUnknownFeatures(header, extensions, path);
   checkEncryptionPointer(header, extensions, path);
-  try {
-    const snapshots = readSnapshots(header, (offset, length) => readUpTo(storage, offset, length), path);
-    return { storage, header, extensions, snapshots };
-  } catch (error) {
-    const isBad = error instanceof Qcow2fsError && error.kind === 'format';
-    if (!isBad || onBadSnapshots === undefined) throw error;
-    onBadSnapshots(error, header);
-    return { storage, header, extensions, snapshots: [] };
-  }
+  return { storage, header, extensions, snapshots: [] };
 }
 
 /** `length` bytes at `offset`, or fewer at the end of the file. */
@@ -68,7 +79,7 @@ export function diskTable(image: Image, wanted: string | undefined): DiskTable {
   if (snapshot === undefined) {
     const known = snapshots
       .slice(0, MAX_LISTED)
-      .map(({ id, name }) => (name === '' ? id : `${id} (${name})`))
+      .map(({ id, name }) => (name === '' ? shortName(id) : `${shortName(id)} (${shortName(name)})`))
       .join(', ');
     const more = snapshots.length > MAX_LISTED ? ` and ${snapshots.length - MAX_LISTED} more` : '';
     const hint = known === '' ? 'the image has none' : `it has ${known}${more}`;

@@ -14,6 +14,7 @@ import {
   setFeatureBit,
   truncateImage,
 } from '../support/damage.js';
+import { addBitmaps } from '../support/directories.js';
 import { createImage, GiB, type Image, imagePath, KiB, MiB, qemuImg, writeSteps } from '../support/images.js';
 import { runInProcess } from '../support/in-process.js';
 import { BIN, type Outcome, qcow2fs } from '../support/qcow2fs.js';
@@ -45,6 +46,16 @@ describe('qcow2fs check on the command line', () => {
     const { status, stdout, stderr } = await check(makeImage());
     expect({ status, stderr }).to.deep.equal({ status: 0, stderr: '' });
     expect(stdout).to.match(/^4 of 16 clusters allocated \(25 %\), .*\n.*image\.qcow2: sound\n$/);
+  });
+
+  it('names long names by their beginning, for what is found may be found of each', async () => {
+    const image = makeImage();
+    addBitmaps(imagePath(image), new Array(300).fill('n'.repeat(60_000)));
+    const { status, stdout } = await check(image, '--json');
+    expect(status).to.equal(4);
+    const { findings } = JSON.parse(stdout) as { findings: { what: string }[] };
+    expect(findings.map(({ what }) => what)).to.include(`two bitmaps have the name ${'n'.repeat(100)}...`);
+    expect(stdout.length).to.be.below(MiB);
   });
 
   it('ends with 13 for leaks, 4 for corruption, and 0 when all is repaired', async () => {

@@ -6,6 +6,7 @@ import { expect } from 'chai';
 import type { ImageInfo } from '../../src/qcow2/info.js';
 import { addFeatureName, setFeatureBit } from '../support/damage.js';
 import { patchLuks } from '../support/damage-luks.js';
+import { addBitmaps, addSnapshots } from '../support/directories.js';
 import {
   addBitmap,
   amendKeySlots,
@@ -324,6 +325,23 @@ describe('qcow2fs info', () => {
     expect(text).to.not.match(/^fake/m);
     for (const what of ['base', 'snapshot', 'bitmap', 'feature'])
       expect(text).to.contain(`${what}\\u001b[31m`);
+  });
+
+  it('shows many names, one of which is as long as can be: all of them, in little more than their bytes', async () => {
+    const names = Array.from({ length: 3000 }, (_, index) => `name-${index}`);
+    const long = '\x01'.repeat(65_535);
+    const image = imagePath(createImage(scratch.subdir(), { size: SIZE }));
+    addSnapshots(image, [...names, long]);
+    addBitmaps(image, [...names, long]);
+    const text = await expectInProcess(['info', image]);
+    expect(text.length).to.be.below(2 * MiB);
+    for (const name of ['name-0 ', 'name-2999 ', `${'\\u0001'.repeat(100)}...`]) {
+      expect(text.split(name), name).to.have.length(3);
+    }
+    const found = await info(image);
+    for (const list of [found.snapshots, found.bitmaps]) {
+      expect(list.map(({ name }) => name)).to.deep.equal([...names, long]);
+    }
   });
 
   it('refuses what is no image, in one line', async () => {

@@ -1,5 +1,6 @@
 /** Dirty bitmaps (specification: "Bitmaps extension"): counts what they take, where they are valid. */
 import { Qcow2fsError } from '../../errors.js';
+import { shortName } from '../../printable.js';
 import { type Bitmap, readBitmaps } from '../format/bitmaps.js';
 import { entryOffset } from '../format/entries.js';
 import { Autoclear } from '../format/header.js';
@@ -52,7 +53,9 @@ export function countBitmaps(scan: ReferenceScan, image: Image, owner: Place): b
   const names = new Set<string>();
   for (const [index, bitmap] of found.entries()) {
     if (names.has(bitmap.name)) {
-      scan.report('bitmap', directory, `two bitmaps have the name ${bitmap.name}`, { entry: index });
+      scan.report('bitmap', directory, `two bitmaps have the name ${shortName(bitmap.name)}`, {
+        entry: index,
+      });
     }
     names.add(bitmap.name);
     if (!checkBitmap(scan, image, directory, bitmap, index)) isComplete = false;
@@ -69,7 +72,8 @@ function checkBitmap(
   bitmap: Bitmap,
   index: number,
 ): boolean {
-  const { name, granularity, tableSize, flags, inUse, type, extraDataSize, nameBytes } = bitmap;
+  const { granularity, tableSize, flags, inUse, type, extraDataSize, nameBytes } = bitmap;
+  const name = shortName(bitmap.name);
   const at = { entry: index };
   const bad = (what: string): void => scan.report('bitmap', directory, `bitmap ${name}: ${what}`, at);
   if (type !== DIRTY_BITMAP) bad(`type ${type}; ${DIRTY_BITMAP} is valid`);
@@ -100,7 +104,7 @@ function countBitmap(
 ): boolean {
   const state = scan.referTable('bitmap table', tableOffset, tableSize * 8, directory, index);
   if (state === 'lost') return false;
-  const table: Place = { name: `table of bitmap ${name}`, offset: tableOffset };
+  const table: Place = { name: `table of bitmap ${shortName(name)}`, offset: tableOffset };
   let isComplete = state === 'sound';
   scan.forEachEntry(table, tableSize, (entry, high, low) => {
     const offset = entryOffset(high, low);

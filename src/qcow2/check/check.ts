@@ -2,6 +2,7 @@
 import type { Progress } from '../../progress.js';
 import type { Storage } from '../../storage.js';
 import { hasFeature, Incompatible } from '../format/header.js';
+import { snapshotTitle } from '../format/snapshots.js';
 import { type Image, l1EntriesFor, readImage } from '../image.js';
 import { prepareZstd } from '../zstd.js';
 import { checkCopiedFlags, PHASE_FLAGS } from './copied-flags.js';
@@ -88,7 +89,7 @@ function checkSnapshots({ header, snapshots }: Image, report: Report): void {
   const known = new Set<string>();
   for (const [entry, { id, name, l1Size, diskSize, tellsDiskSize }] of snapshots.entries()) {
     const at = { entry };
-    const title = `snapshot ${id} (${name})`;
+    const title = snapshotTitle({ id, name });
     if (header.version >= 3 && !tellsDiskSize) {
       report('snapshot-incomplete', place, `${title} does not tell its disk size`, at);
     }

@@ -6,6 +6,7 @@
  * L2 tables are counted as often as L1 entries name them; then, reading each L2 table once, what its entries point to, as
  * often as the table itself is referenced.
  */
+import { shortName } from '../../printable.js';
 import type { Progress } from '../../progress.js';
 import { entryOffset, isCompressed, isCopied } from '../format/entries.js';
 import { MAX_L1_BYTES } from '../format/limits.js';
@@ -162,7 +163,7 @@ class ReferenceCounter {
     this.#note(this.#scan.refer('snapshot table', header.snapshotsOffset, bytes, owner));
     const table: Place = { name: 'snapshot table', offset: header.snapshotsOffset };
     for (const [index, { id, l1TableOffset, l1Size, diskSize, tellsDiskSize }] of snapshots.entries()) {
-      const l1 = { name: `L1 table of snapshot ${id}`, offset: l1TableOffset, entries: l1Size };
+      const l1 = { name: `L1 table of snapshot ${shortName(id)}`, offset: l1TableOffset, entries: l1Size };
       if (l1Size * 8 > MAX_L1_BYTES) {
         this.#scan.report('lost-table', table, `the ${l1.name} takes ${l1Size * 8} bytes`, { entry: index });
         this.#isComplete = false;

@@ -2,6 +2,7 @@
  * The snapshot table (specification: "Snapshots"): entries of 40 bytes, then extra data, ID and name, padded to 8.
  */
 import { Qcow2fsError } from '../../errors.js';
+import { shortName } from '../../printable.js';
 import { struct } from '../../struct.js';
 import { checkTable, type Header } from './header.js';
 import { MAX_L1_BYTES, MAX_SNAPSHOT_EXTRA_BYTES, MAX_SNAPSHOT_TABLE_BYTES } from './limits.js';
@@ -117,10 +118,15 @@ export function findSnapshot(snapshots: readonly Snapshot[], wanted: string): Sn
   return snapshots.find(({ id }) => id === wanted) ?? snapshots.find(({ name }) => name === wanted);
 }
 
+/** As messages call it. */
+export function snapshotTitle({ id, name }: Pick<Snapshot, 'id' | 'name'>): string {
+  return `snapshot ${shortName(id)} (${shortName(name)})`;
+}
+
 /** The rules for a snapshot that is to be presented. @throws Qcow2fsError `format` */
 export function checkSnapshotTable(snapshot: Snapshot, header: Header, needed: number, path: string): void {
   const bad = (what: string): Qcow2fsError =>
-    new Qcow2fsError('format', `${path}: snapshot ${snapshot.id} (${snapshot.name}): ${what}`);
+    new Qcow2fsError('format', `${path}: ${snapshotTitle(snapshot)}: ${what}`);
   checkTable('L1 table', snapshot.l1TableOffset, snapshot.l1Size * 8, MAX_L1_BYTES, header.clusterSize, bad);
   if (snapshot.l1Size < needed) {
     throw bad(`the L1 table has ${snapshot.l1Size} entries; its disk size needs ${needed}`);

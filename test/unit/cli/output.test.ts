@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { humanBytes, table } from '../../../src/cli/output.js';
+import { humanBytes, jsonText, table } from '../../../src/cli/output.js';
 import { printable } from '../../../src/printable.js';
 
 describe('what is printed', () => {
@@ -38,5 +38,24 @@ describe('what is printed', () => {
     ).to.equal('a     bbb  c\naaaa  b    cc');
     expect(table([['a'], ['bb']])).to.equal('a\nbb');
     expect(table([])).to.equal('');
+  });
+
+  it('has no column wider than a screen: a wider cell moves its own line', () => {
+    const wide = 'w'.repeat(1000);
+    const lines = table([
+      [wide, 'b'],
+      ['a', 'b'],
+    ]).split('\n');
+    expect(lines).to.deep.equal([`${wide}  b`, `${'a'.padEnd(100)}  b`]);
+  });
+
+  it('has JSON that is printed a part at a time, and is that of JSON.stringify', () => {
+    const value = {
+      list: [{ a: [1, 2], b: {} }, 'x\n', null],
+      none: [],
+      object: { deep: [{ c: '"' }] },
+      text: '\u0001',
+    };
+    expect(jsonText('info', value)).to.equal(JSON.stringify({ schema: 'qcow2fs/info/1', ...value }, null, 2));
   });
 });
