@@ -7,7 +7,8 @@ import { shellWord } from '../printable.js';
 import { createTrace } from '../trace.js';
 import { MNT_DETACH, UMOUNT_NOFOLLOW, unmount as unmountDirectly } from './libc.js';
 import type { Connection, Held, MountEntry, MountSystem } from './mounts.js';
-import { descriptorPath, mountIdOf, O_PATH } from './place.js';
+import { descriptorPath, mountIdOf } from './place.js';
+import { O_PATH } from './walk.js';
 
 const debug = createTrace('mount');
 

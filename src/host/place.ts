@@ -1,8 +1,8 @@
 /** A file that a name leads to, whatever becomes of the name and its links. */
 import fs from 'node:fs';
+import { O_PATH, type Refused, type Root, Walk } from './walk.js';
 
-/** Linux: opens a place in the file system without touching what is there. */
-export const O_PATH = 0o10000000;
+export type { Root } from './walk.js';
 
 export interface Place {
   /** Where it lies, symbolic links resolved. */
@@ -15,14 +15,26 @@ export interface Place {
   close(): void;
 }
 
-/** @throws a system error */
-export function openPlace(name: string): Place {
-  return process.platform === 'linux' ? openPinned(name) : openNamed(name);
+/**
+ * Where a name leads, found without touching anything outside of the roots. The caller compares where that really lies
+ * with the roots once more: directories may be moved meanwhile.
+ * @param name absolute
+ * @throws a system error
+ */
+export function openPlace(name: string, roots: readonly Root[]): Place | Refused {
+  const walk = new Walk(name, roots);
+  try {
+    const end = walk.end();
+    if ('refused' in end) return end;
+    return process.platform === 'linux' ? pinned(end.path) : named(end.path);
+  } finally {
+    walk.close();
+  }
 }
 
 /** The descriptor that is looked at is the one that is used, so no later change of a link can matter. */
-function openPinned(name: string): Place {
-  const fd = fs.openSync(name, O_PATH);
+function pinned(link: string): Place {
+  const fd = fs.openSync(link, O_PATH);
   const close = (): void => fs.closeSync(fd);
   try {
     const path = descriptorPath(fd);
@@ -40,7 +52,7 @@ export function descriptorPath(fd: number): string {
 }
 
 /** Where there is no such descriptor, a link may change between the look and the use. */
-function openNamed(name: string): Place {
+function named(name: string): Place {
   const [real, stat] = [fs.realpathSync(name), fs.statSync(name)];
   return { real, stat, path: name, isMountedHere: () => true, close: () => {} };
 }

@@ -1,19 +1,21 @@
 /**
  * The one gate for files that an image names. An image is hostile until proven otherwise and may name /etc/shadow as
  * its raw backing file, so what it names is opened only below the directory of the image on the command line, or
- * below a directory that the user allowed. What counts is the file that was really opened, symbolic links resolved.
+ * below a directory that the user allowed. What counts is the file that was really opened, symbolic links resolved;
+ * what lies elsewhere is not even looked at.
  * A block device holds what lies elsewhere, so its directory must be allowed even when it is the image's own.
  */
 import fs from 'node:fs';
 import path from 'node:path';
 import { hostReason, Qcow2fsError } from '../errors.js';
 import { type FileAccess, type OpenFile, openFile, refuseOddFile } from '../host/file-storage.js';
-import { openPlace } from '../host/place.js';
+import { openPlace, type Root } from '../host/place.js';
+import { isBelow } from '../host/walk.js';
 import { shellWord } from '../printable.js';
 
 export class NamedFiles {
-  readonly #own: readonly string[];
-  readonly #allowed: readonly string[];
+  readonly #own: readonly Root[];
+  readonly #allowed: readonly Root[];
 
   /**
    * @param ownDirectory that of the image on the command line. An image on a block device has none, and / is none:
@@ -22,8 +24,8 @@ export class NamedFiles {
    */
   constructor(ownDirectory: string | undefined, allowedDirectories: readonly string[]) {
     const own = ownDirectory === undefined || ownDirectory === '/' ? [] : [ownDirectory];
-    this.#own = own.map(resolved);
-    this.#allowed = allowedDirectories.map(resolved);
+    this.#own = own.map(rootOf);
+    this.#allowed = allowedDirectories.map(rootOf);
   }
 
   /**
@@ -48,12 +50,11 @@ export class NamedFiles {
 
   /** The file that is checked is the one that is used. */
   #open(wanted: string, access: FileAccess): OpenFile {
-    const place = openPlace(wanted);
+    const place = openPlace(wanted, [...this.#own, ...this.#allowed]);
+    if ('refused' in place) throw place.refused === 'foreign' ? foreign(wanted) : this.#outside(place.path);
     try {
       this.#check(place.real, place.stat);
-      if (!place.isMountedHere()) {
-        throw new Qcow2fsError('named-file', `${wanted} leads into the file systems of another process`);
-      }
+      if (!place.isMountedHere()) throw foreign(wanted);
       // Opening a device or a FIFO may do something, so look before.
       refuseOddFile(place.stat, wanted, 'named-file');
       return { ...openFile(place.path, access, 'named-file'), path: wanted };
@@ -68,16 +69,25 @@ export class NamedFiles {
 
   #check(real: string, stat: fs.Stats): void {
     if (!real.startsWith('/')) throw new Qcow2fsError('named-file', `${real} is no file`);
-    if (this.#allowed.some((root) => isBelow(real, root))) return;
-    const isOwn = this.#own.some((root) => isBelow(real, root));
-    if (isOwn && !stat.isBlockDevice()) return;
-    const roots = [...this.#own, ...this.#allowed].join(', ') || 'every allowed directory';
-    const what = isOwn ? 'is a block device' : `lies outside ${roots}`;
-    throw new Qcow2fsError(
-      'named-file',
-      `${real} ${what}; if you trust the image, add --allow-dir ${shellWord(path.dirname(real))}`,
-    );
+    if (this.#allowed.some((root) => isBelow(real, root.real))) return;
+    const isOwn = this.#own.some((root) => isBelow(real, root.real));
+    if (!isOwn) throw this.#outside(real);
+    if (stat.isBlockDevice()) throw refusal(real, 'is a block device');
   }
+
+  #outside(where: string): Qcow2fsError {
+    const roots = [...this.#own, ...this.#allowed].map(({ real }) => real).join(', ');
+    return refusal(where, `lies outside ${roots || 'every allowed directory'}`);
+  }
+}
+
+function refusal(where: string, what: string): Qcow2fsError {
+  const advice = `if you trust the image, add --allow-dir ${shellWord(path.dirname(where))}`;
+  return new Qcow2fsError('named-file', `${where} ${what}; ${advice}`);
+}
+
+function foreign(name: string): Qcow2fsError {
+  return new Qcow2fsError('named-file', `${name} leads into the file systems of another process`);
 }
 
 /**
@@ -89,14 +99,23 @@ function placeOf(name: string, directory: string): string {
   return absolute.replace(/\/(\.?\/)+/g, '/');
 }
 
-function resolved(directory: string): string {
+function rootOf(directory: string): Root {
   try {
-    return fs.realpathSync(directory);
+    const real = fs.realpathSync(directory);
+    return { real, names: [real, path.resolve(directory), ...workingNames(real)] };
   } catch (error) {
     throw new Qcow2fsError('usage', `--allow-dir ${directory}: ${hostReason(error)}`);
   }
 }
 
-function isBelow(real: string, root: string): boolean {
-  return real.startsWith(root === '/' ? '/' : `${root}/`);
+/** Where the shell says that it is: behind links such as /home, an image names its neighbours by that path. */
+function workingNames(real: string): string[] {
+  const { PWD: shown = '' } = process.env;
+  try {
+    const here = path.isAbsolute(shown) ? fs.realpathSync(shown) : undefined;
+    if (here === undefined || (real !== here && !isBelow(real, here))) return [];
+    return [path.join(shown, path.relative(here, real))];
+  } catch {
+    return [];
+  }
 }

@@ -83,7 +83,7 @@ const CHAINS: readonly Refusal[] = [
       return overlay(dir, `/proc/${process.pid}/fd/${fd}`, 'raw');
     },
     kind: 'named-file',
-    words: ALLOWED_BY,
+    words: [`/proc/${process.pid}/fd/`, 'lies outside', 'add --allow-dir /'],
     ownProcess: true,
   },
 ];

@@ -14,9 +14,9 @@ import { sha256 } from '../support/files.js';
 import { createRaw } from '../support/images.js';
 import { attachLoop } from '../support/loops.js';
 import { LET_GO } from '../support/mount-namespace.js';
-import { mountOn, tryMount } from '../support/mounts.js';
+import { daemonOf, mountOn, tryMount } from '../support/mounts.js';
 import { overlay, SIZE } from '../support/naming.js';
-import { expectQcow2fs } from '../support/qcow2fs.js';
+import { expectQcow2fs, qcow2fs } from '../support/qcow2fs.js';
 import { expectRefused } from '../support/refusals.js';
 import { tool } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
@@ -122,6 +122,42 @@ describe('a file that an image names', () => {
     expectShown(image, loop, ['--allow-dir', dir]);
   });
 
+  it('is not looked at when it lies outside: a file system that hangs there holds nobody up', () => {
+    const dir = scratch.subdir();
+    const other = scratch.subdir();
+    createRaw(other, 'base.raw', SIZE, 1);
+    const { mountpoint } = mountOn(defer, overlay(other, 'base.raw', 'raw'), scratch.subdir());
+    const daemon = daemonOf(mountpoint);
+    const missing = path.join(mountpoint, 'missing');
+    fs.symlinkSync(missing, path.join(dir, 'link'));
+    fs.symlinkSync(path.relative(dir, mountpoint), path.join(dir, 'way'));
+    process.kill(daemon, 'SIGSTOP');
+    try {
+      for (const name of [
+        missing,
+        path.relative(dir, missing),
+        'link',
+        'way/missing',
+        `${mountpoint}/../x`,
+      ]) {
+        const args = ['map', overlay(dir, name, 'raw')];
+        expectRefused(qcow2fs(args), 'named-file', ['lies outside']);
+      }
+    } finally {
+      process.kill(daemon, 'SIGCONT');
+    }
+  });
+
+  it('is found by the path of the directory that the shell shows', () => {
+    const dir = scratch.subdir();
+    const link = path.join(scratch.subdir(), 'link');
+    fs.symlinkSync(dir, link);
+    createRaw(dir, 'base.raw', SIZE, 1);
+    const image = path.basename(overlay(dir, path.join(link, 'base.raw'), 'raw'));
+    expectQcow2fs(['map', image], { cwd: dir, env: { ...process.env, PWD: link } });
+    expectQcow2fs(['map', path.join(link, image)], { env: { ...process.env, PWD: '/' } });
+  });
+
   it('is outside when it has the right path, but in the file systems of another process', async () => {
     const dir = scratch.subdir();
     const hidden = path.join(dir, 'sub');
@@ -134,7 +170,7 @@ describe('a file that an image names', () => {
     expect(String((await once(other.stdout, 'data'))[0])).to.equal('ready\n');
     // The kernel calls that file DIR/sub/secret.raw, too.
     const name = `/proc/${other.pid}/root${hidden}/secret.raw`;
-    expectNotShown(overlay(dir, name, 'raw'), [name, 'another process']);
+    expectNotShown(overlay(dir, name, 'raw'), [name, 'lies outside']);
     expectNotShown(overlay(dir, name, 'raw'), [name, 'another process'], ['--allow-dir', '/']);
   });
 });

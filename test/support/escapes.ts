@@ -30,7 +30,7 @@ export interface Escape {
 }
 
 const SECRET = 'secret.raw';
-const ALLOWED_BY = ['-outside/secret.raw lies outside', 'if you trust the image, add --allow-dir /'];
+const ALLOWED_BY = ['-outside/secret.raw lies outside', 'if you trust the image, add --allow-dir /'] as const;
 
 export function makePlace(dir: string): Place {
   const out = outside(dir);
@@ -86,6 +86,7 @@ export const PATHS: readonly Escape[] = [
       link(out, 'second', `${dir}/third`);
       return link(dir, 'first', `${out}/second`);
     },
+    words: ['-outside/second lies outside', ALLOWED_BY[1]],
   },
   {
     how: '.. behind a link to a directory outside',
@@ -130,7 +131,7 @@ export const PROC: readonly Escape[] = [
 
 /** Of the command, which has none. */
 function standardInput(how: string): Escape {
-  return { how, name: () => how, words: ['/dev/null lies outside'], ownProcess: true };
+  return { how, name: () => how, words: [`${how} lies outside`], ownProcess: true };
 }
 
 /** What is in the directory and no file, or is none anywhere. */
