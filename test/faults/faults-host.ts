@@ -4,23 +4,23 @@ import type { Fault } from './fault.js';
 export const HOST_FAULTS: readonly Fault[] = [
   {
     name: 'host-gate-sibling-directory',
-    file: 'src/qcow2/named-files.ts',
-    find: "return real.startsWith(root === '/' ? '/' :",
-    replace: "return real.startsWith(root !== '' ? root :",
+    file: 'src/host/walk.ts',
+    find: '({ names }) => names.includes(this.#path)',
+    replace: '({ names }) => names.some((name) => this.#path.startsWith(name))',
     suspects: ['unit/qcow2/named-files', 'mount/gate'],
   },
   {
     name: 'host-gate-own-block-device',
     file: 'src/qcow2/named-files.ts',
-    find: 'if (isOwn && !stat.isBlockDevice()) return;',
-    replace: 'if (isOwn && !stat.isCharacterDevice()) return;',
+    find: 'if (stat.isBlockDevice()) throw',
+    replace: 'if (stat.isCharacterDevice()) throw',
     suspects: ['unit/qcow2/named-files', 'mount/gate'],
   },
   {
     name: 'host-gate-foreign-mount',
-    file: 'src/qcow2/named-files.ts',
-    find: 'if (!place.isMountedHere()) {',
-    replace: "if (!place.isMountedHere() && place.real === '') {",
+    file: 'src/host/walk.ts',
+    find: 'if (isOfProc) return',
+    replace: "if (isOfProc && step === '') return",
     suspects: ['unit/qcow2/named-files', 'mount/gate'],
   },
   {
