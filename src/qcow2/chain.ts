@@ -14,6 +14,7 @@ import { notice } from '../notice.js';
 import { RawDisk } from '../raw-disk.js';
 import type { Storage } from '../storage.js';
 import { createTrace } from '../trace.js';
+import type { ChainClusters } from './compressed.js';
 import type { EncryptionState } from './encryption.js';
 import { hasFeature, Incompatible } from './format/header.js';
 import { MAX_CHAIN_DEPTH, MAX_CHAIN_L1_BYTES } from './format/limits.js';
@@ -21,7 +22,7 @@ import { identifyFormat, MAGIC_BYTES } from './format/magic.js';
 import { diskTable, type Image, l1EntriesFor, readImage, readUpTo, readWithoutSnapshots } from './image.js';
 import { type ImageName, parseImageName } from './image-name.js';
 import { NamedFiles } from './named-files.js';
-import { type ParameterOptions, qcow2Parameters } from './parameters.js';
+import { type ChainShare, type ParameterOptions, qcow2Parameters } from './parameters.js';
 import { prepareForWriting } from './prepare.js';
 import { Qcow2Disk, type Qcow2Parameters } from './qcow2-disk.js';
 import { type ImageSecret, Secrets } from './secrets.js';
@@ -33,7 +34,6 @@ const debug = createTrace('chain');
 
 /** Bytes of L2 slices that all images of a chain keep together: maps 256 GiB at 64 KiB a cluster. */
 const L2_CACHE_BYTES = 32 * 1024 * 1024;
-const MIN_L2_CACHE_BYTES = 512 * 1024;
 
 export interface OpenOptions {
   /** Opens every encrypted image of the chain that has no secret of its own. */
@@ -131,7 +131,7 @@ function tellOfBadSnapshots({ message }: Qcow2fsError): void {
 
 /** A qcow2 layer before it is known how many share the cache. */
 type PendingLayer = RawLayer | (Omit<Qcow2Layer, 'parameters'> & { readonly prepare: Preparation });
-type Preparation = (cacheBytes: number) => Qcow2Parameters;
+type Preparation = (share: ChainShare) => Qcow2Parameters;
 
 class ChainOpener {
   readonly #options: OpenOptions;
@@ -208,11 +208,12 @@ class ChainOpener {
   }
 
   #finish(): Layers {
-    const cacheBytes = Math.max(MIN_L2_CACHE_BYTES, Math.floor(L2_CACHE_BYTES / this.#layers.length));
-    const layers = this.#layers.map((layer) => {
+    const l2CacheBytes = Math.floor(L2_CACHE_BYTES / this.#layers.length);
+    const clusters: ChainClusters = new Map();
+    const layers = this.#layers.map((layer, depth) => {
       if (layer.kind === 'raw') return layer;
       const { prepare, ...files } = layer;
-      return { ...files, parameters: prepare(cacheBytes) };
+      return { ...files, parameters: prepare({ l2CacheBytes, clusters, depth }) };
     });
     return layers as unknown as Layers;
   }
@@ -267,7 +268,7 @@ class ChainOpener {
       kind: 'qcow2',
       file,
       dataFile,
-      prepare: (cacheBytes) => qcow2Parameters(image, table, { encryption, cacheBytes, access }),
+      prepare: (share) => qcow2Parameters(image, table, { encryption, share, access }),
     });
     return image;
   }
@@ -294,7 +295,7 @@ class ChainOpener {
       kind: 'qcow2',
       file,
       dataFile: undefined,
-      prepare: (cacheBytes) => qcow2Parameters(image, image.header, { encryption, cacheBytes, access }),
+      prepare: (share) => qcow2Parameters(image, image.header, { encryption, share, access }),
     });
   }
 

@@ -4,7 +4,7 @@ import { errnoName, Qcow2fsError } from '../errors.js';
 import { type Decompress, zlibInflate } from '../host/inflate.js';
 import type { Storage } from '../storage.js';
 import type { Header } from './format/header.js';
-import { hex } from './format/units.js';
+import { hex, TWO_32 } from './format/units.js';
 import {
   allocateInflatedClusters,
   InflatedClusters,
@@ -22,22 +22,31 @@ const MAX_EXCESS = 16;
 export interface SharedCompression {
   readonly type: Header['compressionType'];
   readonly clusterSize: number;
+  /** Shared with all images of the chain that have clusters of this size. */
   readonly inflated: SharedInflatedClusters;
+  /** Tells the image from the others: its place in the chain. */
+  readonly depth: number;
   /** Of a `ReadAhead`. */
   readonly ahead: SharedArrayBuffer;
 }
 
-export function allocateCompression({
-  compressionType,
-  clusterSize,
-}: Pick<Header, 'compressionType' | 'clusterSize'>): SharedCompression {
-  return {
-    type: compressionType,
-    clusterSize,
-    inflated: allocateInflatedClusters(clusterSize),
-    ahead: allocateReadAhead(),
-  };
+/** The inflated clusters of a chain, by cluster size: as much memory for a long chain as for a short one. */
+export type ChainClusters = Map<number, SharedInflatedClusters>;
+
+export function allocateCompression(
+  { compressionType, clusterSize }: Pick<Header, 'compressionType' | 'clusterSize'>,
+  chain: ChainClusters = new Map(),
+  depth = 0,
+): SharedCompression {
+  const inflated = chain.get(clusterSize) ?? allocateInflatedClusters(clusterSize);
+  chain.set(clusterSize, inflated);
+  return { type: compressionType, clusterSize, inflated, depth, ahead: allocateReadAhead() };
 }
+
+/** Where a thread works, for one cluster at a time, whichever image of a chain it is of. */
+let input = Buffer.alloc(0);
+/** For a cluster that finds no slot. */
+let spare = Buffer.alloc(0);
 
 /** All calls need the lock of the image, under which the run was found; the shared one will do. */
 export class CompressedClusters {
@@ -46,15 +55,14 @@ export class CompressedClusters {
   readonly #type: Header['compressionType'];
   readonly #clusterSize: number;
   readonly #inflated: InflatedClusters;
-  #input = Buffer.alloc(0);
-  /** For a cluster that finds no slot. */
-  #spare = Buffer.alloc(0);
+  readonly #depth: number;
 
-  constructor(storage: Storage, { type, clusterSize, inflated, ahead }: SharedCompression) {
+  constructor(storage: Storage, { type, clusterSize, inflated, depth, ahead }: SharedCompression) {
     this.#storage = storage;
     this.#type = type;
     this.#clusterSize = clusterSize;
     this.#inflated = new InflatedClusters(inflated);
+    this.#depth = depth;
     // The other half is what was read lately, or is being read.
     this.ahead = new ReadAhead(ahead, clusterSize, (this.#inflated.slots / 2) * clusterSize);
   }
@@ -66,7 +74,7 @@ export class CompressedClusters {
   read(run: Run, target: Buffer, at: number, offset: number): void {
     const inflated = this.#inflated;
     const { length } = run;
-    let slot = inflated.find(run.hostOffset, run.compressedBytes);
+    let slot = inflated.find(run.hostOffset, this.#bytesAndDepth(run));
     // Nobody reads a cluster twice who reads it at once.
     if (slot === NO_SLOT && length === this.#clusterSize) {
       this.#inflate(run, target.subarray(at, at + length));
@@ -74,12 +82,13 @@ export class CompressedClusters {
     }
     if (slot === NO_SLOT) slot = this.#fill(run, false);
     // Another thread may have been quicker.
-    if (slot === NO_SLOT) slot = inflated.find(run.hostOffset, run.compressedBytes);
+    if (slot === NO_SLOT) slot = inflated.find(run.hostOffset, this.#bytesAndDepth(run));
     const start = offset - run.clusterStart;
     if (slot === NO_SLOT) {
-      if (this.#spare.length === 0) this.#spare = Buffer.alloc(this.#clusterSize);
-      this.#inflate(run, this.#spare);
-      this.#spare.copy(target, at, start, start + length);
+      if (spare.length < this.#clusterSize) spare = Buffer.alloc(this.#clusterSize);
+      const cluster = spare.subarray(0, this.#clusterSize);
+      this.#inflate(run, cluster);
+      cluster.copy(target, at, start, start + length);
       return;
     }
     const first = slot * this.#clusterSize + start;
@@ -95,7 +104,7 @@ export class CompressedClusters {
 
   /** @returns the slot that holds the cluster now; `NO_SLOT` when another thread fills one, or when none is free */
   #fill(run: Run, isAhead: boolean): number {
-    const slot = this.#inflated.claim(run.hostOffset, run.compressedBytes, isAhead);
+    const slot = this.#inflated.claim(run.hostOffset, this.#bytesAndDepth(run), isAhead);
     if (slot === NO_SLOT) return slot;
     const start = slot * this.#clusterSize;
     try {
@@ -108,10 +117,14 @@ export class CompressedClusters {
     return slot;
   }
 
+  #bytesAndDepth(run: Run): number {
+    return this.#depth * TWO_32 + run.compressedBytes;
+  }
+
   #inflate(run: Run, target: Buffer): void {
-    if (this.#input.length < run.compressedBytes) this.#input = Buffer.alloc(run.compressedBytes);
-    const read = this.#storage.read(this.#input, 0, run.compressedBytes, run.hostOffset);
-    const source = this.#input.subarray(0, read);
+    if (input.length < run.compressedBytes) input = Buffer.alloc(run.compressedBytes);
+    const read = this.#storage.read(input, 0, run.compressedBytes, run.hostOffset);
+    const source = input.subarray(0, read);
     const sound = this.#type === 'zstd' ? inflateZstd(source, target) : inflateZlib(source, target);
     if (sound) return;
     throw new Qcow2fsError(

@@ -1,9 +1,9 @@
 /**
- * The latest inflated clusters of one image, shared by all threads: a cluster is read in many small pieces, by whoever
- * is at hand, and should be inflated once.
+ * The latest inflated clusters of the images of a chain, shared by all threads: a cluster is read in many small pieces,
+ * by whoever is at hand, and should be inflated once.
  *
  *   STRUCTURE  GUARDED BY          DESCRIPTION
- *   keys       lock                host offset of the compressed data, -1 for none, and its bytes
+ *   keys       lock                host offset of the compressed data, -1 for none; bytes and image
  *   users      lock, but to leave  threads that copy from the slot, or -1 while one fills it
  *   used       lock                rounds of the search for a victim that the slot outlives: 1 after a hit, 2 when it
  *                                  waits for its reader
@@ -74,13 +74,13 @@ export class InflatedClusters {
   }
 
   /**
-   * The slot that holds what `bytes` at `hostOffset` inflate to, waiting for it if it is being filled; it stays until `release`.
+   * The slot that holds what is stored at `hostOffset` inflates to, waiting for it if it is being filled; it stays until `release`.
    * @returns `NO_SLOT` when it is not there
    */
-  find(hostOffset: number, bytes: number): number {
+  find(hostOffset: number, bytesAndImage: number): number {
     for (;;) {
       this.#lock.acquireExclusive();
-      const slot = this.#slotOf(hostOffset, bytes);
+      const slot = this.#slotOf(hostOffset, bytesAndImage);
       const isFilled = slot !== NO_SLOT && this.#users[slot] !== FILLING;
       if (isFilled) {
         Atomics.add(this.#users, slot, 1);
@@ -97,12 +97,12 @@ export class InflatedClusters {
    * @param isAhead somebody will probably read it soon
    * @returns `NO_SLOT` when the cluster is there or is being filled, or when all slots are in use
    */
-  claim(hostOffset: number, bytes: number, isAhead: boolean): number {
+  claim(hostOffset: number, bytesAndImage: number, isAhead: boolean): number {
     this.#lock.acquireExclusive();
-    const slot = this.#slotOf(hostOffset, bytes) === NO_SLOT ? this.#victim() : NO_SLOT;
+    const slot = this.#slotOf(hostOffset, bytesAndImage) === NO_SLOT ? this.#victim() : NO_SLOT;
     if (slot !== NO_SLOT) {
       this.#keys[2 * slot] = hostOffset;
-      this.#keys[2 * slot + 1] = bytes;
+      this.#keys[2 * slot + 1] = bytesAndImage;
       this.#used[slot] = isAhead ? WAITS_FOR_READER : 0;
       Atomics.store(this.#users, slot, FILLING);
     }
@@ -129,10 +129,10 @@ export class InflatedClusters {
     Atomics.sub(this.#users, slot, 1);
   }
 
-  #slotOf(hostOffset: number, bytes: number): number {
+  #slotOf(hostOffset: number, bytesAndImage: number): number {
     const keys = this.#keys;
     for (let slot = 0; slot < this.slots; slot++) {
-      if (keys[2 * slot] === hostOffset && keys[2 * slot + 1] === bytes) return slot;
+      if (keys[2 * slot] === hostOffset && keys[2 * slot + 1] === bytesAndImage) return slot;
     }
     return NO_SLOT;
   }

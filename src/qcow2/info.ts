@@ -155,7 +155,10 @@ function describeEncryption({ cryptMethod }: Header, image: Image): ImageInfo['e
 function allocationOf(image: Image): Allocation | null {
   const { storage } = image;
   const table = diskTable(image, undefined);
-  const parameters = qcow2Parameters(image, table, { cacheBytes: L2_CACHE_BYTES, access: 'reading' });
+  const parameters = qcow2Parameters(image, table, {
+    share: { l2CacheBytes: L2_CACHE_BYTES, clusters: new Map(), depth: 0 },
+    access: 'reading',
+  });
   const disk = new Qcow2Disk(parameters, storage, undefined, undefined);
   return disk.allocation(MAX_RUNS) ?? null;
 }

@@ -1,6 +1,6 @@
 /** From an image that was read to what its disks need: plain data that all threads share. */
 import { RwLock } from '../host/rw-lock.js';
-import { allocateCompression } from './compressed.js';
+import { allocateCompression, type ChainClusters } from './compressed.js';
 import type { EncryptionState } from './encryption.js';
 import { allocateEntryTable } from './entry-table.js';
 import { readBitmaps } from './format/bitmaps.js';
@@ -20,10 +20,18 @@ import { allocateRefcounts } from './writing/refcounts.js';
 
 const ENTRY_BYTES = 8;
 
+/** What one image gets of the memory that its chain may take. */
+export interface ChainShare {
+  /** Bytes that the cache of L2 slices may take. */
+  readonly l2CacheBytes: number;
+  readonly clusters: ChainClusters;
+  /** Place in the chain. */
+  readonly depth: number;
+}
+
 export interface ParameterOptions {
   readonly encryption?: EncryptionState | undefined;
-  /** Bytes that the cache of L2 slices may take. */
-  readonly cacheBytes: number;
+  readonly share: ChainShare;
   /** `growing`: its size may change, too. */
   readonly access: 'reading' | 'writing' | 'growing';
 }
@@ -32,7 +40,7 @@ export interface ParameterOptions {
 export function qcow2Parameters(
   image: Image,
   table: DiskTable,
-  { encryption, cacheBytes, access }: ParameterOptions,
+  { encryption, share, access }: ParameterOptions,
 ): Qcow2Parameters {
   const { header, storage } = image;
   const geometry = geometryOf(header);
@@ -50,9 +58,9 @@ export function qcow2Parameters(
   });
   return {
     geometry,
-    compression: allocateCompression(header),
+    compression: allocateCompression(header, share.clusters, share.depth),
     encryption,
-    metadata: allocateMetadata(geometry, state, l1, cacheBytes),
+    metadata: allocateMetadata(geometry, state, l1, share.l2CacheBytes),
     writing:
       access === 'reading'
         ? undefined

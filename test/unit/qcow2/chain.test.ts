@@ -1,14 +1,17 @@
 /** How the files of a chain are put together, where the tools alone cannot make the case. */
 
 import fs from 'node:fs';
+import path from 'node:path';
 import { expect } from 'chai';
 import type { Qcow2fsError } from '../../../src/errors.js';
-import { openDisk } from '../../../src/qcow2/chain.js';
+import { openDisk, openLayers } from '../../../src/qcow2/chain.js';
 import { addExtension, EXTENSION, patchField, setFeatureBit } from '../../support/damage.js';
+import { longChain } from '../../support/naming.js';
 import { run } from '../../support/run.js';
 import { useScratch } from '../../support/scratch.js';
 
 const MIB = 1024 * 1024;
+const GIB = 1024 * MIB;
 
 describe('a chain of images', () => {
   const scratch = useScratch();
@@ -43,6 +46,51 @@ describe('a chain of images', () => {
   }
 
   const json = (options: object): string => `json:${JSON.stringify(options)}`;
+
+  /** Bytes of what the threads of a chain of this length share, each memory once. */
+  function sharedBytes(depth: number): number {
+    const image = longChain(scratch.subdir(), depth);
+    for (const name of fs.readdirSync(path.dirname(image)).filter((name) => /^\d/.test(name))) {
+      const layer = path.join(path.dirname(image), name);
+      patchField(layer, 'size', 64 * GIB);
+      patchField(layer, 'l1Size', 128);
+      fs.truncateSync(layer, 4 * 64 * 1024);
+    }
+    const layers = openLayers(image);
+    for (const { file } of layers) fs.closeSync(file.fd);
+    const seen = new Set<SharedArrayBuffer>();
+    const look = (value: unknown): void => {
+      if (value instanceof SharedArrayBuffer) seen.add(value);
+      else if (typeof value === 'object' && value !== null) Object.values(value).forEach(look);
+    };
+    look(layers);
+    return [...seen].reduce((sum, { byteLength }) => sum + byteLength, 0);
+  }
+
+  it('takes as much memory for its caches when it is long as when it is short', () => {
+    const short = sharedBytes(4);
+    expect(short).to.be.above(30 * MIB);
+    expect(sharedBytes(200)).to.be.below(short + 4 * MIB);
+  });
+
+  it('keeps apart what lies at the same place of its files', async () => {
+    const step = (name: string, pattern: number, offset: string): string =>
+      run('qemu-io', ['-c', `write -q -c -P ${pattern} ${offset} 64k`, file(name)]);
+    run('qemu-img', ['create', '-q', '-f', 'qcow2', file('lower.qcow2'), '1M']);
+    step('lower.qcow2', 7, '0');
+    const image = overlay('upper.qcow2', 'lower.qcow2', 'qcow2');
+    step('upper.qcow2', 8, '64k');
+    const disk = await openDisk(image);
+    const bytes = Buffer.alloc(512);
+    for (const [offset, pattern] of [
+      [512, 7],
+      [65_536 + 512, 8],
+    ] as const) {
+      disk.read(bytes, 0, 512, offset);
+      expect(bytes.equals(Buffer.alloc(512, pattern)), `at ${offset}`).to.equal(true);
+    }
+    disk.close();
+  });
 
   it('believes the declared format more than the name', async () => {
     const name = json({ driver: 'qcow2', file: { driver: 'file', filename: file('base.qcow2') } });
