@@ -18,7 +18,7 @@ const BLOCK_RESERVED = 3;
 const native = (
   zlib as { zstdDecompressSync?: (frame: Uint8Array, options: { maxOutputLength: number }) => Buffer }
 ).zstdDecompressSync;
-/** One frame; -1, no bytes or whatever for a bad one. */
+/** One frame. */
 let decodeFrame: Decompress | undefined;
 
 /** Must have been awaited once in each thread that decodes. */
@@ -32,7 +32,11 @@ export async function portableZstd(): Promise<Decompress> {
   const { ZSTDDecoder } = await import('zstddec');
   const decoder = new ZSTDDecoder();
   await decoder.init();
-  return placing((frame, room) => decoder.decode(frame, room));
+  return placing((frame, room) => {
+    const content = decoder.decode(frame, room);
+    if (content.length === 0) throw new Error('damaged, or empty: it answers both with no bytes');
+    return content;
+  });
 }
 
 function placing(decode: (frame: Uint8Array, room: number) => Uint8Array): Decompress {
@@ -54,46 +58,46 @@ function placing(decode: (frame: Uint8Array, room: number) => Uint8Array): Decom
  */
 export function inflateZstd(source: Buffer, target: Buffer): boolean {
   if (!decodeFrame) throw new Error('prepareZstd was not awaited');
-  let consumed = 0;
   let produced = 0;
-  while (produced < target.length) {
-    const length = frameLength(source.subarray(consumed));
-    if (length === undefined) return false;
-    const frame = source.subarray(consumed, consumed + length);
-    consumed += length;
-    if (isSkippable(frame)) continue;
-    // zstddec answers a damaged frame with no bytes. What follows must not be tried: it may be the next cluster's.
-    const written = decodeFrame(frame, target, produced, target.length - produced);
-    if (written <= 0) return false;
+  for (let at = 0; produced < target.length; ) {
+    const end = frameEnd(source, at);
+    if (end === undefined) return false;
+    // What follows a damaged frame must not be tried: it may be the next cluster's.
+    const written = isSkippable(source, at)
+      ? 0
+      : decodeFrame(source.subarray(at, end), target, produced, target.length - produced);
+    if (written < 0) return false;
     produced += written;
+    at = end;
   }
   return true;
 }
 
-function isSkippable(source: Buffer): boolean {
-  const magic = source.readUInt32LE(0);
+function isSkippable(source: Buffer, at: number): boolean {
+  const magic = source.readUInt32LE(at);
   return magic >= SKIPPABLE_MAGIC_MIN && magic <= SKIPPABLE_MAGIC_MAX;
 }
 
 /**
- * Bytes of the frame at the start of `source`, found by walking its block headers (RFC 8878, 3.1).
+ * The end of the frame at `start`, found by walking its block headers (RFC 8878, 3.1).
  * @returns undefined when `source` holds no whole frame there
  */
-export function frameLength(source: Buffer): number | undefined {
-  if (source.length < 8) return undefined;
-  if (isSkippable(source)) {
-    const end = 8 + source.readUInt32LE(4);
+export function frameEnd(source: Buffer, start: number): number | undefined {
+  if (source.length - start < 8) return undefined;
+  if (isSkippable(source, start)) {
+    const end = start + 8 + source.readUInt32LE(start + 4);
     return end <= source.length ? end : undefined;
   }
-  if (source.readUInt32LE(0) !== FRAME_MAGIC) return undefined;
+  if (source.readUInt32LE(start) !== FRAME_MAGIC) return undefined;
 
-  const descriptor = source[4]!;
+  const descriptor = source[start + 4]!;
   const singleSegment = (descriptor >> 5) & 1;
   const hasChecksum = (descriptor >> 2) & 1;
   const contentSizeFlag = descriptor >> 6;
   const contentSizeBytes =
     contentSizeFlag === 0 && singleSegment ? 1 : (CONTENT_SIZE_BYTES[contentSizeFlag] ?? 0);
-  let at = 5 + (singleSegment ? 0 : 1) + (DICTIONARY_ID_BYTES[descriptor & 3] ?? 0) + contentSizeBytes;
+  let at =
+    start + 5 + (singleSegment ? 0 : 1) + (DICTIONARY_ID_BYTES[descriptor & 3] ?? 0) + contentSizeBytes;
 
   for (let last = 0; last === 0; ) {
     if (at + 3 > source.length) return undefined;

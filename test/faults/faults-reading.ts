@@ -54,8 +54,8 @@ export const READING_FAULTS: readonly Fault[] = [
   {
     name: 'reading-zstd-second-frame-first',
     file: 'src/qcow2/zstd.ts',
-    find: 'decodeFrame(frame, target, produced, target.length - produced)',
-    replace: 'decodeFrame(frame, target, 0, target.length - produced)',
+    find: 'decodeFrame(source.subarray(at, end), target, produced, target.length - produced)',
+    replace: 'decodeFrame(source.subarray(at, end), target, 0, target.length - produced)',
     suspects: ['unit/qcow2/zstd'],
   },
   {

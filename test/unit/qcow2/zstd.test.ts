@@ -1,5 +1,13 @@
+import { spawnSync } from 'node:child_process';
+import fs from 'node:fs';
 import { expect } from 'chai';
-import { frameLength, inflateZstd, portableZstd, prepareZstd } from '../../../src/qcow2/zstd.js';
+import { openDisk } from '../../../src/qcow2/chain.js';
+import { frameEnd, inflateZstd, portableZstd, prepareZstd } from '../../../src/qcow2/zstd.js';
+import { patchBytes, patchL2 } from '../../support/damage.js';
+import { createImage, imagePath, qemuIo } from '../../support/images.js';
+import { useScratch } from '../../support/scratch.js';
+
+const CLUSTER = 64 * 1024;
 
 const MAGIC = Buffer.from([0x28, 0xb5, 0x2f, 0xfd]);
 const GARBAGE = Buffer.from('what follows is not ours');
@@ -33,7 +41,7 @@ function inflate(size: number, ...parts: Buffer[]): string | false {
   return inflateZstd(Buffer.concat(parts), target) ? target.toString() : false;
 }
 
-describe('the length of a zstd frame', () => {
+describe('the end of a zstd frame', () => {
   const frames = {
     'without a content size': frame(raw('abc')),
     'with a content size': sized(3, raw('abc')),
@@ -50,20 +58,22 @@ describe('the length of a zstd frame', () => {
   };
   for (const [name, bytes] of Object.entries(frames)) {
     it(`is found: ${name}`, () => {
-      expect(frameLength(bytes)).to.equal(bytes.length);
-      expect(frameLength(Buffer.concat([bytes, GARBAGE]))).to.equal(bytes.length);
+      expect(frameEnd(bytes, 0)).to.equal(bytes.length);
+      expect(frameEnd(Buffer.concat([GARBAGE, bytes, GARBAGE]), GARBAGE.length)).to.equal(
+        GARBAGE.length + bytes.length,
+      );
     });
 
     it(`is undefined wherever it is cut: ${name}`, () => {
       for (let length = 0; length < bytes.length; length++) {
-        expect(frameLength(bytes.subarray(0, length))).to.equal(undefined);
+        expect(frameEnd(bytes.subarray(0, length), 0)).to.equal(undefined);
       }
     });
   }
 
   it('is undefined without the magic, and for a reserved block', () => {
-    expect(frameLength(GARBAGE)).to.equal(undefined);
-    expect(frameLength(frame(block(3, 1, true, Buffer.from('x'))))).to.equal(undefined);
+    expect(frameEnd(GARBAGE, 0)).to.equal(undefined);
+    expect(frameEnd(frame(block(3, 1, true, Buffer.from('x'))), 0)).to.equal(undefined);
   });
 });
 
@@ -97,6 +107,82 @@ describe('a zstd cluster', () => {
     const lying = Buffer.concat([MAGIC, Buffer.from([0x24, 3]), raw('abc'), Buffer.alloc(4)]);
     expect(inflate(3, lying, next)).not.to.equal('XXX');
     expect(inflate(6, frame(raw('abc')), broken, next)).to.equal(false);
+  });
+});
+
+describe('a zstd cluster, as QEMU reads it', () => {
+  const scratch = useScratch();
+  const image = createImage(scratch.dir, { size: CLUSTER, options: ['compression_type=zstd'] });
+  qemuIo(image, ['write -q 0 64k']);
+  const file = imagePath(image);
+  const end = fs.statSync(file).size;
+
+  /** RFC 8878, 3.1.1.1.2: the byte that says how large the window is. */
+  const windowed = (window: number, ...blocks: Buffer[]): Buffer =>
+    Buffer.concat([MAGIC, Buffer.from([0, window]), ...blocks]);
+  const summed = (sum: string, ...blocks: Buffer[]): Buffer =>
+    Buffer.concat([MAGIC, Buffer.from([4, 0x30]), ...blocks, Buffer.from(sum, 'hex')]);
+  const all = windowed(0x30, rle('x', CLUSTER));
+  const half = windowed(0x30, rle('h', CLUSTER / 2));
+  const cases: Readonly<Record<string, readonly Buffer[]>> = {
+    'skippable frames first, between and last': [skippable(9), half, skippable(0, 15), half, skippable(3)],
+    'a great many skippable frames': [...new Array<Buffer>(7000).fill(skippable(0)), all],
+    'only skippable frames': [skippable(100), skippable(0)],
+    'a skippable frame that is longer than what there is': [skippable(60_000).subarray(0, 100), all],
+    'frames of nothing': [frame(raw('')), half, sized(0, raw('')), frame(rle('x', 0)), half],
+    'a frame of nothing, with its checksum': [summed('99e9d851', raw('')), all],
+    'a frame of nothing, with a wrong checksum': [summed('00000000', raw('')), all],
+    'a last block of nothing': [windowed(0x30, rle('x', CLUSTER, false), raw(''))],
+    'no last block': [windowed(0x30, rle('x', CLUSTER, false))],
+    'a byte too many': [windowed(0x30, rle('x', CLUSTER, false), rle('x', 1))],
+    'a byte too few': [windowed(0x30, rle('x', CLUSTER - 1)), GARBAGE],
+    'a wrong checksum': [summed('00000000', rle('x', CLUSTER))],
+    'half a checksum': [summed('0000', rle('x', CLUSTER))],
+    'a damaged frame between two': [half, frame(block(2, 4, true, Buffer.alloc(4, 0xff))), half],
+    'a window of 128 MiB': [windowed(17 << 3, rle('x', CLUSTER))],
+  };
+
+  async function read(): Promise<Buffer | 'EIO'> {
+    const disk = await openDisk(file);
+    const content = Buffer.alloc(CLUSTER);
+    try {
+      disk.read(content, 0, CLUSTER, 0);
+      return content;
+    } catch {
+      return 'EIO';
+    } finally {
+      disk.close();
+    }
+  }
+
+  function reference(): Buffer | 'EIO' {
+    const raw = scratch.path('reference.raw');
+    const { status } = spawnSync('qemu-img', ['convert', '-O', 'raw', file, raw]);
+    return status === 0 ? fs.readFileSync(raw) : 'EIO';
+  }
+
+  /** Of whole sectors, behind everything else. */
+  function store(...parts: readonly Buffer[]): void {
+    const data = Buffer.concat(parts);
+    const sectors = Math.ceil(data.length / 512);
+    fs.truncateSync(file, end);
+    patchBytes(file, end, data);
+    fs.truncateSync(file, end + sectors * 512);
+    patchL2(file, 0, (1n << 62n) | (BigInt(sectors - 1) << 54n) | BigInt(end));
+  }
+
+  before(prepareZstd);
+  for (const [name, parts] of Object.entries(cases)) {
+    it(`of ${name}`, async () => {
+      store(...parts);
+      expect(await read()).to.deep.equal(reference());
+    });
+  }
+
+  it('except for windows that QEMU has no memory for: a whole cluster needs none', async () => {
+    store(windowed(18 << 3, rle('x', CLUSTER)));
+    expect(reference()).to.equal('EIO');
+    expect(await read()).to.deep.equal(Buffer.alloc(CLUSTER, 'x'));
   });
 });
 
