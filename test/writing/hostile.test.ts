@@ -6,6 +6,7 @@ import fs from 'node:fs';
 import { expect } from 'chai';
 import type { Disk } from '../../src/disk.js';
 import { Qcow2fsError } from '../../src/errors.js';
+import { FileStorage } from '../../src/host/file-storage.js';
 import { openDisk } from '../../src/qcow2/chain.js';
 import {
   EXTENSION,
@@ -196,6 +197,32 @@ describe('reference counts that call metadata free', () => {
     expect(() => disk.write(Buffer.alloc(512, 1), 0, 512, 0)).to.throw(/takes no more writes/);
     expect(() => disk.close()).to.throw(/takes no more writes/);
     expect(readField(path, 'incompatibleFeatures') & 2n).to.equal(2n);
+  });
+
+  it('or say that all clusters are in use as far as any file reaches end a write, and no billions of counts are read one by one', async () => {
+    const image = createImage(scratch.subdir(), {
+      size: 64 * MiB,
+      clusterSize: 2 * MiB,
+      options: ['refcount_bits=1'],
+    });
+    const path = imagePath(image);
+    const first = Math.ceil(fileLength(path) / (2 * MiB));
+    const blocks = 140;
+    fs.truncateSync(path, (first + blocks) * 2 * MiB);
+    const table = Number(readField(path, 'refcountTableOffset'));
+    for (let block = 0; block < blocks; block++)
+      patchNumber(path, table + 8 * block, 8, (first + block) * 2 * MiB);
+    class AllCounted extends FileStorage {
+      override read(target: Buffer, at: number, length: number, position: number): number {
+        if (position < first * 2 * MiB) return super.read(target, at, length, position);
+        target.fill(0xff, at, at + length);
+        return length;
+      }
+    }
+    const disk = await openDisk(path, { writable: true }, (file) => new AllCounted(file));
+    expect(() => disk.write(Buffer.alloc(512, 1), 0, 512, 0)).to.throw(/all clusters are in use/);
+    disk.read(Buffer.alloc(512), 0, 512, 0);
+    disk.close();
   });
 
   it('that are damaged themselves stop writes, not reads', async () => {

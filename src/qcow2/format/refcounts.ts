@@ -31,6 +31,21 @@ export function readRefcount(bytes: Uint8Array, refcountBits: number, index: num
   }
 }
 
+/**
+ * The first of the counts in `[from, end)` that is 0; `end` where there is none. An image may say that billions of
+ * clusters are in use, so it looks at eight counts of one bit at once.
+ */
+export function nextFree(bytes: Uint8Array, refcountBits: number, from: number, end: number): number {
+  for (let index = from; index < end; index++) {
+    if (readRefcount(bytes, refcountBits, index) === 0) return index;
+    if (refcountBits !== 1 || (index & 7) !== 7) continue;
+    let byte = (index + 1) >> 3;
+    while (byte < end >> 3 && bytes[byte] === 0xff) byte++;
+    index = 8 * byte - 1;
+  }
+  return end;
+}
+
 /** @param value at most `maxRefcount(refcountBits)` */
 export function writeRefcount(bytes: Uint8Array, refcountBits: number, index: number, value: number): void {
   switch (refcountBits) {

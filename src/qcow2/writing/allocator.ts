@@ -3,6 +3,7 @@ import { Qcow2fsError } from '../../errors.js';
 import type { Storage } from '../../storage.js';
 import { type HostOffset, hex, host } from '../format/units.js';
 import type { ImageState } from '../image-state.js';
+import { MAX_HOST_OFFSET } from '../mapping.js';
 import type { Corruption } from './corruption.js';
 import type { MetadataMap } from './metadata-map.js';
 import type { PendingFrees } from './pending-frees.js';
@@ -167,11 +168,15 @@ export class Allocator {
       } else if (count >= min) {
         break;
       } else {
-        first += count + 1;
+        first = this.#refcounts.nextFree(first + count + 1);
         count = 0;
         // Everything up to here is in use.
         if (min === 1) this.#state.firstFree = first;
       }
+    }
+    if ((first + count) * this.#clusterSize > MAX_HOST_OFFSET) {
+      const what = 'the reference counts say that all clusters are in use';
+      throw new Qcow2fsError('no-space', `${this.#image.path}: ${what}; copy the image: qemu-img convert`);
     }
     return { first, count };
   }

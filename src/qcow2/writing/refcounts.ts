@@ -7,7 +7,7 @@
  */
 import type { Storage } from '../../storage.js';
 import { EntryTable, type SharedEntryTable } from '../entry-table.js';
-import { readRefcount, writeRefcount } from '../format/refcounts.js';
+import { nextFree, readRefcount, writeRefcount } from '../format/refcounts.js';
 import { hex, TWO_32 } from '../format/units.js';
 import { allocateSliceCache, type SharedSliceCache, SliceCache } from '../slice-cache.js';
 import type { Corruption } from './corruption.js';
@@ -82,6 +82,20 @@ export class Refcounts {
     const slot = this.#slot(cluster);
     if (slot === -1) return 0;
     return readRefcount(this.#slices.bytes, this.#bits, slot * this.#perSlice + (cluster % this.#perSlice));
+  }
+
+  /** The first cluster from `cluster` on that nothing uses. @throws Qcow2fsError as `get` */
+  nextFree(cluster: number): number {
+    const perSlice = this.#perSlice;
+    for (let at = cluster; ; ) {
+      const slot = this.#slot(at);
+      if (slot === -1) return at;
+      const first = at - (at % perSlice);
+      const start = slot * perSlice;
+      const found = nextFree(this.#slices.bytes, this.#bits, start + at - first, start + perSlice);
+      if (found < start + perSlice) return first + found - start;
+      at = first + perSlice;
+    }
   }
 
   /** The cluster must have a refcount block. */

@@ -1,5 +1,11 @@
 import { expect } from 'chai';
-import { maxRefcount, readRefcount, writeRefcount } from '../../../../src/qcow2/format/refcounts.js';
+import {
+  maxRefcount,
+  nextFree,
+  readRefcount,
+  writeRefcount,
+} from '../../../../src/qcow2/format/refcounts.js';
+import { Random } from '../../../support/random.js';
 
 const WIDTHS = [1, 2, 4, 8, 16, 32, 64];
 
@@ -19,6 +25,23 @@ describe('a refcount block', () => {
       ]);
     });
   }
+
+  it('finds the next count of 0, in any range of it', () => {
+    const random = new Random(3);
+    for (const bits of WIDTHS) {
+      for (let round = 0; round < 50; round++) {
+        const bytes = Buffer.alloc(64, 0xff);
+        const count = (bytes.length * 8) / bits;
+        for (let zeros = random.below(4); zeros > 0; zeros--)
+          writeRefcount(bytes, bits, random.below(count), 0);
+        const from = random.below(count);
+        const end = from + random.below(count - from + 1);
+        let expected = from;
+        while (expected < end && readRefcount(bytes, bits, expected) !== 0) expected++;
+        expect(nextFree(bytes, bits, from, end)).to.equal(expected);
+      }
+    }
+  });
 
   it('fills bytes from their lowest bits, and is big-endian above', () => {
     const bytes = Buffer.alloc(8);
