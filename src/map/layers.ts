@@ -1,7 +1,7 @@
 /** The files of a backing chain, as the map names them. */
 import { FileStorage } from '../host/file-storage.js';
 import type { Layers } from '../qcow2/chain.js';
-import { readImage } from '../qcow2/image.js';
+import { readWithoutSnapshots } from '../qcow2/image.js';
 import { ImageState } from '../qcow2/image-state.js';
 import { isMetadataPreallocated } from '../qcow2/preallocation.js';
 import { createTrace } from '../trace.js';
@@ -61,7 +61,7 @@ export class Splitters {
   #find(depth: number): Splitter | null {
     const layer = this.#layers[depth]!;
     if (layer.kind === 'raw') return new RawEnd(layer.length);
-    if (!isMetadataPreallocated(readImage(new FileStorage(layer.file), () => {}))) return null;
+    if (!isMetadataPreallocated(readWithoutSnapshots(new FileStorage(layer.file)))) return null;
     debug('%s: preallocated, so holes of the file are told, too', layer.file.path);
     return new HostHoles(new FileStorage(layer.dataFile ?? layer.file));
   }

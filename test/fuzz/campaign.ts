@@ -32,8 +32,8 @@ export interface CampaignReport {
 }
 
 /** Seconds of one batch, and its share of all when they are few: a fresh process from time to time. */
-const BATCH_SECONDS: Readonly<Record<Target, number>> = { image: 60, request: 15 };
-const BATCH_SHARE: Readonly<Record<Target, number>> = { image: 0.4, request: 0.2 };
+const BATCH_SECONDS: Readonly<Record<Target, number>> = { image: 60, command: 60, request: 15 };
+const BATCH_SHARE: Readonly<Record<Target, number>> = { image: 0.4, command: 0.3, request: 0.2 };
 /** A file system in memory, where there is one. */
 const MEMORY = '/dev/shm';
 const POLL_MS = 250;
@@ -47,7 +47,7 @@ export async function runCampaign(options: CampaignOptions): Promise<CampaignRep
   // Images are written by the thousand.
   const scratch = makeScratch(fs.existsSync(MEMORY) ? MEMORY : undefined);
   const workshop = new Workshop(scratch.dir, options.findings);
-  const executions: Record<Target, number> = { image: 0, request: 0 };
+  const executions: Record<Target, number> = { image: 0, command: 0, request: 0 };
   let last: BatchResult = { covered: 0, known: 0, missing: {} };
   try {
     fs.mkdirSync(workshop.seeds);

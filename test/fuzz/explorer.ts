@@ -7,6 +7,7 @@ import { mutateImage } from './image-mutator.js';
 import { type Input, partsOf, withoutParts } from './input.js';
 import { mutateRequests } from './request-mutator.js';
 import { loadSeeds, type Seed } from './seeds.js';
+import { runCommands } from './target-command.js';
 import { runImage } from './target-image.js';
 import { runRequests } from './target-request.js';
 import { type Job, Workshop } from './workshop.js';
@@ -23,7 +24,8 @@ const REQUEST_SEEDS = ['v3-64k', 'v2', 'extended-l2', 'zstd', 'data-file', 'chai
 
 export async function runInput(input: Input, seeds: ReadonlyMap<string, Seed>): Promise<void> {
   const seed = seeds.get(input.seed)!;
-  await (input.target === 'image' ? runImage(input, seed) : runRequests(input, seed));
+  if (input.target === 'request') await runRequests(input, seed);
+  else await (input.target === 'image' ? runImage(input, seed) : runCommands(input, seed));
 }
 
 export class Explorer {
@@ -66,7 +68,8 @@ export class Explorer {
   }
 
   #firstInputs(): Input[] {
-    if (this.#job.target === 'request') {
+    const { target } = this.#job;
+    if (target === 'request') {
       return REQUEST_SEEDS.flatMap((seed) =>
         (['read-only', 'writable', 'growable'] as const).map(
           (access): Input => ({
@@ -80,9 +83,7 @@ export class Explorer {
       );
     }
     return [...this.#seeds.values()].flatMap(({ name, contents }) =>
-      Object.keys(contents).map(
-        (file): Input => ({ target: 'image', seed: name, file, session: 'plain', edits: [] }),
-      ),
+      Object.keys(contents).map((file): Input => ({ target, seed: name, file, session: 'plain', edits: [] })),
     );
   }
 
@@ -91,8 +92,8 @@ export class Explorer {
     const base = this.#pick();
     const other = random.pick(this.#corpus);
     const seed = this.#seeds.get(base.seed)!;
-    if (base.target === 'image') {
-      return mutateImage(random, base, seed, other.target === 'image' ? other : undefined);
+    if (base.target !== 'request') {
+      return mutateImage(random, base, seed, other.target !== 'request' ? other : undefined);
     }
     const size = seed.expected!.length;
     return mutateRequests(random, base, size, other.target === 'request' ? other : undefined);

@@ -1,7 +1,7 @@
 /**
  * A tool for people: looks for images and requests that qcow2fs does not take as it should.
  *
- *     node dist/test/fuzz/fuzz.js --seconds N [--seed S] [--target image|request] [--executions N]
+ *     node dist/test/fuzz/fuzz.js --seconds N [--seed S] [--target image|command|request] [--executions N]
  *     node dist/test/fuzz/fuzz.js --replay FILE
  *
  * Findings are kept in the directory fuzz-findings (--findings DIR), and the exit status is 1.
@@ -36,7 +36,7 @@ async function main(): Promise<number> {
   const report = await runCampaign({
     randomSeed: Number(values.seed),
     targets,
-    executions: { image: executions, request: executions },
+    executions: { image: executions, command: executions, request: executions },
     seconds: Number(values.seconds),
     findings: resolve(values.findings),
     log: print,

@@ -17,7 +17,8 @@ export const SESSIONS = ['plain', 'resizable', 'overlay'] as const;
 export type Session = (typeof SESSIONS)[number];
 
 export interface ImageInput {
-  readonly target: 'image';
+  /** What it is given to: the engine, as a mount uses it, or the commands that look at an image. */
+  readonly target: 'image' | 'command';
   /** Name of a seed. */
   readonly seed: string;
   /** The file that is damaged, one of the seed's. */
@@ -40,17 +41,17 @@ export interface RequestInput {
 }
 
 export type Input = ImageInput | RequestInput;
-export const TARGETS = ['image', 'request'] as const;
+export const TARGETS = ['image', 'command', 'request'] as const;
 export type Target = (typeof TARGETS)[number];
 
 /** The parts of an input that can be left out. */
 export function partsOf(input: Input): readonly unknown[] {
-  return input.target === 'image' ? input.edits : input.requests;
+  return input.target === 'request' ? input.requests : input.edits;
 }
 
 export function withoutParts(input: Input, index: number, count: number): Input {
-  if (input.target === 'image') return { ...input, edits: input.edits.toSpliced(index, count) };
-  return { ...input, requests: input.requests.toSpliced(index, count) };
+  if (input.target === 'request') return { ...input, requests: input.requests.toSpliced(index, count) };
+  return { ...input, edits: input.edits.toSpliced(index, count) };
 }
 
 /** A file: its bytes, and zeros up to its size. */

@@ -2,6 +2,8 @@
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import { join } from 'node:path';
+import { fileLength, patchNumber, readField, readNumber } from '../support/damage.js';
+import { addSnapshots } from '../support/directories.js';
 import {
   addBitmap,
   convertToRaw,
@@ -9,6 +11,7 @@ import {
   createRaw,
   type Image,
   type ImageSpec,
+  imagePath,
   KiB,
   MiB,
   qemuIo,
@@ -86,6 +89,20 @@ function withBitmaps(dir: string): Image {
   return image;
 }
 
+/** Snapshots of which one has a name as long as can be; more of them are a matter of one field and a larger file. */
+function withLongNames(dir: string): Image {
+  const image = single({ clusterSize: 4 * KiB })(dir);
+  const path = imagePath(image);
+  addSnapshots(path, ['n'.repeat(65_535), 'short', '\x1b[2J']);
+  // Counted here: a repair would put new refcount blocks behind the table.
+  const block = Number(readNumber(path, Number(readField(path, 'refcountTableOffset')), 8));
+  const end = Math.ceil(fileLength(path) / (4 * KiB));
+  for (let cluster = Number(readField(path, 'snapshotsOffset')) / (4 * KiB); cluster < end; cluster++) {
+    patchNumber(path, block + 2 * cluster, 2, 1);
+  }
+  return image;
+}
+
 function chain(dir: string): Image {
   createRaw(dir, 'base.raw', MiB, 3);
   const base = createImage(dir, {
@@ -118,6 +135,7 @@ const BUILDS: Readonly<Record<string, Build>> = {
   snapshots: withSnapshots({ clusterSize: 4 * KiB }),
   'snapshots-v2': withSnapshots({ version: 2, clusterSize: 4 * KiB }),
   bitmaps: withBitmaps,
+  'long-names': withLongNames,
   chain,
   'data-file': single({ options: ['data_file=data.raw'] }),
   dirty,

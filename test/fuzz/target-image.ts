@@ -29,12 +29,18 @@ export class UnsyncedStorage extends FileStorage {
 }
 export const unsynced = (file: OpenFile): FileStorage => new UnsyncedStorage(file);
 
+/** The files of the seed, one of them damaged. */
+export function writeDamaged({ file, edits }: ImageInput, seed: Seed): Content {
+  const content = applyEdits(seed.contents[file]!, edits);
+  for (const [name, bytes] of Object.entries(seed.contents)) {
+    writeContent(join(seed.dir, name), name === file ? content : { bytes, size: bytes.length });
+  }
+  return content;
+}
+
 /** @throws Finding */
 export async function runImage(input: ImageInput, seed: Seed): Promise<void> {
-  const content = applyEdits(seed.contents[input.file]!, input.edits);
-  for (const [name, bytes] of Object.entries(seed.contents)) {
-    writeContent(join(seed.dir, name), name === input.file ? content : { bytes, size: bytes.length });
-  }
+  const content = writeDamaged(input, seed);
   const image = join(seed.dir, IMAGE);
   const { secret } = seed;
   const descriptors = openDescriptors();

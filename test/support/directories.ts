@@ -2,17 +2,14 @@
 import fs from 'node:fs';
 import { addExtension, EXTENSION, patchField, readField, setFeatureBit } from './damage.js';
 
-/** Gives an image without snapshots some; all have the active L1 table. */
+/** Gives an image without snapshots some, of empty disks. */
 export function addSnapshots(image: string, names: readonly string[]): void {
   const entries = names.map((name, index) => {
     const fixed = Buffer.alloc(56);
     const id = Buffer.from(String(index + 1));
-    fixed.writeBigUInt64BE(readField(image, 'l1TableOffset'), 0);
-    fixed.writeUInt32BE(Number(readField(image, 'l1Size')), 8);
     fixed.writeUInt16BE(id.length, 12);
     fixed.writeUInt16BE(Buffer.byteLength(name), 14);
     fixed.writeUInt32BE(16, 36);
-    fixed.writeBigUInt64BE(readField(image, 'size'), 48);
     return padded(Buffer.concat([fixed, id, Buffer.from(name)]));
   });
   patchField(image, 'snapshotsOffset', append(image, Buffer.concat(entries)));

@@ -7,7 +7,7 @@ import { createTrace } from '../../trace.js';
 import { type Layers, openLayers } from '../chain.js';
 import { hasFeature, Incompatible } from '../format/header.js';
 import { hex } from '../format/units.js';
-import { readImage } from '../image.js';
+import { readImage, readWithoutSnapshots } from '../image.js';
 import { markSound, onlyFlagsAreCorrupt, type RepairLevel, repairImage } from '../repair/repair.js';
 import { type CheckedImage, checkImage } from './check.js';
 import { FINDING_KINDS, type Finding, type FindingKind, Findings, type Severity } from './finding.js';
@@ -171,7 +171,7 @@ function isOfChain(error: Qcow2fsError, path: string): boolean {
 }
 
 function checkDataFile(storage: FileStorage, dataFile: FileStorage, findings: Findings): void {
-  const { header } = readImage(storage, () => {});
+  const { header } = readWithoutSnapshots(storage);
   const size = dataFile.size();
   if (size >= header.size) return;
   const what = `${dataFile.path} has ${size} bytes; the disk has ${header.size} (${hex(header.size)})`;
