@@ -20,6 +20,9 @@ const PACKAGE = createRequire(import.meta.url)('../../../package.json') as { rea
 /** As a shell shows a program that SIGPIPE ended. */
 const EXIT_BROKEN_PIPE = 141;
 
+/** Notices of a command that are shown. */
+const MAX_NOTICES = 64;
+
 const COMMANDS = [
   addMountCommand,
   addUmountCommand,
@@ -104,10 +107,20 @@ function endWithoutReader(error: unknown): void {
 /** @returns the exit status */
 export async function run(args: readonly string[]): Promise<number> {
   process.stdout.on('error', endWithoutReader);
-  onNotice((message) => warn(printable(message)));
+  listenForNotices();
   const status = await runCommand(args);
   await outputIsWritten();
   return status;
+}
+
+/** A damaged image may give rise to millions. */
+function listenForNotices(): void {
+  let count = 0;
+  onNotice((message) => {
+    count++;
+    if (count <= MAX_NOTICES) warn(printable(message));
+    else if (count === MAX_NOTICES + 1) warn('there is more of this, which is not shown');
+  });
 }
 
 /** What fails to be written is told a moment later: to the listener, which then ends the program. */

@@ -1,8 +1,14 @@
 /** Walks over a disk and tells its runs, a bit at a time, so that whoever takes them can keep up. */
 import type { Disk } from '../disk.js';
+import { Qcow2fsError } from '../errors.js';
 import { type MapExtent, toMapExtent } from './extents.js';
 import type { Splitter } from './host-holes.js';
 
+/**
+ * Runs of all layers that are looked at: those of 16 TiB in clusters of 64 KiB, no two of which are alike. A few megabytes
+ * of tables that name each other may claim a thousand times as many, which would take days.
+ */
+const MAX_RUNS = 2 ** 28;
 /** Problems that are kept to be told; more are only counted. */
 const MAX_PROBLEMS = 10;
 
@@ -18,27 +24,33 @@ export class DiskMap {
   readonly #disk: Disk;
   readonly #splitterOf: (depth: number) => Splitter | null;
   readonly #visit: (extent: MapExtent) => void;
+  readonly #budget: { steps: number };
   #at = 0;
 
-  /** @param visit is given runs that follow each other and cover the disk; not merged */
+  /**
+   * @param visit is given runs that follow each other and cover the disk; not merged
+   * @param maxRuns more are refused
+   */
   constructor(
     disk: Disk,
     splitterOf: (depth: number) => Splitter | null,
     visit: (extent: MapExtent) => void,
+    maxRuns = MAX_RUNS,
   ) {
     this.#disk = disk;
     this.#splitterOf = splitterOf;
     this.#visit = visit;
+    this.#budget = { steps: maxRuns };
   }
 
   /**
    * @param runs that are told, at most, as the image has them
    * @returns true when the whole disk was told
+   * @throws Qcow2fsError `unsupported` when there is more than anybody would read
    */
   advance(runs: number): boolean {
     let left = runs;
-    const steps = Number.POSITIVE_INFINITY;
-    return this.#disk.scan(
+    const complete = this.#disk.scan(
       this.#at,
       this.#disk.size - this.#at,
       (extent) => {
@@ -46,8 +58,11 @@ export class DiskMap {
         this.#at = extent.offset + extent.length;
         return --left > 0 || this.#at === this.#disk.size;
       },
-      { steps },
+      this.#budget,
     );
+    if (this.#budget.steps > 0 || complete) return complete;
+    const what = 'the tables of the disk make more runs than can be shown';
+    throw new Qcow2fsError('unsupported', `${what}; are they sound? qcow2fs check`);
   }
 
   #tell(extent: MapExtent): void {

@@ -69,7 +69,7 @@ export class NamedFiles {
 
   #check(real: string, stat: fs.Stats): void {
     if (!real.startsWith('/')) throw new Qcow2fsError('named-file', `${real} is no file`);
-    if (this.#allowed.some((root) => isBelow(real, root.real))) return;
+    if (this.#allowed.some((root) => real === root.real || isBelow(real, root.real))) return;
     const isOwn = this.#own.some((root) => isBelow(real, root.real));
     if (!isOwn) throw this.#outside(real);
     if (stat.isBlockDevice()) throw refusal(real, 'is a block device');
@@ -82,7 +82,9 @@ export class NamedFiles {
 }
 
 function refusal(where: string, what: string): Qcow2fsError {
-  const advice = `if you trust the image, add --allow-dir ${shellWord(path.dirname(where))}`;
+  // The directory of a device holds every disk of the machine.
+  const wanted = where.startsWith('/dev/') ? where : path.dirname(where);
+  const advice = `if you trust the image, add --allow-dir ${shellWord(wanted)}`;
   return new Qcow2fsError('named-file', `${where} ${what}; ${advice}`);
 }
 

@@ -13,6 +13,11 @@ import { forEachEntry } from './table-reader.js';
  */
 const MAX_ENTRIES = 2 ** 28;
 
+/**
+ * How often the structures that share no cluster may fill the file. They cannot even once; beyond this they are not counted
+ * one by one, for 65,536 snapshots may each name the same table of 32 MiB.
+ */
+const MAX_CLAIM = 4;
 /** Clusters that a repair may add to a file. */
 const MAX_GROWTH = 2 ** 20;
 /** References farther away that are remembered. */
@@ -37,6 +42,8 @@ export class ReferenceScan {
   readonly #progress: Progress | undefined;
   readonly #fileSize: number;
   readonly #clusterSize: number;
+  /** Bytes of all structures that share no cluster. */
+  #claimed = 0;
   #visited = 0;
   #far = 0;
 
@@ -71,6 +78,16 @@ export class ReferenceScan {
     const at = { entry: entry ?? null };
     if (this.isOutside(offset, length)) {
       this.report('lost-table', owner, `the ${structure} at ${hex(offset)} lies outside the file`, at);
+      return false;
+    }
+    if (structure !== 'L2 table') this.#claimed += length;
+    if (this.#claimed > MAX_CLAIM * this.#fileSize) {
+      this.report(
+        'metadata-overlap',
+        owner,
+        `the ${structure} at ${hex(offset)} is one of too many for the file`,
+        at,
+      );
       return false;
     }
     // What is there keeps its clusters, wherever it begins.
