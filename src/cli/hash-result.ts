@@ -3,7 +3,7 @@ import { Qcow2fsError } from '../errors.js';
 import { type Piece, pieceName, sumLine } from '../hash/sums.js';
 import { printable } from '../printable.js';
 import type { HashPlan } from './hash-options.js';
-import { print, warn } from './output.js';
+import { print, printPart, warn } from './output.js';
 import { eraseBar } from './progress-bar.js';
 
 /** Pieces in one JSON object. */
@@ -48,7 +48,7 @@ export class HashResult {
   }
 
   /** @param digests of the pieces from `first` on; of each in the order of the algorithms */
-  readonly addPieces = (first: number, digests: readonly string[]): void => {
+  readonly addPieces = async (first: number, digests: readonly string[]): Promise<void> => {
     const { algorithms, json } = this.#plan;
     const lines: string[] = [];
     for (let i = 0; i < digests.length; i += algorithms.length) {
@@ -58,7 +58,7 @@ export class HashResult {
     }
     if (json || lines.length === 0) return;
     eraseBar();
-    print(lines.join('\n'));
+    await printPart(`${lines.join('\n')}\n`);
   };
 
   /** @returns true when everything is as it should be */

@@ -63,8 +63,9 @@ export async function hashDisk(input: HashInput): Promise<WholeDiskResult> {
 
 /**
  * @param digests of the pieces from `first` on, in order; of each in the order of the algorithms
+ * @returns what resolves when there is room for more: a disk of zeros has digests much faster than anybody reads them
  */
-export type PiecesListener = (first: number, digests: readonly string[]) => void;
+export type PiecesListener = (first: number, digests: readonly string[]) => Promise<void>;
 
 /** @returns bytes from the start of the disk that were hashed */
 export async function hashPieces(
@@ -82,15 +83,22 @@ export async function hashPieces(
   const share = { claims, size, pieceBytes, partBytes, chunkBytes, algorithms: names };
   const early = new Map<number, readonly string[]>();
   const shared = new Claims(claims);
+  let told = 0;
+  let telling = Promise.resolve();
+  const tell = async (part: number, digests: readonly string[]): Promise<void> => {
+    await onPieces(part * perPart, digests);
+    shared.finish();
+  };
   await runThreads(input, Array(threads).fill({ type: 'pieces', share }), claims, (report) => {
     if (report.type !== 'part') return;
     early.set(report.part, report.digests);
-    for (let next = early.get(shared.done); next !== undefined; next = early.get(shared.done)) {
-      early.delete(shared.done);
-      onPieces(shared.done * perPart, next);
-      shared.finish();
+    for (let next = early.get(told); next !== undefined; next = early.get(told)) {
+      const [part, digests] = [told, next];
+      early.delete(told++);
+      telling = telling.then(() => tell(part, digests));
     }
   });
+  await telling;
   return Math.min(size, shared.done * partBytes);
 }
 

@@ -68,8 +68,8 @@ export const RESULT_FAULTS: readonly Fault[] = [
   {
     name: 'hash-pieces-numbered-by-part',
     file: 'src/hash/hash-disk.ts',
-    find: 'onPieces(shared.done * perPart, next);',
-    replace: 'onPieces(shared.done, next);',
+    find: 'onPieces(part * perPart, digests);',
+    replace: 'onPieces(part, digests);',
     suspects: ['cli/hash', 'matrix'],
   },
   {
