@@ -61,8 +61,8 @@ export const CHECK_FAULTS: readonly Fault[] = [
   {
     name: 'check-snapshot-data-unread',
     file: 'src/qcow2/check/data.ts',
-    find: 'const tables = [header, ...image.snapshots];',
-    replace: 'const tables = [header, ...image.snapshots.slice(1)];',
+    find: 'isActive } of references.l1Tables) {',
+    replace: 'isActive } of references.l1Tables.slice(0, 1)) {',
     suspects: ['check/check', 'matrix'],
   },
   {

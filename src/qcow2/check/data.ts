@@ -29,20 +29,17 @@ const PIECE_BYTES = 1024 * 1024;
 export function checkData(image: Image, references: References, report: Report, progress?: Progress): void {
   const { header, storage } = image;
   const { clusterSize } = header;
-  progress?.begin(PHASE_DATA, storage.size());
+  progress?.begin(PHASE_DATA, storage.size() + references.clusters.compressed * clusterSize);
   readWholeFile(storage, report, progress);
-  const reader = new CompressedReader(image, report);
+  const reader = new CompressedReader(image, report, progress);
   const { counts } = references;
   counts.beginPass();
-  const tables = [header, ...image.snapshots];
-  for (const [index, { l1TableOffset, l1Size }] of tables.entries()) {
-    if (!['L1 table', 'snapshot L1 table'].includes(counts.structure(l1TableOffset / clusterSize))) continue;
-    forEachEntry(storage, l1TableOffset, l1Size, (l1Index, high, low) => {
+  for (const { offset: l1Offset, entries, isActive } of references.l1Tables) {
+    forEachEntry(storage, l1Offset, entries, (l1Index, high, low) => {
       const offset = entryOffset(high, low);
       if (offset === 0 || !isL2Table(counts, offset, clusterSize) || !counts.visit(offset / clusterSize))
         return;
-      reader.check(offset, index === 0 ? l1Index : undefined);
-      advance(progress, 0);
+      reader.check(offset, isActive ? l1Index : undefined);
     });
   }
 }
@@ -99,10 +96,12 @@ class CompressedReader {
   readonly #report: Report;
   readonly #inflater: Inflater;
   readonly #table: Buffer;
+  readonly #progress: Progress | undefined;
 
-  constructor(image: Image, report: Report) {
+  constructor(image: Image, report: Report, progress: Progress | undefined) {
     this.#image = image;
     this.#report = report;
+    this.#progress = progress;
     this.#inflater = new Inflater(image);
     this.#table = Buffer.alloc(image.header.clusterSize);
   }
@@ -120,7 +119,9 @@ class CompressedReader {
     for (let at = 0; at < clusterSize; at += entryBytes) {
       const high = this.#table.readUInt32BE(at);
       const low = this.#table.readUInt32BE(at + 4);
-      if (!isCompressed(high) || this.#inflater.inflates(high, low)) continue;
+      if (!isCompressed(high)) continue;
+      advance(this.#progress, guest === undefined ? 0 : clusterSize);
+      if (this.#inflater.inflates(high, low)) continue;
       const start = hex(compressedOffset(high, low, layout));
       this.#report('inflate', place, `the compressed cluster at ${start} does not inflate`, {
         entry: at / entryBytes,

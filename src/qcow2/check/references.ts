@@ -38,6 +38,8 @@ export interface References {
   /** References by cluster, for those a little beyond the end of the file. */
   readonly outside: ReadonlyMap<number, number>;
   readonly clusters: ClusterStatistics;
+  /** Those of which what there is may be believed, the active one first: no two share a cluster. */
+  readonly l1Tables: readonly L1Table[];
 }
 
 /** Of the active disk. */
@@ -64,7 +66,7 @@ function knownAsUsed(image: Image, references: References): (cluster: number) =>
   return (cluster) => !knowsAll || stored.get(cluster) > 0;
 }
 
-interface L1Table extends Place {
+export interface L1Table extends Place {
   readonly entries: number;
   readonly isActive: boolean;
 }
@@ -118,6 +120,7 @@ class ReferenceCounter {
       isComplete: this.#isComplete,
       refcounts: findRefcountStructures(this.#scan, this.#image, owner),
       clusters: this.#clusters,
+      l1Tables,
     };
     const isKnown = !isCutOff(this.#image, references) && !this.#hidesSnapshots(references);
     return { ...references, isComplete: this.#isComplete && isKnown };

@@ -22,18 +22,16 @@ const COPIED_HIGH = 0x8000_0000;
  * Mends all tables, those of snapshots too, and syncs when there was anything to mend.
  * @throws Qcow2fsError `host-io`
  */
-export function fixEntries(image: Image, { counts }: References): void {
-  const { storage, header, snapshots } = image;
-  const geometry = geometryOf(header);
+export function fixEntries(image: Image, { counts, l1Tables }: References): void {
+  const { storage } = image;
+  const geometry = geometryOf(image.header);
   const { clusterSize } = geometry;
   counts.beginPass();
   const inflater = new Inflater(image);
   let changed = false;
-  for (const { l1TableOffset, l1Size } of [header, ...snapshots]) {
-    const structure = counts.structure(l1TableOffset / clusterSize);
-    if (structure !== 'L1 table' && structure !== 'snapshot L1 table') continue;
-    const before = Buffer.alloc(l1Size * 8);
-    readPadded(storage, before, l1TableOffset);
+  for (const { offset: l1Offset, entries } of l1Tables) {
+    const before = Buffer.alloc(entries * 8);
+    readPadded(storage, before, l1Offset);
     const after = Buffer.from(before);
     for (let at = 0; at < after.length; at += 8) {
       mask(after, at, L1_RESERVED_HIGH, L1_RESERVED_LOW);
@@ -43,7 +41,7 @@ export function fixEntries(image: Image, { counts }: References): void {
         continue;
       if (fixL2(image, geometry, inflater, offset)) changed = true;
     }
-    if (writeChanges(storage, before, after, l1TableOffset)) changed = true;
+    if (writeChanges(storage, before, after, l1Offset)) changed = true;
   }
   if (changed) storage.sync();
 }
