@@ -75,6 +75,10 @@ export class Walk {
   }
 
   #above(step: string): Refused | undefined {
+    // Behind a link of an alias, `..` leads elsewhere.
+    const isReal = this.#roots.some(({ real }) => isBelow(real, this.#path));
+    if (step === '..' && !isReal)
+      return { refused: 'outside', path: [this.#path, step, ...this.#rest].join('/') };
     this.#path = path.join(this.#path, step);
     this.#enter();
     const leadsOn = ({ names }: Root): boolean => names.some((name) => isBelow(name, this.#path));

@@ -102,6 +102,17 @@ describe('a file that an image names', () => {
     expect(opened('short/../base.raw')).to.equal('deep');
   });
 
+  it('is not what .. would be without the links of the directory that the user gave', () => {
+    const place = scratch.subdir();
+    for (const dir of ['real/deep/vm', 'other', 'real/other'])
+      fs.mkdirSync(`${place}/${dir}`, { recursive: true });
+    fs.symlinkSync('real/deep', `${place}/link`);
+    for (const dir of ['other', 'real/other']) fs.writeFileSync(`${place}/${dir}/base`, dir);
+    const named = new NamedFiles(`${place}/link/vm`, [`${place}/other`]);
+    expectError('named-file', ['lies outside'], () => opened(`${place}/link/../other/base`, named));
+    expect(opened(`${place}/link/vm/../../../other/base`, named)).to.equal('other');
+  });
+
   it('is opened below a directory that the user allowed', () => {
     const allowing = new NamedFiles(inside, [`${inside}/way`]);
     expect(opened('escape', allowing)).to.equal('secret');
