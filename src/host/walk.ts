@@ -11,6 +11,8 @@ import path from 'node:path';
 /** Linux: opens a place in the file system without touching what is there. */
 export const O_PATH = process.platform === 'linux' ? 0o10000000 : 0;
 const { O_DIRECTORY, O_NOFOLLOW } = fs.constants;
+/** Where devices are. */
+export const DEVICES = '/dev';
 /** As many links as Linux follows in a path. */
 const MAX_LINKS = 40;
 /** statfs(2): f_type of /proc, where absolute links lead elsewhere than their text says. */

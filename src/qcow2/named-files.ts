@@ -10,7 +10,7 @@ import path from 'node:path';
 import { hostReason, Qcow2fsError } from '../errors.js';
 import { type FileAccess, type OpenFile, openFile, refuseOddFile } from '../host/file-storage.js';
 import { openPlace, type Root } from '../host/place.js';
-import { isBelow } from '../host/walk.js';
+import { DEVICES, isBelow } from '../host/walk.js';
 import { shellWord } from '../printable.js';
 
 export class NamedFiles {
@@ -83,7 +83,7 @@ export class NamedFiles {
 
 function refusal(where: string, what: string): Qcow2fsError {
   // The directory of a device holds every disk of the machine.
-  const wanted = where.startsWith('/dev/') ? where : path.dirname(where);
+  const wanted = isBelow(where, DEVICES) ? where : path.dirname(where);
   const advice = `if you trust the image, add --allow-dir ${shellWord(wanted)}`;
   return new Qcow2fsError('named-file', `${where} ${what}; ${advice}`);
 }
