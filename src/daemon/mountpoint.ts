@@ -6,7 +6,7 @@ import fs from 'node:fs';
 import { errnoName, hostReason, Qcow2fsError } from '../errors.js';
 import { tryLock } from '../host/libc.js';
 import { mountedAt } from '../host/mounts.js';
-import { openPlace, type Place } from '../host/place.js';
+import { holdPlace, type Place } from '../host/place.js';
 import { shellWord } from '../printable.js';
 
 export interface Mountpoint {
@@ -51,7 +51,7 @@ type Failure = (what: string) => Qcow2fsError;
 
 function lookAt(mountpoint: string, bad: Failure): Place {
   try {
-    return openPlace(mountpoint);
+    return holdPlace(mountpoint);
   } catch (error) {
     if (errnoName(error) === 'ENOENT')
       throw bad('the mountpoint does not exist; make it first: mkdir or touch');

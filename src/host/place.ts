@@ -26,10 +26,15 @@ export function openPlace(name: string, roots: readonly Root[]): Place | Refused
   try {
     const end = walk.end();
     if ('refused' in end) return end;
-    return process.platform === 'linux' ? pinned(end.path) : named(end.path);
+    return holdPlace(end.path);
   } finally {
     walk.close();
   }
+}
+
+/** Where a name of the user leads. @throws a system error */
+export function holdPlace(name: string): Place {
+  return process.platform === 'linux' ? pinned(name) : named(name);
 }
 
 /** The descriptor that is looked at is the one that is used, so no later change of a link can matter. */
