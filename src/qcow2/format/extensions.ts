@@ -2,7 +2,7 @@
 import { Qcow2fsError } from '../../errors.js';
 import { struct, textOf } from '../../struct.js';
 import type { Header } from './header.js';
-import { MAX_BACKING_NAME_BYTES } from './limits.js';
+import { MAX_BACKING_FORMAT_BYTES, MAX_BACKING_NAME_BYTES } from './limits.js';
 import { hex } from './units.js';
 
 export const ExtensionType = {
@@ -65,13 +65,16 @@ export function parseExtensions(header: Header, cluster: Buffer, path: string): 
 
   const end = header.backingFileOffset || header.clusterSize;
   let at = header.headerLength;
-  while (at + extensionHeader.size <= Math.min(end, cluster.length)) {
-    const { type, length } = extensionHeader.read(cluster, at);
-    if (type === ExtensionType.end) break;
+  while (at < end) {
     const start = at + extensionHeader.size;
-    if (start + length > end || start + length > cluster.length) {
+    if (start > end) throw bad(`header extension at ${hex(at)} is cut short by the end of its room`);
+    if (start > cluster.length) break;
+    const { type, length } = extensionHeader.read(cluster, at);
+    // QEMU does not open an image whose end mark has a length beyond the room either.
+    if (start + length > Math.min(end, cluster.length)) {
       throw bad(`header extension ${hex(type)} at ${hex(at)} takes ${length} bytes and runs past its room`);
     }
+    if (type === ExtensionType.end) break;
     if (known.has(type)) data.set(type, cluster.subarray(start, start + length));
     else unknown.push(type);
     at = start + Math.ceil(length / 8) * 8;
@@ -81,15 +84,18 @@ export function parseExtensions(header: Header, cluster: Buffer, path: string): 
     const bytes = data.get(type);
     return bytes && textOf(bytes);
   };
-  const dataFileBytes = data.get(ExtensionType.externalDataFile)?.length ?? 0;
-  if (dataFileBytes > MAX_BACKING_NAME_BYTES) {
-    throw bad(`the data file name takes ${dataFileBytes} bytes; ${MAX_BACKING_NAME_BYTES} are allowed`);
-  }
+  const limit = (type: number, what: string, allowed: number): void => {
+    const bytes = data.get(type)?.length ?? 0;
+    if (bytes > allowed) throw bad(`the ${what} takes ${bytes} bytes; ${allowed} are allowed`);
+  };
+  limit(ExtensionType.externalDataFile, 'data file name', MAX_BACKING_NAME_BYTES);
+  limit(ExtensionType.backingFormat, 'backing format', MAX_BACKING_FORMAT_BYTES);
   const encryption = data.get(ExtensionType.fullDiskEncryption);
   const bitmaps = data.get(ExtensionType.bitmaps);
   return {
     backingFile: backingFileName(header, cluster, bad),
-    backingFormat: text(ExtensionType.backingFormat),
+    // An empty one declares nothing.
+    backingFormat: text(ExtensionType.backingFormat) || undefined,
     dataFile: text(ExtensionType.externalDataFile),
     encryption: encryption && parsePointer(encryption, bad),
     bitmaps: bitmaps && parseBitmaps(bitmaps, bad),

@@ -137,6 +137,10 @@ export function parseHeader(bytes: Buffer, path: string): Header {
     compressionType: v3 ? compressionTypeOf(bytes, v3, path) : 'zlib',
   };
   checkTables(header, v2.size, bad);
+  const isRaw = (header.autoclearFeatures & Autoclear.rawExternalData) !== 0n;
+  if (isRaw && !hasFeature(header, Incompatible.externalDataFile)) {
+    throw bad('autoclear feature bit 1 is set (raw external data), but the image has no external data file');
+  }
   return header;
 }
 

@@ -11,6 +11,7 @@ export const MAX_REFCOUNT_ORDER = 6;
 export const MAX_L1_BYTES = 32 * MIB;
 export const MAX_REFCOUNT_TABLE_BYTES = 8 * MIB;
 export const MAX_BACKING_NAME_BYTES = 1023;
+export const MAX_BACKING_FORMAT_BYTES = 15;
 export const MAX_SNAPSHOTS = 65536;
 export const MAX_SNAPSHOT_TABLE_BYTES = 64 * MIB;
 export const MAX_SNAPSHOT_EXTRA_BYTES = 1024;

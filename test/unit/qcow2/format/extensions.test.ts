@@ -57,6 +57,27 @@ describe('header extensions', () => {
     expect(parse(parts).backingFormat).to.equal(undefined);
   });
 
+  it('end at an end marker with a length, unless that runs past the room', () => {
+    const marker = (length: number) => [words(length), extension(EXTENSION.backingFormat, 'raw')];
+    const room = CLUSTER - START - 8;
+    expect(parse(marker(room)).backingFormat).to.equal(undefined);
+    expectError('format', ['extension 0x0', `${room + 1} bytes`, 'past'], () => parse(marker(room + 1)));
+  });
+
+  it('are refused where only a part of one fits before the backing file name', () => {
+    const parts = [extension(0x1234, ''), Buffer.from('base')];
+    expectError('format', ['at 0x78', 'cut short'], () =>
+      parse(parts, { backingFileOffset: START + 12, backingFileSize: 4 }),
+    );
+  });
+
+  it('declare a backing format of up to 15 bytes, and none where it is empty', () => {
+    const format = (text: string) => [extension(EXTENSION.backingFormat, text)];
+    expect(parse(format('raw'.padEnd(15, '\0'))).backingFormat).to.equal('raw');
+    for (const empty of ['', '\0']) expect(parse(format(empty)).backingFormat).to.equal(undefined);
+    expectError('format', ['backing format', '16 bytes', '15'], () => parse(format('raw'.padEnd(16, '\0'))));
+  });
+
   it('end at the backing file name, which is not taken for an extension', () => {
     const name = extension(EXTENSION.dataFile, 'trap.raw');
     const backingFileOffset = START + 16;

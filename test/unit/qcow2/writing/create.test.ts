@@ -258,7 +258,7 @@ describe('a header that is encoded', () => {
       backingFileSize: 9,
       nbSnapshots: 2,
       snapshotsOffset: 0x70000,
-      incompatibleFeatures: 0x18,
+      incompatibleFeatures: 0x1c,
       compatibleFeatures: 1,
       autoclearFeatures: 2,
       refcountOrder: 6,
