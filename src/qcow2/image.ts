@@ -11,6 +11,7 @@ import { bytesPerL1Entry, HEADER_BYTES, type Header, parseHeader } from './forma
 import { MAX_LUKS_HEADER_BYTES } from './format/limits.js';
 import { checkSnapshotTable, findSnapshot, readSnapshots, type Snapshot } from './format/snapshots.js';
 import { hex, swapWords } from './format/units.js';
+import { isNeverWritten } from './preallocation.js';
 
 /** Snapshots that a message names. */
 const MAX_LISTED = 10;
@@ -95,7 +96,8 @@ export function diskTable(image: Image, wanted: string | undefined): DiskTable {
 /**
  * The part of the L1 table that maps the disk, as the threads share it.
  * @param capacity entries that the disk may grow to, if more
- * @param forWriting refuses a table that the end of the file cuts off; else what it has lost cannot be read
+ * @param forWriting refuses a table that the end of the file cuts off; else what it has lost cannot be read, unless
+ * nothing was ever written there
  * @throws Qcow2fsError `format` when it lies outside the file
  */
 export function readL1(
@@ -112,11 +114,19 @@ export function readL1(
   const whole = Math.floor(storage.read(bytes, 0, length, table.l1TableOffset) / 8);
   if (whole < size) {
     const what = `${storage.path}: the L1 table at ${hex(table.l1TableOffset)} lies outside the file`;
-    if (forWriting || whole === 0) throw new Qcow2fsError('format', `${what}; it is truncated or damaged`);
-    notice(
-      `${what} from entry ${whole} on: the disk cannot be read from ${hex(whole * bytesPerL1Entry(header))} on`,
-    );
-    bytes.fill(LOST_ENTRY, whole * 8);
+    if (forWriting) {
+      throw new Qcow2fsError(
+        'format',
+        `${what}, so it cannot be written; what can be read: mount it with -r`,
+      );
+    }
+    bytes.fill(0, whole * 8);
+    if (isNeverWritten(image)) notice(`${what}; nothing was ever written to it, so it counts as empty`);
+    else {
+      const lost = hex(whole * bytesPerL1Entry(header));
+      notice(`${what} from entry ${whole} on: the disk cannot be read from ${lost} on`);
+      bytes.fill(LOST_ENTRY, whole * 8);
+    }
   }
   swapWords(bytes);
   return l1;
