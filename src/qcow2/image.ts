@@ -7,8 +7,9 @@ import { allocateEntryTable, type SharedEntryTable } from './entry-table.js';
 import { LOST_ENTRY } from './format/entries.js';
 import { type Extensions, parseExtensions } from './format/extensions.js';
 import { refuseUnknownFeatures } from './format/features.js';
-import { bytesPerL1Entry, HEADER_BYTES, type Header, parseHeader } from './format/header.js';
+import { bytesPerL1Entry, type Header, parseHeader } from './format/header.js';
 import { MAX_LUKS_HEADER_BYTES } from './format/limits.js';
+import { MAGIC_BYTES } from './format/magic.js';
 import { checkSnapshotTable, findSnapshot, readSnapshots, type Snapshot } from './format/snapshots.js';
 import { hex, swapWords } from './format/units.js';
 import { isNeverWritten } from './preallocation.js';
@@ -58,7 +59,7 @@ export function readImage(
  */
 export function readWithoutSnapshots(storage: Storage): Image {
   const { path } = storage;
-  const header = parseHeader(readUpTo(storage, 0, HEADER_BYTES), path);
+  const header = parseHeader(readUpTo(storage, 0, MAGIC_BYTES), path);
   const extensions = parseExtensions(header, readUpTo(storage, 0, header.clusterSize), path);
   refuseUnknownFeatures(header, extensions, path);
   checkEncryptionPointer(header, extensions, path);

@@ -20,6 +20,15 @@ function file(dir: string, content: string | Uint8Array): string {
   return name;
 }
 
+/** How the programs begin what they write. */
+const PACKED = {
+  gzip: '1f8b0800000000000003',
+  bzip2: '425a6839314159265359',
+  xz: 'fd377a585a000004e6d6b446',
+  zstd: '28b52ffd0460',
+  lz4: '04224d186440a7',
+};
+
 describeRefusals('files that are no qcow2 images', [
   {
     title: 'an empty file',
@@ -39,20 +48,47 @@ describeRefusals('files that are no qcow2 images', [
     kind: 'format',
     words: ['image.qcow2', 'not a qcow2 image'],
   },
+  ...Object.entries({
+    vmdk: 'VMDK',
+    vdi: 'VDI',
+    vhdx: 'VHDX',
+    vpc: 'VHD',
+    qed: 'QED',
+    parallels: 'a Parallels disk',
+  }).map(
+    ([format, name]): Refusal => ({
+      title: `a ${name} image, with the way out`,
+      make: (dir) => {
+        qemuImg(dir, ['create', '-q', '-f', format, 'image', '1M']);
+        return path.join(dir, 'image');
+      },
+      kind: 'format',
+      words: ['not a qcow2 image', name, `qemu-img convert -f ${format} -O qcow2 /`],
+    }),
+  ),
+  ...Object.entries(PACKED).map(
+    ([program, magic]): Refusal => ({
+      title: `an image packed by ${program}, with the way out`,
+      make: (dir) => file(dir, Buffer.concat([Buffer.from(magic, 'hex'), Buffer.alloc(1000)])),
+      kind: 'format',
+      words: ['not a qcow2 image', `${program} file`, `${program} -dc /`, 'image.qcow2 > disk.qcow2'],
+    }),
+  ),
   {
-    title: 'a VMDK image, by its name',
-    make: (dir) => file(dir, Buffer.concat([Buffer.from('KDMV'), Buffer.alloc(70_000)])),
-    kind: 'format',
-    words: ['not a qcow2 image', 'VMDK'],
-  },
-  {
-    title: 'a VDI image, by its name',
+    title: 'an OVA, with the way out',
     make: (dir) => {
-      qemuImg(dir, ['create', '-q', '-f', 'vdi', 'image.vdi', '1M']);
-      return path.join(dir, 'image.vdi');
+      qemuImg(dir, ['create', '-q', '-f', 'qcow2', "vm's disk.qcow2", '1M']);
+      tool('tar', '-C', dir, '-cf', path.join(dir, "a vm's.ova"), "vm's disk.qcow2");
+      return path.join(dir, "a vm's.ova");
     },
     kind: 'format',
-    words: ['not a qcow2 image', 'VDI'],
+    words: ['not a qcow2 image', 'OVA', "tar -xf '/", "a vm'\\''s.ova'"],
+  },
+  {
+    title: 'a ZIP archive, with the way out',
+    make: (dir) => file(dir, Buffer.from('PK\x03\x04'.padEnd(100, '\0'))),
+    kind: 'format',
+    words: ['not a qcow2 image', 'ZIP', 'unzip /'],
   },
   {
     title: 'a qcow version 1 image, with the way out',

@@ -18,7 +18,7 @@ import {
   MIN_CLUSTER_BITS,
   MIN_EXTENDED_L2_CLUSTER_BITS,
 } from './limits.js';
-import { identifyFormat } from './magic.js';
+import { describeForeign } from './magic.js';
 import { hex, SECTOR_SIZE } from './units.js';
 
 const MAGIC = 0x5146_49fb; // "QFI\xfb"
@@ -93,7 +93,7 @@ export interface Header {
  * Decodes and checks a header. Unknown incompatible features are not refused here: only the extensions know their
  * names (see `features.ts`).
  *
- * @param bytes the first `HEADER_BYTES` of the file, or all of a shorter one
+ * @param bytes the first `HEADER_BYTES` of the file, and for what is no image `MAGIC_BYTES`; or all of a shorter one
  * @param path names the image in messages
  * @throws Qcow2fsError `format` or `unsupported`
  */
@@ -104,9 +104,7 @@ export function parseHeader(bytes: Buffer, path: string): Header {
     throw bad(`the header is cut short: ${bytes.length} of ${headerV2.size} bytes; the file is truncated`);
   }
   const version = bytes.readUInt32BE(headerV2.offsets.version);
-  if (version === 1) {
-    throw unsupported(path, 'this is a qcow version 1 image; convert it: qemu-img convert -f qcow -O qcow2');
-  }
+  if (version === 1) throw unsupported(path, describeForeign(bytes, path)!);
   if (version !== 2 && version !== 3) throw unsupported(path, `qcow2 version ${version} is unknown`);
   if (version === 3 && bytes.length < headerV2.size + headerV3.size) {
     throw bad(`the header is cut short: ${bytes.length} of 104 bytes; the file is truncated`);
@@ -225,13 +223,10 @@ function unsupported(path: string, what: string): Qcow2fsError {
 
 function checkMagic(bytes: Buffer, path: string): void {
   if (bytes.length >= 4 && bytes.readUInt32BE(0) === MAGIC) return;
-  const format = identifyFormat(bytes);
   const looks =
     bytes.length === 0
       ? 'the file is empty'
-      : format === undefined
-        ? 'it does not start with the bytes "QFI\\xfb"'
-        : `it looks like ${format}`;
+      : (describeForeign(bytes, path) ?? 'it does not start with the bytes "QFI\\xfb"');
   throw new Qcow2fsError('format', `${path}: not a qcow2 image: ${looks}`);
 }
 

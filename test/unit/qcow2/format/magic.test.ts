@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { identifyFormat, MAGIC_BYTES } from '../../../../src/qcow2/format/magic.js';
+import { describeForeign, identifyFormat, MAGIC_BYTES } from '../../../../src/qcow2/format/magic.js';
 
 const at = (offset: number, text: string): Buffer => {
   const bytes = Buffer.alloc(MAGIC_BYTES);
@@ -26,6 +26,13 @@ describe('the start of a file', () => {
       expect(identifyFormat(bytes)).to.equal(name);
     });
   }
+
+  it('is no disk image where a guest may have written an archive to a raw disk', () => {
+    for (const packed of [at(0, '\x1f\x8b'), at(0, 'PK\x03\x04'), at(257, 'ustar')]) {
+      expect(identifyFormat(packed)).to.equal(undefined);
+      expect(describeForeign(packed, '/a/FILE $&')).to.match(/^it looks like .*'\/a\/FILE \$&'/);
+    }
+  });
 
   it('tells nothing of raw disks, of empty files and of a magic cut short', () => {
     expect(identifyFormat(Buffer.alloc(MAGIC_BYTES))).to.equal(undefined);
