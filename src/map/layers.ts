@@ -1,6 +1,6 @@
 /** The files of a backing chain, as the map names them. */
 import { FileStorage } from '../host/file-storage.js';
-import type { Layers } from '../qcow2/chain.js';
+import { imageStorage, type Layers } from '../qcow2/chain.js';
 import { readWithoutSnapshots } from '../qcow2/image.js';
 import { ImageState } from '../qcow2/image-state.js';
 import { isMetadataPreallocated } from '../qcow2/preallocation.js';
@@ -33,7 +33,7 @@ export function describeLayers(layers: Layers): MapLayer[] {
       depth,
       file,
       format: 'qcow2',
-      size: new ImageState(metadata.state).diskSize,
+      size: layer.window?.length ?? new ImageState(metadata.state).diskSize,
       clusterSize: geometry.clusterSize,
       dataFile: layer.dataFile?.path ?? null,
     };
@@ -61,8 +61,8 @@ export class Splitters {
   #find(depth: number): Splitter | null {
     const layer = this.#layers[depth]!;
     if (layer.kind === 'raw') return new RawEnd(layer.length);
-    if (!isMetadataPreallocated(readWithoutSnapshots(new FileStorage(layer.file)))) return null;
+    if (!isMetadataPreallocated(readWithoutSnapshots(imageStorage(layer)))) return null;
     debug('%s: preallocated, so holes of the file are told, too', layer.file.path);
-    return new HostHoles(new FileStorage(layer.dataFile ?? layer.file));
+    return new HostHoles(layer.dataFile ? new FileStorage(layer.dataFile) : imageStorage(layer));
   }
 }

@@ -11,16 +11,18 @@ import { FileStorage, type OpenFile, openFile } from '../host/file-storage.js';
 import { type LockMode, lockImage } from '../host/image-locks.js';
 import { IterationBudget } from '../luks/unlock.js';
 import { notice } from '../notice.js';
+import { PartDisk } from '../part-disk.js';
+import { PartStorage } from '../part-storage.js';
 import { RawDisk } from '../raw-disk.js';
 import type { Storage } from '../storage.js';
 import { createTrace } from '../trace.js';
+import { type Backing, backingOf, formatOf, tellOfMissingPart, windowOf } from './backing-file.js';
 import type { ChainClusters } from './compressed.js';
 import type { EncryptionState } from './encryption.js';
 import { hasFeature, Incompatible } from './format/header.js';
 import { MAX_CHAIN_DEPTH, MAX_CHAIN_L1_BYTES } from './format/limits.js';
-import { identifyFormat, MAGIC_BYTES } from './format/magic.js';
-import { diskTable, type Image, l1EntriesFor, readImage, readUpTo, readWithoutSnapshots } from './image.js';
-import { type ImageName, parseImageName } from './image-name.js';
+import { diskTable, type Image, l1EntriesFor, readImage, readWithoutSnapshots } from './image.js';
+import { isPart, type Part, parseImageName, type Stack, stackOf } from './image-name.js';
 import { NamedFiles } from './named-files.js';
 import { type ChainShare, type ParameterOptions, qcow2Parameters } from './parameters.js';
 import { prepareForWriting } from './prepare.js';
@@ -64,6 +66,10 @@ const fileStorage: StorageOf = (file) => new FileStorage(file);
 interface Qcow2Layer {
   readonly kind: 'qcow2';
   readonly file: OpenFile;
+  /** Where the image lies in the file; undefined for all of it. */
+  readonly part: Part | undefined;
+  /** What of its disk the layer is; undefined for all of it. */
+  readonly window: Part | undefined;
   readonly dataFile: OpenFile | undefined;
   readonly parameters: Qcow2Parameters;
 }
@@ -105,14 +111,23 @@ export async function attachDisk(layers: Layers, storageOf: StorageOf = fileStor
   }
   let disk: Disk | undefined;
   for (const layer of layers.toReversed()) {
-    const storage = storageOf(layer.file);
-    if (layer.kind === 'raw') disk = new RawDisk(storage, layer.start, layer.length);
+    if (layer.kind === 'raw') disk = new RawDisk(storageOf(layer.file), layer.start, layer.length);
     else {
       const dataFile = layer.dataFile && storageOf(layer.dataFile);
-      disk = new Qcow2Disk(layer.parameters, storage, dataFile, disk);
+      disk = new Qcow2Disk(layer.parameters, imageStorage(layer, storageOf), dataFile, disk);
+      if (layer.window !== undefined) disk = new PartDisk(disk, layer.window.start, layer.window.length);
     }
   }
   return disk!;
+}
+
+/** The image of a qcow2 layer, which may lie within its file. */
+export function imageStorage(
+  { file, part }: Pick<Qcow2Layer, 'file' | 'part'>,
+  storageOf: StorageOf = fileStorage,
+): Storage {
+  const storage = storageOf(file);
+  return part === undefined ? storage : new PartStorage(storage, part.start, part.length);
 }
 
 /** `openLayers` and `attachDisk` in one, for a single thread. */
@@ -173,10 +188,10 @@ class ChainOpener {
           `${path}: its backing chain has more than ${MAX_CHAIN_DEPTH} files`,
         );
       }
-      const below = this.#addBacking(backing, image.storage.path);
-      if (below === undefined) break;
-      image = below;
-      backing = backingOf(below, backing.name.backing);
+      const stack = this.#addBacking(backing, image.storage.path);
+      if (stack.image === undefined) break;
+      image = stack.image;
+      backing = backingOf(image, stack.backing);
     }
     this.#secrets.refuseUnused(path);
     // Last, so that no refusal leaves a new file.
@@ -219,40 +234,47 @@ class ChainOpener {
   }
 
   /** @returns the image when it may have a backing file of its own, undefined for raw files */
-  #addBacking({ name, declared }: Backing, namedBy: string): Image | undefined {
+  #addBacking(
+    { name, declared }: Backing,
+    namedBy: string,
+  ): Pick<Stack, 'backing'> & { image: Image | undefined } {
     const file = this.#keepNew(
       this.#named.open(name.filename, 'backing file', namedBy),
       'backing file',
       namedBy,
     );
-    if (formatOf(file, declared, namedBy) === 'raw') {
-      this.#addRaw(file, name);
-      return undefined;
-    }
-    return this.#addQcow2(file, undefined, false);
+    const stack = stackOf(name, formatOf(file, name, declared, namedBy), namedBy);
+    const { part, window, backing } = stack;
+    tellOfMissingPart(file, part);
+    if (stack.format === 'qcow2')
+      return { backing, image: this.#addQcow2(file, undefined, false, part, window) };
+    this.#addRaw(file, part);
+    return { backing, image: undefined };
   }
 
-  #addRaw(file: OpenFile, name: ImageName): void {
-    const size = new FileStorage(file).size();
-    const available = Math.max(0, size - name.start);
-    debug('%s: raw, %d bytes from %d', file.path, available, name.start);
-    this.#layers.push({
-      kind: 'raw',
-      file,
-      start: name.start,
-      length: Math.min(available, name.length ?? available),
-    });
+  #addRaw(file: OpenFile, { start, length }: Part): void {
+    const available = Math.max(0, new FileStorage(file).size() - start);
+    debug('%s: raw, %d bytes from %d', file.path, available, start);
+    this.#layers.push({ kind: 'raw', file, start, length: Math.min(available, length) });
   }
 
-  #addQcow2(file: OpenFile, snapshot: string | undefined, writable: boolean): Image {
+  #addQcow2(
+    file: OpenFile,
+    snapshot: string | undefined,
+    writable: boolean,
+    wanted?: Part,
+    shown?: Part,
+  ): Image {
     const readOnlyDisk = !writable && snapshot === undefined;
-    const storage = this.#storageOf(file);
+    const part = wanted && isPart(wanted) ? wanted : undefined;
+    const storage = imageStorage({ file, part }, this.#storageOf);
     const read =
       this.#layers.length > 0
         ? readWithoutSnapshots(storage)
         : readImage(storage, readOnlyDisk ? tellOfBadSnapshots : undefined);
     const image = writable ? prepareForWriting(read) : read;
     const table = diskTable(image, snapshot);
+    const window = shown && isPart(shown) ? windowOf(shown, table.size, file.path) : undefined;
     const dataFile = this.#openDataFile(image, writable);
     const encryption = this.#unlock(image, file);
     if (this.#layers.length === 0) this.#topEncryption = encryption;
@@ -267,6 +289,8 @@ class ChainOpener {
     this.#layers.push({
       kind: 'qcow2',
       file,
+      part,
+      window,
       dataFile,
       prepare: (share) => qcow2Parameters(image, table, { encryption, share, access }),
     });
@@ -294,6 +318,8 @@ class ChainOpener {
     this.#layers.unshift({
       kind: 'qcow2',
       file,
+      part: undefined,
+      window: undefined,
       dataFile: undefined,
       prepare: (share) => qcow2Parameters(image, image.header, { encryption, share, access }),
     });
@@ -308,7 +334,7 @@ class ChainOpener {
       );
     }
     const name = parseImageName(extensions.dataFile, storage.path);
-    if ((name.format ?? 'raw') !== 'raw' || isPart(name)) {
+    if (name.nodes.some((node) => (node.driver ?? 'raw') !== 'raw' || isPart(node))) {
       throw new Qcow2fsError('named-file', `${storage.path}: its data file must be a whole raw file`);
     }
     const access = writable ? 'read-write' : 'read-only';
@@ -321,56 +347,6 @@ class ChainOpener {
   }
 }
 
-interface Backing {
-  readonly name: ImageName;
-  readonly declared: string | undefined;
-}
-
-/** The backing file that an image has, unless the name by which it was opened says otherwise. */
-function backingOf(image: Image, said: ImageName['backing']): Backing | undefined {
-  if (said === 'none') return undefined;
-  if (said !== 'own') return { name: said, declared: said.format };
-  const { backingFile, backingFormat } = image.extensions;
-  if (backingFile === undefined) return undefined;
-  const name = parseImageName(backingFile, image.storage.path);
-  // QEMU lets the image's own declaration win over the name's.
-  const declared = backingFormat ?? name.format;
-  if (declared !== 'raw' && isPart(name)) {
-    const what = `gives an offset or a size to its backing file of format ${declared}`;
-    throw new Qcow2fsError('named-file', `${image.storage.path}: ${what}; only raw files have parts`);
-  }
-  return { name, declared };
-}
-
-function isPart({ start, length }: ImageName): boolean {
-  return start !== 0 || length !== undefined;
-}
-
 function sameFile(a: OpenFile, b: OpenFile): boolean {
   return a.device === b.device && a.inode === b.inode;
-}
-
-/** A backing file without a declared format is never probed into a chain: its guest may have written any header. */
-function formatOf(file: OpenFile, declared: string | undefined, namedBy: string): 'raw' | 'qcow2' {
-  switch (declared) {
-    case 'qcow2':
-      return 'qcow2';
-    case 'raw':
-    case 'file':
-    case 'host_device':
-      return 'raw';
-    case undefined: {
-      const looks = identifyFormat(readUpTo(new FileStorage(file), 0, MAGIC_BYTES));
-      if (looks === undefined) return 'raw';
-      throw new Qcow2fsError(
-        'named-file',
-        `${namedBy}: does not declare the format of its backing file ${file.path}, which looks like ${looks}; declare it: qemu-img rebase -u -F FORMAT -b NAME`,
-      );
-    }
-    default:
-      throw new Qcow2fsError(
-        'unsupported',
-        `${namedBy}: its backing file ${file.path} has the format ${declared}; only qcow2 and raw are supported`,
-      );
-  }
 }

@@ -32,7 +32,7 @@ export const HOST_FAULTS: readonly Fault[] = [
   },
   {
     name: 'host-gate-undeclared-format',
-    file: 'src/qcow2/chain.ts',
+    file: 'src/qcow2/backing-file.ts',
     find: "if (looks === undefined) return 'raw';",
     replace: "if (looks !== 'qcow2') return 'raw';",
     suspects: ['unit/qcow2/chain', 'cli/bad-chains', 'mount/gate'],

@@ -1,5 +1,6 @@
 /** Unencrypted images over backing files. */
 
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import {
   compressedGuest,
@@ -16,6 +17,7 @@ import {
   createRaw,
   type Image,
   type ImageSpec,
+  imagePath,
   KiB,
   MiB,
   takeSnapshot,
@@ -205,6 +207,38 @@ const names: readonly Variant[] = [
   ),
   namedBy('a raw base by json, offset only', 'base.raw', 'raw', (filename) =>
     json({ driver: 'raw', offset: 3 * SECTOR_SIZE, file: { driver: 'file', filename } }),
+  ),
+  namedBy('a base by json in single quotes', 'base.qcow2', 'qcow2', (filename) =>
+    json({ driver: 'qcow2', file: { driver: 'file', filename } }).replaceAll('"', "'"),
+  ),
+  namedBy('a qcow2 base by json, on raw', 'base.qcow2', 'qcow2', (filename) =>
+    json({ driver: 'qcow2', file: { driver: 'raw', file: { driver: 'file', filename } } }),
+  ),
+  {
+    name: 'a qcow2 base within an archive, by json',
+    build: (dir) => {
+      const base = readFileSync(imagePath(filled(dir, { name: 'base.qcow2' }, 1)));
+      const before = Buffer.alloc(100 * SECTOR_SIZE, 'archive');
+      writeFileSync(join(dir, 'base.ova'), Buffer.concat([before, base, before]));
+      const file = { driver: 'file', filename: join(dir, 'base.ova') };
+      const raw = { driver: 'raw', offset: before.length, size: base.length, file };
+      return built(over(dir, { file: json({ driver: 'qcow2', file: raw }), format: 'qcow2' }));
+    },
+  },
+  ...[
+    { title: 'the disk of a qcow2 base, by json', part: {} },
+    { title: 'a part of the disk of a qcow2 base, by json', part: { offset: 3 * SECTOR_SIZE, size: MiB } },
+    { title: 'the end of the disk of a qcow2 base, by json', part: { offset: 64 * KiB } },
+  ].map(
+    ({ title, part }): Variant => ({
+      name: title,
+      build: (dir) => {
+        filled(dir, { name: 'base.qcow2' }, 1);
+        const file = { driver: 'file', filename: join(dir, 'base.qcow2') };
+        const name = json({ driver: 'raw', ...part, file: { driver: 'qcow2', file } });
+        return built(over(dir, { file: name, format: 'raw' }));
+      },
+    }),
   ),
   {
     name: 'names relative to the file that holds them',

@@ -3,8 +3,9 @@ import { Qcow2fsError } from '../../errors.js';
 import { FileStorage, type OpenFile, openFile } from '../../host/file-storage.js';
 import { lockImage } from '../../host/image-locks.js';
 import type { Progress } from '../../progress.js';
+import type { Storage } from '../../storage.js';
 import { createTrace } from '../../trace.js';
-import { type Layers, openLayers } from '../chain.js';
+import { imageStorage, type Layers, openLayers } from '../chain.js';
 import { hasFeature, Incompatible } from '../format/header.js';
 import { hex } from '../format/units.js';
 import { readImage, readWithoutSnapshots } from '../image.js';
@@ -150,7 +151,7 @@ async function checkChain(
   try {
     for (const [depth, layer] of layers.entries()) {
       if (layer.kind === 'raw') continue;
-      const storage = new FileStorage(layer.file);
+      const storage = imageStorage(layer);
       if (depth > 0 && wholeChain) {
         const result = await checkImage(storage, findings, { readData, progress });
         checked.push({ image: storage.path, ...result });
@@ -170,7 +171,7 @@ function isOfChain(error: Qcow2fsError, path: string): boolean {
   return ['named-file', 'unsupported'].includes(error.kind) || !error.message.startsWith(`${path}: `);
 }
 
-function checkDataFile(storage: FileStorage, dataFile: FileStorage, findings: Findings): void {
+function checkDataFile(storage: Storage, dataFile: FileStorage, findings: Findings): void {
   const { header } = readWithoutSnapshots(storage);
   const size = dataFile.size();
   if (size >= header.size) return;

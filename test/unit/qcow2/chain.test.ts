@@ -4,6 +4,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
 import type { Qcow2fsError } from '../../../src/errors.js';
+import { onNotice } from '../../../src/notice.js';
 import { openDisk, openLayers } from '../../../src/qcow2/chain.js';
 import { addExtension, EXTENSION, patchField, setFeatureBit } from '../../support/damage.js';
 import { longChain } from '../../support/naming.js';
@@ -107,6 +108,40 @@ describe('a chain of images', () => {
     const error = await refusal(overlay('part.qcow2', name, 'qcow2'));
     expect(error).to.include({ kind: 'named-file' });
     expect(error.message).to.contain('only raw files have parts');
+  });
+
+  it('reads what there is of an image whose archive was cut off, and says so in one line', async () => {
+    const base = fs.readFileSync(file('base.qcow2'));
+    const told: string[] = [];
+    onNotice((message) => told.push(message));
+    fs.writeFileSync(file('whole.ova'), Buffer.concat([Buffer.alloc(512), base, Buffer.alloc(512)]));
+    fs.writeFileSync(file('cut.ova'), Buffer.concat([Buffer.alloc(512), base.subarray(0, -MIB / 2)]));
+    for (const archive of ['whole', 'cut']) {
+      const inner = { driver: 'file', filename: file(`${archive}.ova`) };
+      const name = { driver: 'qcow2', file: { driver: 'raw', offset: 512, size: base.length, file: inner } };
+      const bytes = await firstBytes(overlay(`on-${archive}.qcow2`, json(name), 'qcow2'));
+      expect(bytes.equals(Buffer.alloc(512, 0x22))).to.equal(true);
+      expect(told).to.have.length(archive === 'whole' ? 0 : 1);
+    }
+    onNotice(() => {});
+    expect(told[0]).to.contain(`cut.ova: has ${base.length + 512 - MIB / 2} bytes`);
+    expect(told[0]).to.contain(`ends at ${base.length + 512}; was it cut off?`);
+  });
+
+  it('refuses a part of a disk that the disk does not have', async () => {
+    const inner = { driver: 'qcow2', file: { driver: 'file', filename: file('base.qcow2') } };
+    for (const part of [
+      { offset: 2 * MIB },
+      { size: 2 * MIB },
+      { offset: 512, size: MIB },
+      { offset: 100 },
+    ]) {
+      const error = await refusal(
+        overlay('beyond.qcow2', json({ driver: 'raw', ...part, file: inner }), 'raw'),
+      );
+      expect(error).to.include({ kind: 'named-file' });
+      expect(error.message).to.contain('base.qcow2').and.to.contain(`has ${MIB} bytes`);
+    }
   });
 
   for (const [what, name] of [
