@@ -9,7 +9,7 @@ import { REPAIR_LEVELS, type RepairLevel } from '../qcow2/repair/repair.js';
 import { describeCheck } from './check-report.js';
 import type { CheckOrder, CheckOutcome } from './check-worker.js';
 import { CommandEnd, EXIT_DAMAGED, EXIT_LEAKS, EXIT_STATUS } from './exit-status.js';
-import { addReadOptions, allowedDirectories, type ReadFlags } from './image-options.js';
+import { addReadOptions, namedFilesOf, type ReadFlags } from './image-options.js';
 import { print, printJson } from './output.js';
 import { absolutePath, leaveLostDirectory } from './paths.js';
 import { endBySignal, withProgress } from './progress-bar.js';
@@ -64,7 +64,7 @@ async function check(image: string, flags: CheckFlags): Promise<void> {
     readData: flags.readData ?? false,
     wholeChain: flags.chain ?? false,
     forceShare: flags.forceShare ?? false,
-    allowDirectories: allowedDirectories(flags),
+    ...namedFilesOf(flags),
   };
   const report = await inThread(request);
   if (flags.json) await printJson('check', report);

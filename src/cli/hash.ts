@@ -19,7 +19,7 @@ import {
   parseHashFlags,
 } from './hash-options.js';
 import { HashResult } from './hash-result.js';
-import { addKeyOptions, addReadOptions, allowedDirectories, keysOf } from './image-options.js';
+import { addKeyOptions, addReadOptions, keysOf, namedFilesOf } from './image-options.js';
 import { printJson, warn } from './output.js';
 import { absolutePath, leaveLostDirectory } from './paths.js';
 import { endBySignal, eraseBar, withProgress } from './progress-bar.js';
@@ -146,7 +146,7 @@ function openAndWipe(image: string, flags: HashFlags): Layers {
     return openLayers(absolutePath(image), {
       ...keys,
       snapshot: flags.snapshot,
-      allowDirectories: allowedDirectories(flags),
+      ...namedFilesOf(flags),
       forceShare: flags.forceShare ?? false,
     });
   } finally {

@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import { keepMemoryPrivate } from '../host/secrecy.js';
 import type { OpenOptions } from '../qcow2/chain.js';
-import { parseIterations, parseSecretFormat } from './mount-options.js';
+import { parseBackingFormat, parseIterations, parseSecretFormat } from './mount-options.js';
 import { absolutePath } from './paths.js';
 import { readSecrets } from './secret.js';
 
@@ -15,6 +15,7 @@ export interface KeyFlags {
 
 export interface ReadFlags extends KeyFlags {
   allowDir?: string[];
+  backingFormat?: string;
   forceShare?: boolean;
 }
 
@@ -35,17 +36,19 @@ export function addKeyOptions(command: Command): Command {
     );
 }
 
-export function addAllowOption(command: Command): Command {
-  return command.option(
-    '--allow-dir <dir>',
-    'let the image name backing and data files below DIR (repeatable)',
-    collect,
-  );
+/** For the files that an image names. */
+export function addNamedFileOptions(command: Command): Command {
+  return command
+    .option('--allow-dir <dir>', 'let the image name backing and data files below DIR (repeatable)', collect)
+    .option(
+      '--backing-format <format>',
+      'read backing files whose format no image declares as FORMAT: qcow2 or raw',
+    );
 }
 
 /** For commands that read an image while they run. */
 export function addReadOptions(command: Command): Command {
-  return addAllowOption(command).option(
+  return addNamedFileOptions(command).option(
     '--force-share',
     'look at an image that a virtual machine is writing: what is found may be out of date',
   );
@@ -67,6 +70,13 @@ export function keysOf(
   };
 }
 
-export function allowedDirectories({ allowDir = [] }: ReadFlags): string[] {
-  return allowDir.map(absolutePath);
+/** @throws Qcow2fsError `usage` */
+export function namedFilesOf({
+  allowDir = [],
+  backingFormat,
+}: ReadFlags): Required<Pick<OpenOptions, 'allowDirectories' | 'backingFormat'>> {
+  return {
+    allowDirectories: allowDir.map(absolutePath),
+    backingFormat: backingFormat === undefined ? undefined : parseBackingFormat(backingFormat),
+  };
 }

@@ -11,7 +11,7 @@ import { SvgReport } from '../map/svg.js';
 import { printable } from '../printable.js';
 import { attachDisk, type Layers, openLayers } from '../qcow2/chain.js';
 import { CommandEnd, EXIT_DAMAGED } from './exit-status.js';
-import { addReadOptions, allowedDirectories, type ReadFlags } from './image-options.js';
+import { addReadOptions, namedFilesOf, type ReadFlags } from './image-options.js';
 import { envelopeFormat, QEMU_FORMAT, RunList } from './map-json.js';
 import { print, warn } from './output.js';
 import { absolutePath } from './paths.js';
@@ -68,7 +68,7 @@ async function map(image: string, flags: MapFlags): Promise<void> {
   const layers = openLayers(absolutePath(image), {
     locked: true,
     snapshot: flags.snapshot,
-    allowDirectories: allowedDirectories(flags),
+    ...namedFilesOf(flags),
     forceShare: flags.forceShare ?? false,
   });
   const disk = await attachDisk(layers);

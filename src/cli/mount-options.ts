@@ -2,6 +2,7 @@
 import { TRANSPORTS, type Transport } from '../daemon/config.js';
 import { Qcow2fsError } from '../errors.js';
 import { isMountWord, type MountWord } from '../fuse/mount-words.js';
+import { BACKING_FORMATS, type BackingFormat } from '../qcow2/backing-file.js';
 import { SECRET_FORMATS, type SecretFormat } from './secret.js';
 
 export const MAX_THREADS = 64;
@@ -17,6 +18,7 @@ export interface MountFlags {
   maxIterations?: string;
   snapshot?: string;
   allowDir?: string[];
+  backingFormat?: string;
   overlay?: string;
   resizable?: boolean;
   forceShare?: boolean;
@@ -58,6 +60,7 @@ export const FLAG_WORDS = {
 export const VALUE_WORDS = {
   'secret-format': 'secretFormat',
   'max-iterations': 'maxIterations',
+  'backing-format': 'backingFormat',
   snapshot: 'snapshot',
   overlay: 'overlay',
   name: 'name',
@@ -125,7 +128,7 @@ export type Access = 'reading' | 'writing' | 'overlay';
 
 /** @throws Qcow2fsError `usage` for options that contradict each other */
 export function parseAccess(flags: MountFlags): Access {
-  const { readOnly, snapshot, overlay, resizable, forceShare, errorMap } = flags;
+  const { readOnly, snapshot, overlay, resizable, forceShare, errorMap, backingFormat } = flags;
   if (overlay !== undefined) {
     if (readOnly) throw usage('--overlay takes writes: leave out -r, or leave out --overlay');
     if (snapshot !== undefined) throw usage('--overlay stands on the disk itself: leave out --snapshot');
@@ -134,6 +137,11 @@ export function parseAccess(flags: MountFlags): Access {
   if (resizable && !writes) throw usage('--resizable: a disk that is read-only cannot grow');
   if (forceShare && writes) throw usage('--force-share is for reading alone: add -r');
   if (errorMap !== undefined && writes) throw usage('--error-map is for reading alone: add -r');
+  if (backingFormat !== undefined && writes && overlay === undefined) {
+    throw usage(
+      '--backing-format: an image is not written on an assumption: add -r or --overlay, or declare the format: qemu-img rebase -u -F',
+    );
+  }
   if (!writes) return 'reading';
   return overlay === undefined ? 'writing' : 'overlay';
 }
@@ -163,6 +171,13 @@ export function parseTransport(text: string): Transport {
 export function parseSecretFormat(text: string): SecretFormat {
   const format = SECRET_FORMATS.find((known) => known === text);
   if (format === undefined) throw usage(`--secret-format ${text}: ${SECRET_FORMATS.join(' or ')} is needed`);
+  return format;
+}
+
+export function parseBackingFormat(text: string): BackingFormat {
+  const format = BACKING_FORMATS.find((known) => known === text);
+  if (format === undefined)
+    throw usage(`--backing-format ${text}: ${BACKING_FORMATS.join(' or ')} is needed`);
   return format;
 }
 

@@ -8,7 +8,7 @@ import { hostReason, Qcow2fsError } from '../errors.js';
 import { hasFuseDevice } from '../host/fuse-device.js';
 import { refuseWithoutLoops } from '../host/loop-device.js';
 import { CommandEnd, EXIT_FAILURE } from './exit-status.js';
-import { addAllowOption, addKeyOptions, allowedDirectories, collect, keysOf } from './image-options.js';
+import { addKeyOptions, addNamedFileOptions, collect, keysOf, namedFilesOf } from './image-options.js';
 import {
   applyOptionLists,
   type MountFlags,
@@ -52,7 +52,7 @@ export function addMountCommand(program: Command): void {
       '--error-map <file>',
       'with -r: keep in FILE what could not be read, as a mapfile of GNU ddrescue',
     );
-  addAllowOption(command)
+  addNamedFileOptions(command)
     .option('--loop', 'as root: attach the disk to a loop device with its partitions, and print the devices')
     .option('--allow-other', 'let other users open the disk, as its permissions allow')
     .option('--name <name>', `the name of the file in a directory mountpoint (default: ${DEFAULT_NAME})`)
@@ -138,7 +138,7 @@ function toConfig(image: string, mountpoint: string, options: MountFlags): Daemo
     name: parseFileName(options.name ?? DEFAULT_NAME),
     ...keysOf(options),
     snapshot: options.snapshot,
-    allowDirectories: allowedDirectories(options),
+    ...namedFilesOf(options),
     writable: access !== 'reading',
     resizable: options.resizable ?? false,
     overlay: overlay === undefined || overlay === TEMPORARY_OVERLAY ? overlay : absolutePath(overlay),

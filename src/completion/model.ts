@@ -6,6 +6,7 @@ import { FLAG_WORDS, LIST_WORDS, TEMPORARY_OVERLAY, VALUE_WORDS } from '../cli/m
 import { SECRET_FORMATS } from '../cli/secret.js';
 import { TRANSPORTS } from '../daemon/config.js';
 import { ALGORITHM_NAMES } from '../hash/algorithms.js';
+import { BACKING_FORMATS } from '../qcow2/backing-file.js';
 
 export type Kind =
   /** Nothing can be proposed: a number, a new name. */
@@ -79,6 +80,7 @@ export interface Completion {
 const VALUES: Readonly<Record<string, Value>> = {
   'map --output': { kind: 'words', words: Object.keys(MAP_OUTPUTS) },
   'umount MOUNTPOINT': { kind: 'mounted' },
+  '--backing-format': { kind: 'words', words: BACKING_FORMATS },
   '--algorithm': { kind: 'list', words: ALGORITHM_NAMES },
   '--option': { kind: 'mount-options' },
   '--overlay': { kind: 'words-or-file', words: [TEMPORARY_OVERLAY] },

@@ -1,5 +1,6 @@
 /** What a mount is to be. */
 import type { MountWord } from '../fuse/mount-words.js';
+import type { BackingFormat } from '../qcow2/backing-file.js';
 import type { ImageSecret } from '../qcow2/secrets.js';
 
 export const TRANSPORTS = ['kernel', 'libfuse'] as const;
@@ -17,6 +18,7 @@ export interface DaemonConfig {
   readonly maxIterations: number | undefined;
   readonly snapshot: string | undefined;
   readonly allowDirectories: readonly string[];
+  readonly backingFormat: BackingFormat | undefined;
   readonly writable: boolean;
   readonly resizable: boolean;
   /** An absolute path, or `temp`. */

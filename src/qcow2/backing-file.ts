@@ -2,6 +2,7 @@
 import { Qcow2fsError } from '../errors.js';
 import { FileStorage, type OpenFile } from '../host/file-storage.js';
 import { notice } from '../notice.js';
+import { shellWord } from '../printable.js';
 import { identifyFormat, MAGIC_BYTES } from './format/magic.js';
 import { SECTOR_SIZE } from './format/units.js';
 import { type Image, readUpTo } from './image.js';
@@ -10,17 +11,23 @@ import { type ImageName, type Part, parseImageName, type Stack, stackOf } from '
 export interface Backing {
   readonly name: ImageName;
   readonly declared: string | undefined;
+  /** The name as the header of the image has it; undefined where it comes from elsewhere. */
+  readonly stored: string | undefined;
 }
+
+/** What a backing file may be said to be where nothing declares it. */
+export const BACKING_FORMATS = ['qcow2', 'raw'] as const;
+export type BackingFormat = (typeof BACKING_FORMATS)[number];
 
 /** The backing file that an image has, unless the name by which it was opened says otherwise. */
 export function backingOf(image: Image, said: Stack['backing']): Backing | undefined {
   if (said === 'none') return undefined;
-  if (said !== 'own') return { name: said, declared: said.nodes[0].driver };
+  if (said !== 'own') return { name: said, declared: said.nodes[0].driver, stored: undefined };
   const { backingFile, backingFormat } = image.extensions;
   if (backingFile === undefined) return undefined;
   const name = parseImageName(backingFile, image.storage.path);
   // QEMU lets the image's own declaration win over the name's.
-  return { name, declared: backingFormat ?? name.nodes[0].driver };
+  return { name, declared: backingFormat ?? name.nodes[0].driver, stored: backingFile };
 }
 
 /** QEMU does not open it; but what there is of it can be read. */
@@ -38,34 +45,58 @@ export function windowOf({ start, length }: Part, size: number, path: string): P
   throw new Qcow2fsError('named-file', `${what}; it has ${size} bytes, in sectors of ${SECTOR_SIZE}`);
 }
 
-/** A backing file without a declared format is never probed into a chain: its guest may have written any header. */
+export interface Assumption {
+  /** Of backing files whose format nothing declares. */
+  readonly format: BackingFormat | undefined;
+  /** Nothing may be assumed of what an image that is written stands on. */
+  readonly isAllowed: boolean;
+}
+
+/** @throws Qcow2fsError `named-file` or `unsupported` */
 export function formatOf(
   file: OpenFile,
-  name: ImageName,
-  declared: string | undefined,
+  backing: Backing,
   namedBy: string,
-): Stack['format'] {
-  switch (declared) {
+  assumption: Assumption,
+): BackingFormat {
+  switch (backing.declared) {
     case 'qcow2':
       return 'qcow2';
     case 'raw':
     case 'file':
     case 'host_device':
       return 'raw';
-    case undefined: {
-      const { part, format } = stackOf(name, 'raw', namedBy);
-      const start = readUpTo(new FileStorage(file), part.start, MAGIC_BYTES);
-      const looks = format === 'raw' ? identifyFormat(start) : 'the disk of a qcow2 image';
-      if (looks === undefined) return 'raw';
-      throw new Qcow2fsError(
-        'named-file',
-        `${namedBy}: does not declare the format of its backing file ${file.path}, which looks like ${looks}; declare it: qemu-img rebase -u -F FORMAT -b NAME`,
-      );
-    }
+    case undefined:
+      return undeclaredFormat(file, backing, namedBy, assumption);
     default:
       throw new Qcow2fsError(
         'unsupported',
-        `${namedBy}: its backing file ${file.path} has the format ${declared}; only qcow2 and raw are supported`,
+        `${namedBy}: its backing file ${file.path} has the format ${backing.declared}; only qcow2 and raw are supported`,
       );
   }
+}
+
+/** A backing file without a declared format is never probed into a chain: its guest may have written any header. */
+function undeclaredFormat(
+  file: OpenFile,
+  { name, stored }: Backing,
+  namedBy: string,
+  { format, isAllowed }: Assumption,
+): BackingFormat {
+  const stack = stackOf(name, 'raw', namedBy);
+  const start = readUpTo(new FileStorage(file), stack.part.start, MAGIC_BYTES);
+  const looks = stack.format === 'raw' ? identifyFormat(start) : 'the disk of a qcow2 image';
+  if (looks === undefined && format === 'qcow2') {
+    notice(`${file.path}: looks like no disk image, and is read as raw`);
+  }
+  if (looks === undefined) return 'raw';
+  if (format !== undefined) return format;
+  const likely = looks === 'qcow2' ? 'qcow2' : 'raw';
+  const read = `${isAllowed ? '' : '-r '}--backing-format ${likely}`;
+  const rebase = stored && `qemu-img rebase -u -F ${likely} -b ${shellWord(stored)} ${shellWord(namedBy)}`;
+  const advice = [`read it as ${likely}: ${read}`, ...(rebase ? [`declare it: ${rebase}`] : [])].join(
+    ', or ',
+  );
+  const what = `does not declare the format of its backing file ${file.path}, which looks like ${looks}`;
+  throw new Qcow2fsError('named-file', `${namedBy}: ${what}; ${advice}`);
 }

@@ -16,7 +16,15 @@ import { PartStorage } from '../part-storage.js';
 import { RawDisk } from '../raw-disk.js';
 import type { Storage } from '../storage.js';
 import { createTrace } from '../trace.js';
-import { type Backing, backingOf, formatOf, tellOfMissingPart, windowOf } from './backing-file.js';
+import {
+  type Assumption,
+  type Backing,
+  type BackingFormat,
+  backingOf,
+  formatOf,
+  tellOfMissingPart,
+  windowOf,
+} from './backing-file.js';
 import type { ChainClusters } from './compressed.js';
 import type { EncryptionState } from './encryption.js';
 import { hasFeature, Incompatible } from './format/header.js';
@@ -49,6 +57,8 @@ export interface OpenOptions {
   readonly snapshot?: string | undefined;
   /** Directories below which images may name files, besides the image's own. */
   readonly allowDirectories?: readonly string[];
+  /** Format of the backing files of which nothing declares it; not for an image that is written itself. */
+  readonly backingFormat?: BackingFormat | undefined;
   /** Opens the image for writing; its backing files never are. */
   readonly writable?: boolean;
   /** Lets a writable disk grow. */
@@ -161,11 +171,14 @@ class ChainOpener {
   /** The overlay that was made, until all went well. */
   #newOverlay: string | undefined;
   #l1Bytes = 0;
+  readonly #assumption: Assumption;
 
   constructor(file: OpenFile, options: OpenOptions, storageOf: StorageOf) {
     this.#options = options;
     this.#storageOf = storageOf;
     this.#path = file.path;
+    const isWritten = options.writable === true && options.overlay === undefined;
+    this.#assumption = { format: options.backingFormat, isAllowed: !isWritten };
     this.#open.push(file);
     const directory = file.blockDevice ? undefined : dirname(resolve(file.path));
     this.#secrets = new Secrets(options.secret, options.imageSecrets ?? []);
@@ -234,16 +247,14 @@ class ChainOpener {
   }
 
   /** @returns the image when it may have a backing file of its own, undefined for raw files */
-  #addBacking(
-    { name, declared }: Backing,
-    namedBy: string,
-  ): Pick<Stack, 'backing'> & { image: Image | undefined } {
+  #addBacking(wanted: Backing, namedBy: string): Pick<Stack, 'backing'> & { image: Image | undefined } {
+    const { name } = wanted;
     const file = this.#keepNew(
       this.#named.open(name.filename, 'backing file', namedBy),
       'backing file',
       namedBy,
     );
-    const stack = stackOf(name, formatOf(file, name, declared, namedBy), namedBy);
+    const stack = stackOf(name, formatOf(file, wanted, namedBy, this.#assumption), namedBy);
     const { part, window, backing } = stack;
     tellOfMissingPart(file, part);
     if (stack.format === 'qcow2')

@@ -203,7 +203,13 @@ const formats: readonly Refusal[] = [
       return overlay(dir, 'base.qcow2', null);
     },
     kind: 'named-file',
-    words: ['image.qcow2', 'base.qcow2', 'does not declare', 'qemu-img rebase -u -F'],
+    words: [
+      'image.qcow2',
+      'base.qcow2',
+      'does not declare',
+      ': --backing-format qcow2,',
+      'qemu-img rebase -u -F',
+    ],
   },
   {
     title: 'a backing file of an undeclared format that looks like VMDK',
@@ -212,7 +218,7 @@ const formats: readonly Refusal[] = [
       return overlay(dir, 'base', null);
     },
     kind: 'named-file',
-    words: ['does not declare', 'VMDK'],
+    words: ['does not declare', 'VMDK', ': --backing-format raw,'],
   },
   {
     title: 'a backing file declared as vmdk',

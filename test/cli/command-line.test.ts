@@ -66,6 +66,14 @@ describe('a command line that makes no sense', () => {
       ['mount', '-r', '--secret-format', 'hex', 'IMG', 'MNT'],
       ['hex', 'raw or base64'],
     ],
+    ...(['mount', 'check', 'map', 'hash'] as const).map(
+      (command) =>
+        [
+          `${command} --backing-format vmdk`,
+          [command, '--backing-format', 'vmdk', 'IMG', ...(command === 'mount' ? ['-r', 'MNT'] : [])],
+          ['vmdk', 'qcow2 or raw'],
+        ] as const,
+    ),
     ...['', '.', '..', 'a/b', 'x'.repeat(256), 'ä'.repeat(128)].map(
       (name) =>
         [
@@ -100,6 +108,7 @@ describe('a command line that makes no sense', () => {
       ['ro,resizable', '--resizable'],
       ['snapshot=x,resizable', '--resizable'],
       ['force-share', '--force-share'],
+      ['backing-format=qcow2', '--backing-format'],
     ] as const) {
       const { status, stderr } = await runInProcess(['-f', image, mountpoint, '-o', words]);
       expect(status, words).to.equal(2);

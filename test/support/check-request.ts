@@ -5,7 +5,8 @@ import { type CheckReport, checkFile } from '../../src/qcow2/check/check-file.js
 import type { RepairLevel } from '../../src/qcow2/repair/repair.js';
 
 export function check(path: string, repair?: RepairLevel, readData = false): Promise<CheckReport> {
-  const request = { path, repair, readData, wholeChain: false, forceShare: false, allowDirectories: [] };
+  const chain = { wholeChain: false, allowDirectories: [], backingFormat: undefined };
+  const request = { path, repair, readData, forceShare: false, ...chain };
   return checkFile(request, new Progress());
 }
 

@@ -87,6 +87,7 @@ for (const [name, start] of Object.entries(SHELLS)) {
     const values: Record<string, readonly string[]> = {
       'mount --transport': ['kernel', 'libfuse'],
       'mount --secret-format': ['base64', 'raw'],
+      'hash --backing-format': ['qcow2', 'raw'],
       'check --repair': ['all', 'leaks'],
       'map --output': ['human', 'json'],
       'hash --algorithm': ALGORITHM_NAMES,

@@ -5,6 +5,7 @@ import { lockImage } from '../../host/image-locks.js';
 import type { Progress } from '../../progress.js';
 import type { Storage } from '../../storage.js';
 import { createTrace } from '../../trace.js';
+import type { BackingFormat } from '../backing-file.js';
 import { imageStorage, type Layers, openLayers } from '../chain.js';
 import { hasFeature, Incompatible } from '../format/header.js';
 import { hex } from '../format/units.js';
@@ -23,6 +24,7 @@ export interface CheckRequest {
   readonly wholeChain: boolean;
   readonly forceShare: boolean;
   readonly allowDirectories: readonly string[];
+  readonly backingFormat: BackingFormat | undefined;
 }
 
 export interface Found {
@@ -132,10 +134,10 @@ async function checkChain(
   findings: Findings,
   progress: Progress,
 ): Promise<({ image: string } & CheckedImage)[]> {
-  const { path, allowDirectories, forceShare, wholeChain, readData } = request;
+  const { path, allowDirectories, backingFormat, forceShare, wholeChain, readData } = request;
   let layers: Layers;
   try {
-    layers = openLayers(path, { locked: true, allowDirectories, forceShare });
+    layers = openLayers(path, { locked: true, allowDirectories, backingFormat, forceShare });
   } catch (error) {
     if (!(error instanceof Qcow2fsError) || error.kind === 'internal') throw error;
     const report = findings.reportFor(path);
