@@ -1,5 +1,7 @@
 /** From an image that was read to what its disks need: plain data that all threads share. */
+import { Qcow2fsError } from '../errors.js';
 import { RwLock } from '../host/rw-lock.js';
+import { shellWord } from '../printable.js';
 import { allocateCompression, type ChainClusters } from './compressed.js';
 import type { EncryptionState } from './encryption.js';
 import { allocateEntryTable } from './entry-table.js';
@@ -76,6 +78,7 @@ export function locksOf({ metadata, compression, writing }: Qcow2Parameters): re
 
 function writeParameters(image: Image, growing: boolean, l1Capacity: number): WriteParameters {
   const { header } = image;
+  if (growing) refuseFixedSize(image);
   return {
     header: {
       version: header.version,
@@ -86,9 +89,9 @@ function writeParameters(image: Image, growing: boolean, l1Capacity: number): Wr
     frees: allocatePendingFrees(),
     map: mapMetadata(image, l1Capacity),
     flushLock: RwLock.allocate(),
-    bitmaps: allocateBitmaps(validBitmaps(image), header.size, header.clusterSize),
+    bitmaps: allocateBitmaps(validBitmaps(image), header.size, header.clusterSize, growing),
     rawExternal: isRawExternal(image),
-    fixedSize: fixedSize(image, growing),
+    fixedSize: growing ? undefined : 'the disk keeps its size; to let it grow, mount it with --resizable',
   };
 }
 
@@ -102,18 +105,10 @@ function readRefcountTable({ header, storage }: Image): ReturnType<typeof alloca
   return table;
 }
 
-function hasValidBitmaps({ header, extensions }: Image): boolean {
-  return extensions.bitmaps !== undefined && (header.autoclearFeatures & Autoclear.bitmaps) !== 0n;
-}
-
-function validBitmaps(image: Image): ReturnType<typeof readBitmaps> {
-  if (!hasValidBitmaps(image)) return [];
-  const { extensions, storage } = image;
-  return readBitmaps(
-    extensions.bitmaps!,
-    (offset, length) => readUpTo(storage, offset, length),
-    storage.path,
-  );
+function validBitmaps({ header, extensions, storage }: Image): ReturnType<typeof readBitmaps> {
+  const isValid = (header.autoclearFeatures & Autoclear.bitmaps) !== 0n;
+  if (!isValid || extensions.bitmaps === undefined) return [];
+  return readBitmaps(extensions.bitmaps, (offset, length) => readUpTo(storage, offset, length), storage.path);
 }
 
 function isRawExternal({ header }: Image): boolean {
@@ -121,11 +116,26 @@ function isRawExternal({ header }: Image): boolean {
   return raw && hasFeature(header, Incompatible.externalDataFile) && header.cryptMethod === 'none';
 }
 
-function fixedSize(image: Image, growing: boolean): string | undefined {
-  if (!growing) return 'the disk keeps its size; to let it grow, mount it with --resizable';
-  if (image.header.version < 3 && image.snapshots.length > 0) {
-    return 'version 2 images with snapshots cannot grow';
+/** What a snapshot does not tell of its disk it takes from the image: its size changes when that grows. */
+function refuseFixedSize({ header, snapshots, storage }: Image): void {
+  const refuse = (why: string, advice: string): Qcow2fsError => {
+    const file = shellWord(storage.path);
+    return new Qcow2fsError(
+      'unsupported',
+      `${storage.path}: ${why}; ${advice} ${file}, or leave out --resizable`,
+    );
+  };
+  if (snapshots.length === 0) return;
+  if (header.version < 3) {
+    throw refuse(
+      'version 2 images with snapshots cannot grow',
+      'make it version 3: qemu-img amend -f qcow2 -o compat=1.1',
+    );
   }
-  if (hasValidBitmaps(image)) return 'images with bitmaps cannot grow; remove them: qemu-img bitmap --remove';
-  return undefined;
+  if (snapshots.some(({ tellsDiskSize }) => !tellsDiskSize)) {
+    throw refuse(
+      'images whose snapshots do not tell the size of their disk cannot grow',
+      'repair it: qcow2fs check --repair all',
+    );
+  }
 }

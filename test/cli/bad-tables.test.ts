@@ -4,6 +4,7 @@ import {
   patchBytes,
   patchField,
   patchNumber,
+  readBytes,
   readField,
   removeExtension,
   snapshotEntryOffset,
@@ -149,5 +150,41 @@ describeRefusals('tables beyond limits', [
     make: damaged((image) => patchBytes(image, 8, patternBytes(3, 0, 4096, 'noise'))),
     kind: 'format',
     words: ['image.qcow2'],
+  },
+]);
+
+const RESIZABLE = ['--resizable'];
+
+describeRefusals('images that cannot grow', [
+  {
+    title: 'to let one of version 2 grow that has a snapshot, with the way out',
+    make: (dir) => {
+      const image = createImage(dir, { size: MiB, version: 2 });
+      takeSnapshot(image, 'before', '1');
+      return imagePath(image);
+    },
+    access: RESIZABLE,
+    kind: 'unsupported',
+    words: [
+      'version 2 images with snapshots',
+      'qemu-img amend -f qcow2 -o compat=1.1 /',
+      'leave out --resizable',
+    ],
+  },
+  {
+    title: 'to let one grow whose snapshot has the size of its disk from the image, with the way out',
+    make: (dir) => {
+      const image = createImage(dir, { size: MiB });
+      takeSnapshot(image, 'before', '1');
+      const entry = snapshotEntryOffset(imagePath(image), 0);
+      // Without the extra data: the ID and the name follow at once.
+      const names = readBytes(imagePath(image), entry + 40 + 24, '1before'.length);
+      patchNumber(imagePath(image), entry + 36, 4, 0);
+      patchBytes(imagePath(image), entry + 40, names);
+      return imagePath(image);
+    },
+    access: RESIZABLE,
+    kind: 'unsupported',
+    words: ['do not tell the size', 'qcow2fs check --repair all /', 'leave out --resizable'],
   },
 ]);

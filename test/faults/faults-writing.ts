@@ -264,8 +264,8 @@ export const WRITING_FAULTS: readonly Fault[] = [
   {
     name: 'commit-bitmaps-before-clusters',
     file: 'src/qcow2/writing/dirty-bitmaps.ts',
-    find: '    this.#commit();\n',
-    replace: '    if (tables.length > 1) this.#commit();\n',
+    find: '    // New clusters are counted, and everything is there, before a table names them.\n    this.#commit();\n',
+    replace: '    if (merged.length > 1) this.#commit();\n',
     suspects: ['writing/bitmaps', 'writing/crash'],
   },
   {

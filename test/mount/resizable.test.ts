@@ -3,6 +3,7 @@
 import fs from 'node:fs';
 import { expect } from 'chai';
 import { FALLOC_FL_ZERO_RANGE, fallocate } from '../../src/host/libc.js';
+import { bitmapsOf, dirtyGranules } from '../support/bitmaps.js';
 import { readField } from '../support/damage.js';
 import { refusalOf, withFile } from '../support/files.js';
 import {
@@ -12,6 +13,7 @@ import {
   type Image,
   imagePath,
   MiB,
+  qemuImg,
   writeSteps,
 } from '../support/images.js';
 import { patternBytes, SECTOR_SIZE } from '../support/pattern.js';
@@ -93,6 +95,29 @@ describe('a disk with --resizable', () => {
       });
     }
   }
+
+  it('takes its persistent bitmaps along, which follow what all threads write', async () => {
+    const dir = scratch.subdir();
+    const image = createImage(dir, { size: SIZE, clusterSize: 512 });
+    qemuImg(dir, ['bitmap', '--add', '-g', '64k', image.name, 'backup']);
+    const { disk, unmount } = mountWritable(imagePath(image), dir, ['--resizable', '--threads', '4']);
+    // A longer table: each entry is for 256 MiB.
+    fs.truncateSync(disk, 1024 * MiB);
+    const places = Array.from({ length: 64 }, (_, i) => i * 16 * MiB + 65536);
+    await Promise.all(
+      places.map(async (place) => {
+        const file = await fs.promises.open(disk, 'r+');
+        await file.write(DATA, 0, SECTOR_SIZE, place);
+        await file.datasync();
+        await file.close();
+      }),
+    );
+    unmount();
+    checkImage(image);
+    expect(bitmapsOf(image).map(({ flags }) => [...flags])).to.deep.equal([['auto']]);
+    // The kernel writes whole pages, and here no more than one.
+    expect(await dirtyGranules(image, 'backup', 65536)).to.deep.equal(places.map((place) => place / 65536));
+  });
 
   it('ends at a whole sector', () => {
     const dir = scratch.subdir();

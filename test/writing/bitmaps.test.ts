@@ -1,10 +1,9 @@
 /** Persistent bitmaps follow every write, or say that they do not. QEMU reads them. */
-import { type ChildProcess, spawn } from 'node:child_process';
 import fs from 'node:fs';
-import path from 'node:path';
 import { expect } from 'chai';
 import type { Disk } from '../../src/disk.js';
 import { openDisk } from '../../src/qcow2/chain.js';
+import { bitmapsOf, dirtyGranules } from '../support/bitmaps.js';
 import {
   checkImage,
   createImage,
@@ -17,22 +16,9 @@ import {
   takeSnapshot,
 } from '../support/images.js';
 import { RandomGuest, randomNumbers, type Target } from '../support/random-guest.js';
-import { run } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
 import { targetOf } from '../support/target.js';
 import { filled } from '../support/variant.js';
-
-interface BitmapInfo {
-  readonly name: string;
-  readonly flags: readonly string[];
-}
-
-function bitmapsOf(image: Image): readonly BitmapInfo[] {
-  const info = JSON.parse(qemuImg(image.dir, ['info', '--output=json', image.name])) as {
-    'format-specific': { data: { bitmaps?: BitmapInfo[] } };
-  };
-  return info['format-specific'].data.bitmaps ?? [];
-}
 
 async function writing(image: Image, use: (disk: Disk) => void): Promise<void> {
   const disk = await openDisk(imagePath(image), { writable: true });
@@ -40,40 +26,6 @@ async function writing(image: Image, use: (disk: Disk) => void): Promise<void> {
     use(disk);
   } finally {
     disk.close();
-  }
-}
-
-/** Gives the granules that QEMU's NBD server calls dirty. */
-async function dirtyGranules(image: Image, name: string, granularity: number): Promise<number[]> {
-  const socket = path.join(image.dir, 'nbd');
-  const server = spawn('qemu-nbd', ['-r', '-f', 'qcow2', '-B', name, '-k', socket, imagePath(image)]);
-  try {
-    await untilServed(server, socket);
-    const options = `driver=nbd,server.type=unix,server.path=${socket},x-dirty-bitmap=qemu:dirty-bitmap:${name}`;
-    const map = JSON.parse(run('qemu-img', ['map', '--output=json', '--image-opts', options])) as {
-      start: number;
-      length: number;
-      data: boolean;
-    }[];
-    return map
-      .filter(({ data }) => !data)
-      .flatMap(({ start, length }) =>
-        Array.from({ length: Math.ceil(length / granularity) }, (_, i) => start / granularity + i),
-      );
-  } finally {
-    // It ends with its client; a SIGTERM at that moment it forgets, and serves on.
-    const exit = new Promise((resolve) => server.once('exit', resolve));
-    if (server.exitCode === null && server.kill('SIGKILL')) await exit;
-    fs.rmSync(socket, { force: true });
-  }
-}
-
-/** qemu-nbd binds its socket when it can serve. */
-async function untilServed(server: ChildProcess, socket: string): Promise<void> {
-  const deadline = Date.now() + 60_000;
-  while (!fs.existsSync(socket)) {
-    if (server.exitCode !== null || Date.now() > deadline) throw new Error('qemu-nbd does not serve');
-    await new Promise(setImmediate);
   }
 }
 

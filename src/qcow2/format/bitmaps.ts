@@ -24,9 +24,10 @@ export interface Bitmap {
   readonly inUse: boolean;
   /** Must reflect all changes of the disk. */
   readonly auto: boolean;
-  /** All flags, and their host offset: a big-endian u32. */
+  /** All of them. */
   readonly flags: number;
-  readonly flagsOffset: number;
+  /** Host offset of the directory entry. */
+  readonly entryOffset: number;
   /** Host offset of its table; beyond 2^53 not exact. */
   readonly tableOffset: number;
   /** Entries of 8 bytes. */
@@ -37,6 +38,23 @@ export interface Bitmap {
   readonly nameBytes: number;
   /** Bytes from the start of the directory to the end of the entry, with its padding. */
   readonly end: number;
+}
+
+/** Fields of a directory entry that are written at once: each lies within a sector. */
+export type BitmapFields =
+  | { readonly tableOffset: bigint }
+  | { readonly tableSize: number; readonly flags: number };
+
+/** The bytes of the given fields, and where they belong in the entry. */
+export function encodeBitmapFields(fields: BitmapFields): {
+  readonly offset: number;
+  readonly bytes: Buffer;
+} {
+  const entry = Buffer.alloc(directoryEntry.size);
+  directoryEntry.write(entry, 0, fields);
+  const { tableOffset, tableSize } = directoryEntry.offsets;
+  const offset = 'tableOffset' in fields ? tableOffset : tableSize;
+  return { offset, bytes: entry.subarray(offset, offset + 8) };
 }
 
 /**
@@ -69,7 +87,7 @@ export function readBitmaps(
       inUse: (entry.flags & FLAG_IN_USE) !== 0,
       auto: (entry.flags & FLAG_AUTO) !== 0,
       flags: entry.flags,
-      flagsOffset: extension.directoryOffset + at + directoryEntry.offsets.flags,
+      entryOffset: extension.directoryOffset + at,
       tableOffset: Number(entry.tableOffset),
       tableSize: entry.tableSize,
       type: entry.type,

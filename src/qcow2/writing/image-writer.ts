@@ -119,6 +119,7 @@ export class ImageWriter {
       bitmaps: parameters.bitmaps,
       image,
       clusterSize: geometry.clusterSize,
+      state,
       allocator,
       map: this.#map,
       commit,
@@ -187,6 +188,7 @@ export class ImageWriter {
     if (size < diskSize) throw refuse('a disk cannot be made smaller');
     if (fixedSize !== undefined) throw refuse(fixedSize);
     metadata.state.refuseFrozen();
+    this.#bitmaps.grow(size);
     this.#touch();
     growDisk(
       {
