@@ -78,7 +78,10 @@ export function locksOf({ metadata, compression, writing }: Qcow2Parameters): re
 
 function writeParameters(image: Image, growing: boolean, l1Capacity: number): WriteParameters {
   const { header } = image;
-  if (growing) refuseFixedSize(image);
+  const fixed = fixedSize(image);
+  if (growing && fixed !== undefined) {
+    throw new Qcow2fsError('unsupported', `${image.storage.path}: ${fixed}, or leave out --resizable`);
+  }
   return {
     header: {
       version: header.version,
@@ -91,7 +94,9 @@ function writeParameters(image: Image, growing: boolean, l1Capacity: number): Wr
     flushLock: RwLock.allocate(),
     bitmaps: allocateBitmaps(validBitmaps(image), header.size, header.clusterSize, growing),
     rawExternal: isRawExternal(image),
-    fixedSize: growing ? undefined : 'the disk keeps its size; to let it grow, mount it with --resizable',
+    fixedSize: growing
+      ? undefined
+      : (fixed ?? 'the disk keeps its size; to let it grow, mount it with --resizable'),
   };
 }
 
@@ -116,26 +121,16 @@ function isRawExternal({ header }: Image): boolean {
   return raw && hasFeature(header, Incompatible.externalDataFile) && header.cryptMethod === 'none';
 }
 
-/** What a snapshot does not tell of its disk it takes from the image: its size changes when that grows. */
-function refuseFixedSize({ header, snapshots, storage }: Image): void {
-  const refuse = (why: string, advice: string): Qcow2fsError => {
-    const file = shellWord(storage.path);
-    return new Qcow2fsError(
-      'unsupported',
-      `${storage.path}: ${why}; ${advice} ${file}, or leave out --resizable`,
-    );
-  };
-  if (snapshots.length === 0) return;
+/** Why the disk keeps its size; undefined where it may grow. */
+function fixedSize({ header, snapshots, storage }: Image): string | undefined {
+  if (snapshots.length === 0) return undefined;
+  const file = shellWord(storage.path);
   if (header.version < 3) {
-    throw refuse(
-      'version 2 images with snapshots cannot grow',
-      'make it version 3: qemu-img amend -f qcow2 -o compat=1.1',
-    );
+    const advice = `make it version 3: qemu-img amend -f qcow2 -o compat=1.1 ${file}`;
+    return `version 2 images with snapshots cannot grow; ${advice}`;
   }
-  if (snapshots.some(({ tellsDiskSize }) => !tellsDiskSize)) {
-    throw refuse(
-      'images whose snapshots do not tell the size of their disk cannot grow',
-      'repair it: qcow2fs check --repair all',
-    );
-  }
+  // It would take the new size for that of its own disk.
+  if (snapshots.every(({ tellsDiskSize }) => tellsDiskSize)) return undefined;
+  const advice = `repair it: qcow2fs check --repair all ${file}`;
+  return `images with a snapshot that does not tell the size of its disk cannot grow; ${advice}`;
 }

@@ -3,6 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import fs from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
+import { EXTENSION, readExtensions, readNumber } from './damage.js';
 import { type Image, imagePath, qemuImg } from './images.js';
 import { run } from './run.js';
 
@@ -16,6 +17,12 @@ export function bitmapsOf(image: Image): readonly BitmapInfo[] {
     'format-specific': { data: { bitmaps?: BitmapInfo[] } };
   };
   return info['format-specific'].data.bitmaps ?? [];
+}
+
+/** Host offset of the first entry of the directory: its table at +0, the size of that at +8, the flags at +12. */
+export function bitmapEntryOffset(image: Image): number {
+  const { offset } = readExtensions(imagePath(image)).find(({ type }) => type === EXTENSION.bitmaps)!;
+  return Number(readNumber(imagePath(image), offset + 16, 8));
 }
 
 /** Gives the granules that QEMU's NBD server calls dirty. */

@@ -5,12 +5,12 @@ import { expect } from 'chai';
 import { Qcow2fsError } from '../../src/errors.js';
 import { openDisk } from '../../src/qcow2/chain.js';
 import { allocateBitmaps } from '../../src/qcow2/writing/dirty-bitmaps.js';
-import { bitmapsOf, dirtyGranules } from '../support/bitmaps.js';
+import { bitmapEntryOffset, bitmapsOf, dirtyGranules } from '../support/bitmaps.js';
 import { CrashingFile, SURVIVALS } from '../support/crash/disk.js';
 import type { HostCall } from '../support/crash/files.js';
 import { corruptionOf } from '../support/crash/oracle.js';
 import { inMemory, openInMemory } from '../support/crash/recording.js';
-import { EXTENSION, patchNumber, readExtensions, readNumber } from '../support/damage.js';
+import { patchNumber, readNumber } from '../support/damage.js';
 import { sha256 } from '../support/files.js';
 import {
   checkImage,
@@ -71,11 +71,8 @@ async function dirtyOf(image: Image, granularity: number): Promise<Record<string
   return found;
 }
 
-/** Host offset of the entry of the last bitmap: its table at +0, the size of that at +8, the flags at +12. */
-function entryOf(image: Image): number {
-  const { offset } = readExtensions(imagePath(image)).find(({ type }) => type === EXTENSION.bitmaps)!;
-  return Number(readNumber(imagePath(image), offset + 16, 8)) + 24 + FROZEN.length;
-}
+/** Host offset of the entry of the last bitmap. */
+const entryOf = (image: Image): number => bitmapEntryOffset(image) + 24 + FROZEN.length;
 
 const tableOf = (image: Image): { offset: number; size: number } => ({
   offset: Number(readNumber(imagePath(image), entryOf(image), 8)),

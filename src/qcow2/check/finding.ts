@@ -143,10 +143,10 @@ export const FINDING_KINDS = {
     advice: 'name snapshots by their name, or delete one',
   },
   bitmap: {
-    meaning: 'a bitmap makes no sense',
+    meaning: 'a bitmap makes no sense: QEMU does not open the image',
     severity: 'corruption',
     remedy: 'none',
-    advice: 'remove the bitmap: qemu-img bitmap --remove',
+    advice: COPY,
   },
   'bitmap-directory': {
     meaning: 'the bitmap directory cannot be read',
@@ -164,7 +164,7 @@ export const FINDING_KINDS = {
     meaning: 'a program wrote the image that does not know its bitmaps: none of them is valid',
     severity: 'warning',
     remedy: 'none',
-    advice: 'remove the bitmaps (qemu-img bitmap --remove) and make a full backup',
+    advice: 'make a full backup, and a new bitmap: qemu-img bitmap --add',
   },
   luks: {
     meaning: 'the LUKS header, or a key slot of it, makes no sense',
