@@ -45,6 +45,20 @@ export const HOST_FAULTS: readonly Fault[] = [
     suspects: ['unit/qcow2/chain', 'cli/bad-chains'],
   },
   {
+    name: 'host-part-without-end',
+    file: 'src/part-storage.ts',
+    find: 'Math.min(length, this.#length - position)',
+    replace: 'length',
+    suspects: ['unit/part-storage', 'unit/qcow2/chain'],
+  },
+  {
+    name: 'host-format-assumed-for-writing',
+    file: 'src/cli/mount-options.ts',
+    find: 'backingFormat !== undefined && writes && overlay === undefined',
+    replace: 'false',
+    suspects: ['cli/command-line', 'cli/backing-format'],
+  },
+  {
     name: 'host-backing-null-refused',
     file: 'src/qcow2/image-name.ts',
     find: "if (backing === null || backing === '') return 'none';",

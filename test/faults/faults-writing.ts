@@ -129,6 +129,20 @@ export const WRITING_FAULTS: readonly Fault[] = [
     suspects: ['writing/bitmaps', 'writing/crash'],
   },
   {
+    name: 'writing-bitmap-not-grown',
+    file: 'src/qcow2/writing/dirty-bitmaps.ts',
+    find: 'if (bytes > changed.byteLength) changed.grow(bytes);',
+    replace: '',
+    suspects: ['writing/bitmap-growth'],
+  },
+  {
+    name: 'writing-bitmap-table-leaks',
+    file: 'src/qcow2/writing/dirty-bitmaps.ts',
+    find: 'this.#allocator.release(tableOffset, tableSize * ENTRY_BYTES);',
+    replace: 'this.#allocator.release(tableOffset, 0 * tableSize);',
+    suspects: ['writing/bitmap-growth'],
+  },
+  {
     name: 'writing-bitmap-forgets-old-bits',
     file: 'src/qcow2/writing/dirty-bitmaps.ts',
     find: 'part[i] = part[i]! | bits[i]!;',
@@ -260,6 +274,13 @@ export const WRITING_FAULTS: readonly Fault[] = [
     find: 'if (state.unsyncedKib > 0)',
     replace: 'if (state.unsyncedKib > 1)',
     suspects: ['writing/crash', 'writing/fault'],
+  },
+  {
+    name: 'commit-bitmap-size-before-place',
+    file: 'src/qcow2/writing/dirty-bitmaps.ts',
+    find: 'if (moved.length > 0) this.#sync();',
+    replace: '',
+    suspects: ['writing/bitmap-growth'],
   },
   {
     name: 'commit-bitmaps-before-clusters',
