@@ -42,7 +42,7 @@ export function addNamedFileOptions(command: Command): Command {
     .option('--allow-dir <dir>', 'let the image name backing and data files below DIR (repeatable)', collect)
     .option(
       '--backing-format <format>',
-      'read backing files whose format no image declares as FORMAT: qcow2 or raw',
+      'format of backing files whose image does not declare one: qcow2 or raw',
     );
 }
 

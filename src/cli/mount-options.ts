@@ -139,7 +139,7 @@ export function parseAccess(flags: MountFlags): Access {
   if (errorMap !== undefined && writes) throw usage('--error-map is for reading alone: add -r');
   if (backingFormat !== undefined && writes && overlay === undefined) {
     throw usage(
-      '--backing-format: an image is not written on an assumption: add -r or --overlay, or declare the format: qemu-img rebase -u -F',
+      '--backing-format is for reading: add -r or --overlay, or declare the format: qemu-img rebase -u -F FORMAT -b NAME IMAGE',
     );
   }
   if (!writes) return 'reading';

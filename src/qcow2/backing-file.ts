@@ -15,7 +15,7 @@ export interface Backing {
   readonly stored: string | undefined;
 }
 
-/** What a backing file may be said to be where nothing declares it. */
+/** Formats that the user may give for backing files where no image declares one. */
 export const BACKING_FORMATS = ['qcow2', 'raw'] as const;
 export type BackingFormat = (typeof BACKING_FORMATS)[number];
 
@@ -30,25 +30,28 @@ export function backingOf(image: Image, said: Stack['backing']): Backing | undef
   return { name, declared: backingFormat ?? name.nodes[0].driver, stored: backingFile };
 }
 
-/** QEMU does not open it; but what there is of it can be read. */
+/** QEMU refuses to open such a file; here what is left of it can be read. */
 export function tellOfMissingPart(file: OpenFile, { start, length }: Part): void {
   const size = new FileStorage(file).size();
   const end = Number.isFinite(length) ? start + length : start;
   if (size >= end) return;
-  notice(`${file.path}: has ${size} bytes, and its part that is named ends at ${end}; was it cut off?`);
+  notice(`${file.path}: has ${size} bytes, but the named part of it ends at ${end}; was it cut off?`);
 }
 
 export function windowOf({ start, length }: Part, size: number, path: string): Part {
   const end = Number.isFinite(length) ? start + length : size;
   if (start <= end && end <= size && start % SECTOR_SIZE === 0) return { start, length: end - start };
-  const what = `the json: name of ${path} asks for a part of its disk from ${start} to ${end}`;
-  throw new Qcow2fsError('named-file', `${what}; it has ${size} bytes, in sectors of ${SECTOR_SIZE}`);
+  const what = `the json: name of ${path} selects bytes ${start} to ${end} of its disk`;
+  throw new Qcow2fsError(
+    'named-file',
+    `${what}, which has ${size} bytes; parts start at multiples of ${SECTOR_SIZE}`,
+  );
 }
 
 export interface Assumption {
   /** Of backing files whose format nothing declares. */
   readonly format: BackingFormat | undefined;
-  /** Nothing may be assumed of what an image that is written stands on. */
+  /** False for an image that is written: what is copied to it would depend on the assumption. */
   readonly isAllowed: boolean;
 }
 
@@ -87,7 +90,7 @@ function undeclaredFormat(
   const start = readUpTo(new FileStorage(file), stack.part.start, MAGIC_BYTES);
   const looks = stack.format === 'raw' ? identifyFormat(start) : 'the disk of a qcow2 image';
   if (looks === undefined && format === 'qcow2') {
-    notice(`${file.path}: looks like no disk image, and is read as raw`);
+    notice(`${file.path}: does not look like a disk image, so it is read as raw`);
   }
   if (looks === undefined) return 'raw';
   if (format !== undefined) return format;

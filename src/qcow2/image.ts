@@ -118,11 +118,12 @@ export function readL1(
     if (forWriting) {
       throw new Qcow2fsError(
         'format',
-        `${what}, so it cannot be written; what can be read: mount it with -r`,
+        `${what}; the image cannot be written, to read what is left, mount it with -r`,
       );
     }
     bytes.fill(0, whole * 8);
-    if (isNeverWritten(image)) notice(`${what}; nothing was ever written to it, so it counts as empty`);
+    if (isNeverWritten(image))
+      notice(`${what}; nothing was ever written to the disk, so the table counts as empty`);
     else {
       const lost = hex(whole * bytesPerL1Entry(header));
       notice(`${what} from entry ${whole} on: the disk cannot be read from ${lost} on`);

@@ -132,5 +132,5 @@ function fixedSize({ header, snapshots, storage }: Image): string | undefined {
   // It would take the new size for that of its own disk.
   if (snapshots.every(({ tellsDiskSize }) => tellsDiskSize)) return undefined;
   const advice = `repair it: qcow2fs check --repair all ${file}`;
-  return `images with a snapshot that does not tell the size of its disk cannot grow; ${advice}`;
+  return `images with a snapshot that has no disk size of its own cannot grow; ${advice}`;
 }

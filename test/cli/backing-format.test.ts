@@ -89,7 +89,9 @@ describe('--backing-format', () => {
     undeclare(image, 'middle.qcow2', 'image.qcow2');
     const { stdout, stderr } = await runInProcess(['hash', '--backing-format', 'qcow2', imagePath(image)]);
     expect(stdout.split(' ')[0]).to.equal(expected);
-    expect(stderr).to.match(/^qcow2fs: \S+base\.raw: looks like no disk image, and is read as raw\n$/);
+    expect(stderr).to.match(
+      /^qcow2fs: \S+base\.raw: does not look like a disk image, so it is read as raw\n$/,
+    );
   });
 
   it('is no reason to doubt a format that is declared', async () => {

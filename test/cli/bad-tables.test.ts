@@ -185,6 +185,6 @@ describeRefusals('images that cannot grow', [
     },
     access: RESIZABLE,
     kind: 'unsupported',
-    words: ['does not tell the size', 'qcow2fs check --repair all /', 'leave out --resizable'],
+    words: ['no disk size of its own', 'qcow2fs check --repair all /', 'leave out --resizable'],
   },
 ]);

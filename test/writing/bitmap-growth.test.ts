@@ -139,7 +139,7 @@ describe('a persistent bitmap of a disk that grows', () => {
     const image = withBitmaps(scratch.subdir(), {}, 512);
     const disk = await openDisk(imagePath(image), RESIZABLE);
     expect(() => disk.resize(17 * GiB))
-      .to.throw(Qcow2fsError, /bitmap \S+ cannot follow a disk of \d+ bytes; unmount it, and grow it anew/)
+      .to.throw(Qcow2fsError, /bitmap \S+ cannot track a disk of \d+ bytes; unmount, mount again and repeat/)
       .with.property('kind', 'too-large');
     expect(disk.size).to.equal(MiB);
     disk.resize(16 * GiB);
@@ -224,11 +224,14 @@ describe('an image that may not grow', () => {
 describe('bitmaps that an image names too often', () => {
   it('take a limited room', () => {
     const bitmap = { ...NO_BITMAP, tableSize: 1, granularity: 65536, auto: true };
+    const tooLarge = { ...bitmap, tableSize: 1025, granularity: 512 };
     for (const growing of [false, true]) {
       const kept = allocateBitmaps(Array(5000).fill(bitmap), 32 * GiB, 65536, growing).map(
         ({ changed }) => changed?.maxByteLength ?? 0,
       );
       expect(kept).to.have.length(5000);
+      const [given] = allocateBitmaps([tooLarge], 256 * GiB + 512, 65536, growing);
+      expect(given?.changed).to.equal(undefined);
       expect(kept.reduce((sum, bytes) => sum + bytes))
         .to.be.at.most(GiB)
         .and.above(256 * MiB);

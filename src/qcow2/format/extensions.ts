@@ -67,7 +67,7 @@ export function parseExtensions(header: Header, cluster: Buffer, path: string): 
   let at = header.headerLength;
   while (at < end) {
     const start = at + extensionHeader.size;
-    if (start > end) throw bad(`header extension at ${hex(at)} is cut short by the end of its room`);
+    if (start > end) throw bad(`the header extension at ${hex(at)} runs past its room`);
     if (start > cluster.length) break;
     const { type, length } = extensionHeader.read(cluster, at);
     // QEMU does not open an image whose end mark has a length beyond the room either.

@@ -2,15 +2,15 @@
  * Persistent bitmaps that follow every change of the disk, for incremental backups (specification: "Bitmaps"). From the
  * first change until the image is closed the file calls them in use, so that a crash leaves none that lies; what
  * changed meanwhile is kept in shared memory, one bit for each piece of the disk, and merged into the file at the end.
- * Bitmaps that are disabled follow no change, but they grow with the disk, as in QEMU.
+ * Disabled bitmaps follow no change, but grow with the disk, as in QEMU.
  *
- * The order at the end, every step of which a power cut may be the last, while the directory says in use:
+ * Closing goes in this order, so that a power cut after any step leaves bitmaps that are right or marked in use:
  *
- *   1. What the bitmaps' tables are to name is written and counted; sync.
- *   2. The tables, which have their old place, or a new one when they have become too long; sync.
- *   3. The new places of tables, in the directory: as many entries as before are there, too; sync.
- *   4. The sizes of tables, and in the same write flags that say no more in use; sync.
- *   5. The old places of tables are free.
+ *   1. The data clusters that the tables will refer to, and their counts; sync.
+ *   2. The tables, in their old clusters, or in new ones where they have become too long; sync.
+ *   3. The offsets of tables that moved, in the directory: the old sizes fit the new tables, too; sync.
+ *   4. The sizes of all tables, each in one write with the flags that clear the mark; sync.
+ *   5. The old clusters of tables that moved are freed.
  */
 import { Qcow2fsError } from '../../errors.js';
 import type { Storage } from '../../storage.js';
@@ -28,7 +28,7 @@ const ALL_ONES_LOW = 1;
 const MAX_BYTES = 64 * 1024 * 1024;
 /** Of all bitmaps together: an image may name one many times. */
 const MAX_TOTAL_BYTES = 16 * MAX_BYTES;
-/** Bytes of bits that a bitmap may grow to: at 64 KiB a bit those of 2 TiB, or much more than it has. */
+/** Bytes of bits that a bitmap may grow to in one mount: those of 2 TiB at 64 KiB a bit, or 16 times what it has. */
 const MIN_ROOM = 4 * 1024 * 1024;
 const ROOM_FACTOR = 16;
 
@@ -64,7 +64,7 @@ export function allocateBitmaps(
       const bytes = roomFor(diskSize, granularity, clusterSize);
       const max = growing ? Math.min(MAX_BYTES, Math.max(MIN_ROOM, ROOM_FACTOR * bytes)) : bytes;
       const sound = tableOffset % clusterSize === 0 && tableSize === bytes / clusterSize;
-      const isKept = sound && bytes <= max && max <= left;
+      const isKept = sound && bytes <= MAX_BYTES && max <= left;
       if (isKept) left -= max;
       const changed = isKept ? new SharedArrayBuffer(bytes, { maxByteLength: max }) : undefined;
       return { name, flags, entryOffset, tableOffset, tableSize, granularity, follows: auto, changed };
@@ -140,8 +140,10 @@ export class DirtyBitmaps {
       const bytes = roomFor(diskSize, granularity, this.#clusterSize);
       if (bytes > changed.maxByteLength) {
         const advice =
-          bytes > MAX_BYTES ? 'remove the bitmap: qemu-img bitmap --remove' : 'unmount it, and grow it anew';
-        const what = `bitmap ${name} cannot follow a disk of ${diskSize} bytes`;
+          bytes > MAX_BYTES
+            ? 'remove the bitmap: qemu-img bitmap --remove'
+            : 'unmount, mount again and repeat';
+        const what = `bitmap ${name} cannot track a disk of ${diskSize} bytes`;
         throw new Qcow2fsError('too-large', `${this.#image.path}: ${what}; ${advice}`);
       }
       if (bytes > changed.byteLength) changed.grow(bytes);

@@ -66,7 +66,7 @@ describe('header extensions', () => {
 
   it('are refused where only a part of one fits before the backing file name', () => {
     const parts = [extension(0x1234, ''), Buffer.from('base')];
-    expectError('format', ['at 0x78', 'cut short'], () =>
+    expectError('format', ['at 0x78', 'past'], () =>
       parse(parts, { backingFileOffset: START + 12, backingFileSize: 4 }),
     );
   });
