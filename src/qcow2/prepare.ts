@@ -1,6 +1,7 @@
 /** What must be done to an image before it is written. */
 
 import { Qcow2fsError } from '../errors.js';
+import { shellWord } from '../printable.js';
 import { createTrace } from '../trace.js';
 import { hasFeature, Incompatible } from './format/header.js';
 import { type Image, readImage } from './image.js';
@@ -18,10 +19,9 @@ const debug = createTrace('prepare');
 export function prepareForWriting(image: Image): Image {
   const { header, storage } = image;
   if (hasFeature(header, Incompatible.corrupt)) {
-    throw new Qcow2fsError(
-      'corrupt',
-      `${storage.path}: the image is marked corrupt; repair it: qcow2fs check --repair all, or mount it read-only: -r`,
-    );
+    // Whether it can be repaired only a check can tell.
+    const advice = `see what repairs it: qcow2fs check ${shellWord(storage.path)}, or mount it read-only: -r`;
+    throw new Qcow2fsError('corrupt', `${storage.path}: the image is marked corrupt; ${advice}`);
   }
   // First, because a repair does not count what only an unknown feature refers to.
   if (clearUnknownAutoclear(storage, header)) storage.sync();

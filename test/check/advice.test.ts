@@ -2,8 +2,16 @@
 
 import { expect } from 'chai';
 import { bitmapEntryOffset, bitmapsOf } from '../support/bitmaps.js';
-import { patchField, patchNumber } from '../support/damage.js';
-import { checkImage, createImage, type Image, imagePath, MiB, qemuImg } from '../support/images.js';
+import { patchField, patchL1, patchL2, patchNumber, readL2 } from '../support/damage.js';
+import {
+  checkImage,
+  createImage,
+  type Image,
+  imagePath,
+  MiB,
+  qemuImg,
+  writeSteps,
+} from '../support/images.js';
 import { expectInProcess, runInProcess } from '../support/in-process.js';
 import { tryTool } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
@@ -34,6 +42,26 @@ describe('the advice of a check', () => {
       await expectInProcess(['hash', imagePath(image)]);
     });
   }
+
+  it('is no repair where a table is lost, for every repair refuses that', async () => {
+    const image = createImage(scratch.subdir(), { size: 2 ** 30 });
+    const [first, second] = [0, 2 ** 29];
+    for (const offset of [first, second]) writeSteps(image, 1, [{ do: 'data', offset, length: 65536 }]);
+    const file = imagePath(image);
+    patchL2(file, first, readL2(file, first) | (1n << 58n));
+    expect(await check(image)).to.contain('check --repair all');
+    patchL1(file, 1, (1n << 63n) | (1n << 40n));
+    const said = await check(image);
+    expect(said).to.contain('[reserved-bits]').and.to.contain('[leak]').and.to.contain('qcow2fs mount -r');
+    expect(said).to.not.contain('--repair');
+    for (const level of ['leaks', 'all']) {
+      expect((await runInProcess(['check', '--repair', level, file])).stdout).to.contain('not repaired: ');
+    }
+    const { findings } = JSON.parse((await runInProcess(['check', '--json', file])).stdout);
+    expect(new Set(findings.map(({ remedy }: { remedy: string }) => remedy))).to.deep.equal(
+      new Set(['none']),
+    );
+  });
 
   it('is to remove a bitmap that was not saved', async () => {
     const image = withBitmap();

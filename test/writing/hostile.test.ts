@@ -268,7 +268,9 @@ describe('an image whose entries say nothing sound', () => {
     await openDisk(path, { writable: true }).catch((error: Error) => {
       message = error.message;
     });
-    expect(message).to.contain('marked corrupt');
+    expect(message)
+      .to.contain('marked corrupt')
+      .and.to.match(/qcow2fs check \/\S+, or mount it read-only: -r$/);
     expect(fs.readFileSync(path).equals(before)).to.equal(true);
   });
 });

@@ -59,6 +59,7 @@ export async function checkImage(
   // A repair may want it, too.
   if (header.compressionType === 'zstd') await prepareZstd();
   if (readData) checkData(image, references, report, progress);
+  if (!references.isComplete) findings.withdrawRemedies(storage.path);
   return {
     isComplete: references.isComplete,
     clusters: { ...references.clusters, total: Math.ceil(header.size / header.clusterSize) },

@@ -253,6 +253,14 @@ export class Findings {
   omitted = 0;
   readonly #keptOf = new Map<FindingKind, number>();
 
+  /** For an image of which it is not known what is in use: every repair refuses it. */
+  withdrawRemedies(image: string): void {
+    for (const [index, finding] of this.kept.entries()) {
+      if (finding.image !== image || finding.remedy === 'none') continue;
+      this.kept[index] = { ...finding, remedy: 'none', advice: COPY };
+    }
+  }
+
   /** @param image the file that is looked at */
   reportFor(image: string): Report {
     return (kind, place, what, { entry = null, count = 1 } = {}) => {
