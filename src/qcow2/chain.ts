@@ -256,17 +256,18 @@ class ChainOpener {
     );
     const stack = stackOf(name, formatOf(file, wanted, namedBy, this.#assumption), namedBy);
     const { part, window, backing } = stack;
+    if (stack.format === 'raw') {
+      this.#addRaw(file, part);
+      return { backing, image: undefined };
+    }
     tellOfMissingPart(file, part);
-    if (stack.format === 'qcow2')
-      return { backing, image: this.#addQcow2(file, undefined, false, part, window) };
-    this.#addRaw(file, part);
-    return { backing, image: undefined };
+    return { backing, image: this.#addQcow2(file, undefined, false, part, window) };
   }
 
   #addRaw(file: OpenFile, { start, length }: Part): void {
     const available = Math.max(0, new FileStorage(file).size() - start);
     debug('%s: raw, %d bytes from %d', file.path, available, start);
-    this.#layers.push({ kind: 'raw', file, start, length: Math.min(available, length) });
+    this.#layers.push({ kind: 'raw', file, start, length: Number.isFinite(length) ? length : available });
   }
 
   #addQcow2(

@@ -96,8 +96,8 @@ export const READING_FAULTS: readonly Fault[] = [
   {
     name: 'reading-raw-tail-lost',
     file: 'src/raw-disk.ts',
-    find: 'this.size = Math.ceil(length / SECTOR_SIZE) * SECTOR_SIZE;',
-    replace: 'this.size = Math.floor(length / SECTOR_SIZE) * SECTOR_SIZE;',
+    find: 'this.size = wholeSectors(length);',
+    replace: 'this.size = length - (length % SECTOR_SIZE);',
     suspects: ['unit/qcow2/chain', 'matrix'],
   },
   {
@@ -124,8 +124,8 @@ export const READING_FAULTS: readonly Fault[] = [
   {
     name: 'reading-hole-ends-at-file-start',
     file: 'src/raw-disk.ts',
-    find: 'const reached = Math.ceil((end - this.#start) / SECTOR_SIZE) * SECTOR_SIZE;',
-    replace: 'const reached = Math.ceil(end / SECTOR_SIZE) * SECTOR_SIZE;',
+    find: 'const reached = wholeSectors(end - this.#start);',
+    replace: 'const reached = wholeSectors(end);',
     suspects: ['unit/qcow2/chain', 'map', 'cli/map', 'matrix', 'mount/holes'],
   },
 ];

@@ -128,6 +128,31 @@ describe('a chain of images', () => {
     expect(told[0]).to.contain(`ends at ${base.length + 512}; was it cut off?`);
   });
 
+  it('reads what there is of a raw part that was cut off, and tells the rest from a hole', async () => {
+    const told: unknown[] = [];
+    onNotice((message, missing) => told.push([message.includes('cut off'), missing]));
+    fs.writeFileSync(file('cut.raw'), Buffer.alloc(MIB / 2 + 700, 0x22));
+    const inner = { driver: 'file', filename: file('cut.raw') };
+    const name = json({ driver: 'raw', offset: 512, size: MIB, file: inner });
+    const disk = await openDisk(overlay('on-raw.qcow2', name, 'raw'));
+    const bytes = Buffer.alloc(MIB, 0xff);
+    disk.read(bytes, 0, MIB, 0);
+    const there = MIB / 2 + 188;
+    expect(bytes.equals(Buffer.concat([Buffer.alloc(there, 0x22), Buffer.alloc(MIB - there)]))).to.equal(
+      true,
+    );
+    const offset = MIB / 2 + 512;
+    expect(told).to.deep.equal([[true, { offset, length: MIB - offset }]]);
+    const runs: unknown[] = [];
+    disk.scan(0, MIB, (run) => runs.push([run.offset, run.length, run.data]) > 0, { steps: 100 });
+    expect(runs).to.deep.equal([
+      [0, offset, true],
+      [offset, MIB - offset, true],
+    ]);
+    disk.close();
+    onNotice(() => {});
+  });
+
   it('refuses a part of a disk that the disk does not have', async () => {
     const inner = { driver: 'qcow2', file: { driver: 'file', filename: file('base.qcow2') } };
     for (const part of [
