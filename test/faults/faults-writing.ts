@@ -33,8 +33,8 @@ export const WRITING_FAULTS: readonly Fault[] = [
   {
     name: 'writing-past-device',
     file: 'src/qcow2/writing/allocator.ts',
-    find: 'if (this.#image.extensible || (first + count) * this.#clusterSize <= this.#image.size()) return;',
-    replace: 'if (this.#image.extensible || first * this.#clusterSize + count <= this.#image.size()) return;',
+    find: 'if (!this.#image.extensible && offset + length > this.#image.size()) {',
+    replace: 'if (!this.#image.extensible && offset > this.#image.size()) {',
     suspects: ['writing/special', 'mount/space', 'unit/qcow2/chain'],
   },
   {
@@ -68,8 +68,8 @@ export const WRITING_FAULTS: readonly Fault[] = [
   {
     name: 'writing-punch-not-cancelled',
     file: 'src/qcow2/writing/writer.ts',
-    find: 'this.#frees.cancelPunches(home + from - start, to - from);',
-    replace: 'this.#frees.cancelPunches(home + from - start, 0);',
+    find: 'this.#allocator.reusePart(home + from - start, to - from);',
+    replace: 'this.#allocator.reusePart(home + from - start, 0);',
     suspects: ['writing/special', 'matrix'],
   },
   {
@@ -96,8 +96,8 @@ export const WRITING_FAULTS: readonly Fault[] = [
   {
     name: 'writing-discard-punches-cluster',
     file: 'src/qcow2/writing/eraser.ts',
-    find: 'this.#frees.addPunch(entry.offset + unit * unitSize, unitSize);',
-    replace: 'this.#frees.addPunch(entry.offset + unit * unitSize, clusterSize);',
+    find: 'this.#allocator.releasePart(entry.offset + unit * unitSize, unitSize);',
+    replace: 'this.#allocator.releasePart(entry.offset + unit * unitSize, clusterSize);',
     suspects: ['matrix', 'writing/special'],
   },
   {
@@ -249,17 +249,17 @@ export const WRITING_FAULTS: readonly Fault[] = [
   },
   {
     name: 'commit-clusters-freed-twice',
-    file: 'src/qcow2/writing/commit.ts',
-    find: 'clusters.slice(done)) this',
-    replace: 'clusters) this',
-    suspects: ['writing/fault'],
+    file: 'src/qcow2/writing/pending-frees.ts',
+    find: '      this.#clusters.shiftLast();\n',
+    replace: '      if (this.#clusters.length(this.#clusters.count - 1) === 1) this.#clusters.shiftLast();\n',
+    suspects: ['unit/qcow2/writing/pending-frees', 'writing/fault'],
   },
   {
-    name: 'commit-first-run-freed-again',
-    file: 'src/qcow2/writing/commit.ts',
-    find: 'this.#allocator.lowerCounts(...clusters[done]!);\n',
-    replace: 'this.#allocator.lowerCounts(...clusters[0]!);\n',
-    suspects: ['writing/special', 'matrix'],
+    name: 'commit-punch-outlives-cluster',
+    file: 'src/qcow2/writing/allocator.ts',
+    find: 'if (this.#data === this.#image) this.#frees.cancelPunches(offset, length);',
+    replace: '',
+    suspects: ['writing/frees'],
   },
   {
     name: 'commit-new-table-unwritten',

@@ -1,4 +1,13 @@
-/** Finds free host clusters and counts them. Needs the exclusive lock of the image throughout. */
+/**
+ * Owns what becomes of host clusters: the only place where they are taken into use and given back. Needs the exclusive
+ * lock of the image throughout.
+ *
+ *   STATE     WHAT HOLDS
+ *   free      its refcount is 0 and nothing refers to it
+ *   used      its refcount is 1 or more; no punch waits for bytes of it that hold something
+ *   pending   released, but the file may still refer to it: its refcount is lowered after the next commit
+ *   punched   bytes that hold nothing, of a used cluster or of the data file: a hole after the next commit
+ */
 import { Qcow2fsError } from '../../errors.js';
 import type { Storage } from '../../storage.js';
 import { type HostOffset, hex, host } from '../format/units.js';
@@ -26,6 +35,7 @@ export type GrowRefcountTable = (block: number) => void;
 
 export class Allocator {
   readonly #image: Storage;
+  readonly #data: Storage;
   readonly #clusterSize: number;
   readonly #state: ImageState;
   readonly #refcounts: Refcounts;
@@ -37,6 +47,8 @@ export class Allocator {
 
   constructor(parts: {
     readonly image: Storage;
+    /** What holds the guest's data: the image, or its data file. */
+    readonly data: Storage;
     readonly clusterSize: number;
     readonly state: ImageState;
     readonly refcounts: Refcounts;
@@ -45,6 +57,7 @@ export class Allocator {
     readonly corruption: Corruption;
   }) {
     this.#image = parts.image;
+    this.#data = parts.data;
     this.#clusterSize = parts.clusterSize;
     this.#state = parts.state;
     this.#refcounts = parts.refcounts;
@@ -115,26 +128,86 @@ export class Allocator {
     this.release(offset, length);
   }
 
-  /** For the commit alone. Clusters that nothing uses any more become holes of the file. */
-  lowerCounts(first: number, count: number): void {
-    // All that can fail comes first: either every count is lowered or none.
-    for (let cluster = first; cluster < first + count; cluster++) this.#refcounts.get(cluster);
-    let holeStart = first;
-    for (let cluster = first; cluster < first + count; cluster++) {
-      const before = this.#refcounts.get(cluster);
-      if (before === 0) {
-        const where = `cluster ${hex(cluster * this.#clusterSize)}`;
-        this.#corruption.signal(`${where} was in use, but its reference count is 0`);
-      }
-      this.#refcounts.set(cluster, before - 1);
-      if (before === 1) {
-        this.#state.firstFree = Math.min(this.#state.firstFree, cluster);
-      } else {
-        this.#punch(holeStart, cluster);
-        holeStart = cluster + 1;
-      }
+  /** These bytes of guest data, in a cluster that stays in use, hold nothing: a hole after the next commit. */
+  releasePart(offset: number, length: number): void {
+    this.#frees.addPunch(offset, length);
+    this.#state.changed = true;
+  }
+
+  /** These bytes, in a cluster that was used already, are about to hold guest data. */
+  reusePart(offset: number, length: number): void {
+    this.#frees.cancelPunches(offset, length);
+  }
+
+  /** There may be no room for what the next operation releases: commit first. */
+  get wantsCommit(): boolean {
+    return this.#frees.isFull;
+  }
+
+  /**
+   * For the commit, when nothing in the file refers to what was released: lowers counts and makes holes. What a failure
+   * leaves is done by the next commit.
+   */
+  settleFrees(): void {
+    if (this.#frees.isEmpty) return;
+    try {
+      this.#lowerCounts();
+      this.#refcounts.writeDirtySlices();
+    } catch (error) {
+      this.#state.changed = true;
+      throw error;
     }
-    this.#punch(holeStart, first + count);
+    for (const [offset, length] of this.#frees.takePunches()) punchIfPossible(this.#data, offset, length);
+  }
+
+  #lowerCounts(): void {
+    let first = 0;
+    let end = 0;
+    try {
+      this.#frees.takeClusters((cluster) => {
+        if (!this.#lowerCount(cluster)) return;
+        if (cluster !== end) {
+          this.#punch(first, end);
+          first = cluster;
+        }
+        end = cluster + 1;
+      });
+    } finally {
+      this.#punch(first, end);
+    }
+  }
+
+  /** @returns whether nothing uses the cluster any more */
+  #lowerCount(cluster: number): boolean {
+    const before = this.#refcounts.get(cluster);
+    if (before === 0) {
+      const where = `cluster ${hex(cluster * this.#clusterSize)}`;
+      this.#corruption.signal(`${where} was in use, but its reference count is 0`);
+    }
+    this.#refcounts.set(cluster, before - 1);
+    if (before > 1) return false;
+    this.#state.firstFree = Math.min(this.#state.firstFree, cluster);
+    return true;
+  }
+
+  /**
+   * Free clusters come into use; the caller counts them.
+   * @returns whether they were never written before
+   * @throws Qcow2fsError `corrupt` when metadata lies there, `no-space` beyond the end of a device
+   */
+  use(offset: number, length: number): boolean {
+    if (!this.#image.extensible && offset + length > this.#image.size()) {
+      throw new Qcow2fsError(
+        'no-space',
+        `${this.#image.path}: the device is full: the image needs more than its ${this.#image.size()} bytes`,
+      );
+    }
+    this.#corruption.refuseMetadata(FREE, offset, length);
+    if (this.#data === this.#image) this.#frees.cancelPunches(offset, length);
+    const fresh = offset >= this.#state.fileEnd;
+    this.#state.fileEnd = Math.max(this.#state.fileEnd, offset + length);
+    this.#state.changed = true;
+    return fresh;
   }
 
   #punch(first: number, end: number): void {
@@ -146,15 +219,10 @@ export class Allocator {
     this.#state.refuseFrozen();
     let run = find();
     while (!this.#ensureBlocks(run.first, run.count)) run = find();
-    this.#refuseEndOfDevice(run);
     const offset = host(run.first * this.#clusterSize);
-    const length = run.count * this.#clusterSize;
-    this.#corruption.refuseMetadata(FREE, offset, length);
+    const fresh = this.use(offset, run.count * this.#clusterSize);
     for (let i = 0; i < run.count; i++) this.#refcounts.set(run.first + i, 1);
-    const fresh = offset >= this.#state.fileEnd;
-    this.#state.fileEnd = Math.max(this.#state.fileEnd, offset + length);
     if (run.first === this.#state.firstFree) this.#state.firstFree = run.first + run.count;
-    this.#state.changed = true;
     return { offset, count: run.count, fresh };
   }
 
@@ -206,11 +274,9 @@ export class Allocator {
     const { first } = this.#findRun(this.#state.firstFree, 1, 1);
     const own = Math.floor(first / this.#refcounts.perBlock);
     const block = this.#refcounts.blockOffset(own) === 0 ? own : wanted;
-    this.#refuseEndOfDevice({ first, count: 1 });
     const offset = first * this.#clusterSize;
-    this.#corruption.refuseMetadata(FREE, offset, this.#clusterSize);
+    this.use(offset, this.#clusterSize);
     this.#image.write(this.#zeros, 0, this.#clusterSize, offset);
-    this.#state.fileEnd = Math.max(this.#state.fileEnd, offset + this.#clusterSize);
     this.#map.add(offset, this.#clusterSize);
     this.#refcounts.table.setOffset(block, offset);
     try {
@@ -221,14 +287,5 @@ export class Allocator {
       this.#map.remove(offset, this.#clusterSize);
       throw error;
     }
-    this.#state.changed = true;
-  }
-
-  #refuseEndOfDevice({ first, count }: { first: number; count: number }): void {
-    if (this.#image.extensible || (first + count) * this.#clusterSize <= this.#image.size()) return;
-    throw new Qcow2fsError(
-      'no-space',
-      `${this.#image.path}: the device is full: the image needs more than its ${this.#image.size()} bytes`,
-    );
   }
 }

@@ -15,8 +15,6 @@
 import type { Storage } from '../../storage.js';
 import type { MetadataCache } from '../metadata.js';
 import type { Allocator } from './allocator.js';
-import type { PendingFrees } from './pending-frees.js';
-import { punchIfPossible } from './punch.js';
 import type { Refcounts } from './refcounts.js';
 
 export class Committer {
@@ -25,7 +23,6 @@ export class Committer {
   readonly #metadata: MetadataCache;
   readonly #refcounts: Refcounts;
   readonly #allocator: Allocator;
-  readonly #frees: PendingFrees;
 
   constructor(
     image: Storage,
@@ -33,14 +30,12 @@ export class Committer {
     metadata: MetadataCache,
     refcounts: Refcounts,
     allocator: Allocator,
-    frees: PendingFrees,
   ) {
     this.#image = image;
     this.#data = data;
     this.#metadata = metadata;
     this.#refcounts = refcounts;
     this.#allocator = allocator;
-    this.#frees = frees;
   }
 
   /**
@@ -71,7 +66,8 @@ export class Committer {
       slices.markAllClean();
     }
     state.changed = false;
-    this.#free();
+    // The lowered counts go to the file, too, but nothing waits for them: lost, they are leaks.
+    this.#allocator.settleFrees();
   }
 
   /** All that was written, in the data file too, is on stable storage afterwards. */
@@ -96,23 +92,5 @@ export class Committer {
     }
     // Another thread may have been told what happened to the writes of this one.
     state.refuseFrozen();
-  }
-
-  /** The lowered counts go to the file, too, but nobody waits for them: lost, they are leaks. */
-  #free(): void {
-    if (this.#frees.isEmpty) return;
-    const { state } = this.#metadata;
-    const { clusters, punches } = this.#frees.take();
-    let done = 0;
-    try {
-      for (; done < clusters.length; done++) this.#allocator.lowerCounts(...clusters[done]!);
-      this.#refcounts.writeDirtySlices();
-    } catch (error) {
-      state.changed = true;
-      for (const [first, count] of clusters.slice(done)) this.#frees.addClusters(first, count);
-      for (const [offset, length] of punches) this.#frees.addPunch(offset, length);
-      throw error;
-    }
-    for (const [offset, length] of punches) punchIfPossible(this.#data, offset, length);
   }
 }

@@ -11,7 +11,6 @@ import type { Allocator } from './allocator.js';
 import { ClusterEntry, unitMask } from './cluster-entry.js';
 import type { Corruption } from './corruption.js';
 import type { L2Tables } from './l2-tables.js';
-import type { PendingFrees } from './pending-frees.js';
 import type { ClusterWriter, OldContent } from './writer.js';
 
 /** Whether the host gets its space back, or keeps it for later writes. */
@@ -25,7 +24,6 @@ export class Eraser {
   readonly #mapping: Mapping;
   readonly #tables: L2Tables;
   readonly #allocator: Allocator;
-  readonly #frees: PendingFrees;
   readonly #data: ClusterData;
   readonly #old: OldContent;
   readonly #writer: ClusterWriter;
@@ -42,7 +40,6 @@ export class Eraser {
     mapping: Mapping;
     tables: L2Tables;
     allocator: Allocator;
-    frees: PendingFrees;
     data: ClusterData;
     old: OldContent;
     writer: ClusterWriter;
@@ -54,7 +51,6 @@ export class Eraser {
     this.#mapping = parts.mapping;
     this.#tables = parts.tables;
     this.#allocator = parts.allocator;
-    this.#frees = parts.frees;
     this.#data = parts.data;
     this.#old = parts.old;
     this.#writer = parts.writer;
@@ -157,7 +153,7 @@ export class Eraser {
     const { clusterSize, externalData, zeroFlag } = this.#geometry;
     const entry = this.#entry;
     if (how === 'discard' || !entry.owned || !zeroFlag) {
-      if (externalData && entry.allocated) this.#frees.addPunch(start, clusterSize);
+      if (externalData && entry.allocated) this.#allocator.releasePart(start, clusterSize);
       else if (entry.compressed) this.#allocator.release(entry.offset, entry.compressedBytes);
       else if (entry.allocated) this.#allocator.release(entry.offset, clusterSize);
       entry.drop();
@@ -182,7 +178,7 @@ export class Eraser {
     if (!entry.owned) return;
     if (!externalData) this.#corruption.refuseMetadata('the disk refers to', entry.offset, clusterSize);
     for (let unit = 0; unit < subclusters; unit++) {
-      if ((had >>> unit) & 1) this.#frees.addPunch(entry.offset + unit * unitSize, unitSize);
+      if ((had >>> unit) & 1) this.#allocator.releasePart(entry.offset + unit * unitSize, unitSize);
     }
     if (entry.data === 0) entry.drop();
   }

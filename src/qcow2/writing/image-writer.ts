@@ -57,7 +57,6 @@ export class ImageWriter {
   readonly #parameters: WriteParameters;
   readonly #parts: ImageParts;
   readonly #map: MetadataMap;
-  readonly #frees: PendingFrees;
   readonly #allocator: Allocator;
   readonly #committer: Committer;
   readonly #corruption: Corruption;
@@ -77,7 +76,6 @@ export class ImageWriter {
     this.#flushLock = new RwLock(parameters.flushLock);
     this.#map = new MetadataMap(parameters.map, geometry.clusterSize);
     this.#corruption = new Corruption(image, parameters.header, state, this.#map);
-    this.#frees = new PendingFrees(parameters.frees);
     const refcounts = new Refcounts(
       parameters.refcounts,
       image,
@@ -87,15 +85,16 @@ export class ImageWriter {
     );
     const allocator = new Allocator({
       image,
+      data: data.storage,
       clusterSize: geometry.clusterSize,
       state,
       refcounts,
       map: this.#map,
-      frees: this.#frees,
+      frees: new PendingFrees(parameters.frees),
       corruption: this.#corruption,
     });
     this.#allocator = allocator;
-    this.#committer = new Committer(image, data.storage, metadata, refcounts, allocator, this.#frees);
+    this.#committer = new Committer(image, data.storage, metadata, refcounts, allocator);
     const commit = (): void => this.#committer.commit();
     metadata.whenFull(commit);
     allocator.whenTableIsFull((block) =>
@@ -108,7 +107,6 @@ export class ImageWriter {
           refcounts,
           allocator,
           map: this.#map,
-          corruption: this.#corruption,
           commit,
           sync: () => this.#committer.syncImage(),
         },
@@ -131,7 +129,6 @@ export class ImageWriter {
       metadata,
       tables,
       allocator,
-      frees: this.#frees,
       data,
       old,
       corruption: this.#corruption,
@@ -142,7 +139,6 @@ export class ImageWriter {
       mapping,
       tables,
       allocator,
-      frees: this.#frees,
       data,
       old,
       writer: this.#clusters,
@@ -259,7 +255,7 @@ export class ImageWriter {
     const { metadata, mapping } = this.#parts;
     metadata.state.refuseFrozen();
     this.#touch();
-    if (this.#frees.isFull) this.#committer.commit();
+    if (this.#allocator.wantsCommit) this.#committer.commit();
     if (!mapping.find(metadata, offset, length, this.#run)) {
       metadata.fill(mapping.sliceKey(offset));
       mapping.find(metadata, offset, length, this.#run);

@@ -1,6 +1,7 @@
 /**
  * Host clusters that the disk no longer uses, but that the file may still refer to: their counts are lowered, and
- * their space is given back, when the new metadata is on disk. In shared memory, under the exclusive lock.
+ * their space is given back, when the new metadata is on disk. In shared memory, under the exclusive lock. The
+ * allocator's: nothing else adds to these lists or takes from them.
  */
 
 /** Runs of each kind that are kept at most. */
@@ -47,6 +48,16 @@ class RunList {
 
   length(index: number): number {
     return this.#words[2 + 2 * index]!;
+  }
+
+  /** Forgets the first number of the last run. */
+  shiftLast(): void {
+    const last = this.count - 1;
+    if (this.length(last) === 1) this.#words[0] = last;
+    else {
+      this.#words[1 + 2 * last] = this.start(last) + 1;
+      this.#words[2 + 2 * last] = this.length(last) - 1;
+    }
   }
 
   clear(): void {
@@ -104,16 +115,25 @@ export class PendingFrees {
     for (const [start, stop] of kept.slice(0, CAPACITY)) this.#punches.add(start, stop - start);
   }
 
-  /** Hands over all runs and forgets them. */
-  take(): {
-    clusters: readonly (readonly [number, number])[];
-    punches: readonly (readonly [number, number])[];
-  } {
-    const runs = (list: RunList): [number, number][] =>
-      Array.from({ length: list.count }, (_, i) => [list.start(i), list.length(i)]);
-    const taken = { clusters: runs(this.#clusters), punches: runs(this.#punches) };
-    this.#clusters.clear();
-    this.#punches.clear();
+  /**
+   * Hands over the clusters one by one, as often as each lost a reference, and forgets each when `lower` returns: after
+   * a failure exactly those are left that were not lowered.
+   */
+  takeClusters(lower: (cluster: number) => void): void {
+    while (this.#clusters.count > 0) {
+      lower(this.#clusters.start(this.#clusters.count - 1));
+      this.#clusters.shiftLast();
+    }
+  }
+
+  /** Hands over all punches, pairs of offset and length, and forgets them. */
+  takePunches(): [number, number][] {
+    const list = this.#punches;
+    const taken = Array.from({ length: list.count }, (_, i): [number, number] => [
+      list.start(i),
+      list.length(i),
+    ]);
+    list.clear();
     return taken;
   }
 }

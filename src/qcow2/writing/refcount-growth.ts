@@ -9,7 +9,6 @@ import { MAX_REFCOUNT_TABLE_BYTES } from '../format/limits.js';
 import { writeRefcount } from '../format/refcounts.js';
 import type { ImageState } from '../image-state.js';
 import type { Allocator } from './allocator.js';
-import type { Corruption } from './corruption.js';
 import { writeRefcountTableLocation } from './header-fields.js';
 import type { MetadataMap } from './metadata-map.js';
 import type { Refcounts } from './refcounts.js';
@@ -24,7 +23,6 @@ export interface GrowthParts {
   readonly refcounts: Refcounts;
   readonly allocator: Allocator;
   readonly map: MetadataMap;
-  readonly corruption: Corruption;
   readonly commit: () => void;
   /** Of the image. */
   readonly sync: () => void;
@@ -42,9 +40,8 @@ export function growRefcountTable(parts: GrowthParts, block: number): void {
   const start = block * refcounts.perBlock * clusterSize;
   const tableOffset = start + blocks * clusterSize;
   const length = (blocks + tableClusters) * clusterSize;
-  refuse(parts, start, length, tableClusters);
-
-  state.fileEnd = Math.max(state.fileEnd, start + length);
+  refuseTooLarge(parts, tableClusters);
+  allocator.use(start, length);
   image.write(countingBlocks(parts, blocks, blocks + tableClusters), 0, blocks * clusterSize, start);
   const table = Buffer.alloc(tableClusters * clusterSize);
   refcounts.table.encode(0, state.tableSize, table);
@@ -91,16 +88,8 @@ function countingBlocks({ clusterSize, refcountBits }: GrowthParts, blocks: numb
   return bytes;
 }
 
-function refuse(parts: GrowthParts, start: number, length: number, tableClusters: number): void {
-  const { image, clusterSize, corruption, refcounts } = parts;
-  if (
-    tableClusters * clusterSize >
-    Math.min(MAX_REFCOUNT_TABLE_BYTES, refcounts.table.capacity * ENTRY_BYTES)
-  ) {
-    throw new Qcow2fsError('no-space', `${image.path}: the image is as large as its refcount table allows`);
-  }
-  if (!image.extensible && start + length > image.size()) {
-    throw new Qcow2fsError('no-space', `${image.path}: the device is full: the refcount table does not fit`);
-  }
-  corruption.refuseMetadata('the reference counts say that clusters are free at', start, length);
+function refuseTooLarge({ image, clusterSize, refcounts }: GrowthParts, tableClusters: number): void {
+  const largest = Math.min(MAX_REFCOUNT_TABLE_BYTES, refcounts.table.capacity * ENTRY_BYTES);
+  if (tableClusters * clusterSize <= largest) return;
+  throw new Qcow2fsError('no-space', `${image.path}: the image is as large as its refcount table allows`);
 }

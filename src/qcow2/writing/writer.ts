@@ -12,7 +12,6 @@ import type { Allocator, HostRun } from './allocator.js';
 import { ClusterEntry, unitMask } from './cluster-entry.js';
 import type { Corruption } from './corruption.js';
 import type { L2Tables } from './l2-tables.js';
-import type { PendingFrees } from './pending-frees.js';
 
 /** What the disk reads now, for what a write does not cover. */
 export interface OldContent {
@@ -28,7 +27,6 @@ export class ClusterWriter {
   readonly #metadata: MetadataCache;
   readonly #tables: L2Tables;
   readonly #allocator: Allocator;
-  readonly #frees: PendingFrees;
   readonly #data: ClusterData;
   readonly #old: OldContent;
   readonly #corruption: Corruption;
@@ -40,7 +38,6 @@ export class ClusterWriter {
     readonly metadata: MetadataCache;
     readonly tables: L2Tables;
     readonly allocator: Allocator;
-    readonly frees: PendingFrees;
     readonly data: ClusterData;
     readonly old: OldContent;
     readonly corruption: Corruption;
@@ -49,7 +46,6 @@ export class ClusterWriter {
     this.#metadata = parts.metadata;
     this.#tables = parts.tables;
     this.#allocator = parts.allocator;
-    this.#frees = parts.frees;
     this.#data = parts.data;
     this.#old = parts.old;
     this.#corruption = parts.corruption;
@@ -100,8 +96,9 @@ export class ClusterWriter {
 
   /** In an external data file every cluster has its place: at its guest offset. */
   #place(first: number, count: number): HostRun {
-    if (this.#geometry.externalData) return { offset: host(first), count, fresh: false };
-    return this.#allocator.allocate(count);
+    if (!this.#geometry.externalData) return this.#allocator.allocate(count);
+    this.#allocator.reusePart(first, count * this.#geometry.clusterSize);
+    return { offset: host(first), count, fresh: false };
   }
 
   /** The cluster is ours; some of its subclusters may not have data yet. */
@@ -116,8 +113,8 @@ export class ClusterWriter {
     const lastUnit = Math.floor((end - 1 - start) / unitSize);
     const from = (data >>> firstUnit) & 1 ? offset : start + firstUnit * unitSize;
     const to = (data >>> lastUnit) & 1 ? end : this.#unitEnd(start + lastUnit * unitSize);
+    this.#allocator.reusePart(home + from - start, to - from);
     this.#writeFilled(source, at, offset, end, from, to, home - start);
-    this.#frees.cancelPunches(home + from - start, to - from);
     this.#load(slot, start);
     const units = unitMask(firstUnit, lastUnit);
     if ((this.#entry.data & units) >>> 0 === units) return;
@@ -137,7 +134,6 @@ export class ClusterWriter {
     const lastStart = end - 1 - ((end - 1) % clusterSize);
     this.#copyUnits(slot, lastStart, to, lastStart + clusterSize, shift);
 
-    this.#frees.cancelPunches(run.offset, run.count * clusterSize);
     const bare = run.fresh && !this.#data.isEncrypted;
     const zeroHead = bare && this.#old.isZero(from, offset - from);
     const zeroTail = bare && this.#old.isZero(end, this.#insideDisk(end, to));
