@@ -23,6 +23,8 @@ export function prepareForWriting(image: Image): Image {
     const advice = `see what repairs it: qcow2fs check ${shellWord(storage.path)}, or mount it read-only: -r`;
     throw new Qcow2fsError('corrupt', `${storage.path}: the image is marked corrupt; ${advice}`);
   }
+  // What is read may have been written by a process that was killed, and not be on stable storage.
+  storage.sync();
   // First, because a repair does not count what only an unknown feature refers to.
   if (clearUnknownAutoclear(storage, header)) storage.sync();
   if (hasFeature(header, Incompatible.dirty)) {

@@ -103,9 +103,23 @@ export const CHECK_FAULTS: readonly Fault[] = [
   {
     name: 'repair-unsynced-refcounts',
     file: 'src/qcow2/repair/refcount-writer.ts',
-    find: 'if (changed) storage.sync();',
-    replace: 'if (!changed) storage.sync();',
+    find: 'if (changed || plan.moved) storage.sync();',
+    replace: 'if (plan.moved) storage.sync();',
     suspects: ['check/repair-crash', 'unit/qcow2/repair'],
+  },
+  {
+    name: 'repair-names-unsynced-table',
+    file: 'src/qcow2/repair/refcount-writer.ts',
+    find: 'if (changed || plan.moved) storage.sync();',
+    replace: 'if (changed) storage.sync();',
+    suspects: ['check/repair-crash'],
+  },
+  {
+    name: 'repair-builds-on-unsynced-writes',
+    file: 'src/qcow2/repair/repair.ts',
+    find: '  storage.sync();\n  let image',
+    replace: '  let image',
+    suspects: ['check/repair-crash'],
   },
   {
     name: 'repair-raises-for-leaks',

@@ -37,7 +37,7 @@ export function writeRefcounts(image: Image, { counts, refcounts }: References, 
       plan.tableOffset,
     );
   }
-  if (changed) storage.sync();
+  if (changed || plan.moved) storage.sync();
   if (plan.moved) {
     writeRefcountTableLocation(storage, plan.tableOffset, plan.tableClusters);
     storage.sync();

@@ -1,6 +1,7 @@
 /**
  * Repairs: what a check found and what can be mended without guessing. No order of writes makes an image worse at any
- * instant, so a repair that is cut off can be started again:
+ * instant, so a repair that is cut off can be started again. It begins with a sync: what a repair that was killed has
+ * written may be read, and yet be lost by a power cut; nothing may build on it before.
  *
  *   1. Snapshots that do not tell their size: see snapshot-table.ts. Entries that say nothing else when they are sound. Sync.
  *   2. Refcounts. Those that are raised protect what is used; those that are lowered count what nothing refers to any
@@ -59,6 +60,7 @@ export function repairImage(
   level: RepairLevel,
   progress?: Progress,
 ): void {
+  storage.sync();
   let image = readImage(storage);
   let references = countReferences(image, COUNTED, progress);
   refuseIncomplete(image, references);
