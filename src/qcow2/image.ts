@@ -7,7 +7,7 @@ import { allocateEntryTable, type SharedEntryTable } from './entry-table.js';
 import { LOST_ENTRY } from './format/entries.js';
 import { type Extensions, parseExtensions } from './format/extensions.js';
 import { refuseUnknownFeatures } from './format/features.js';
-import { bytesPerL1Entry, type Header, parseHeader } from './format/header.js';
+import { Autoclear, bytesPerL1Entry, type Header, parseHeader } from './format/header.js';
 import { MAX_LUKS_HEADER_BYTES } from './format/limits.js';
 import { MAGIC_BYTES } from './format/magic.js';
 import { checkSnapshotTable, findSnapshot, readSnapshots, type Snapshot } from './format/snapshots.js';
@@ -64,6 +64,11 @@ export function readWithoutSnapshots(storage: Storage): Image {
   refuseUnknownFeatures(header, extensions, path);
   checkEncryptionPointer(header, extensions, path);
   return { storage, header, extensions, snapshots: [] };
+}
+
+/** False where a program that knows no bitmaps wrote the image, too. */
+export function hasValidBitmaps({ header, extensions }: Image): boolean {
+  return extensions.bitmaps !== undefined && (header.autoclearFeatures & Autoclear.bitmaps) !== 0n;
 }
 
 /** `length` bytes at `offset`, or fewer at the end of the file. */

@@ -104,7 +104,7 @@ export class MetadataCache implements MutableMetadata {
     return this.state.l1Size;
   }
 
-  /** @param makeRoom makes all slices clean, when a slice is wanted and all that could go are dirty */
+  /** @param makeRoom makes all slices clean, when one is about to change and its set has no other clean one */
   whenFull(makeRoom: () => void): void {
     this.#makeRoom = makeRoom;
   }
@@ -134,8 +134,7 @@ export class MetadataCache implements MutableMetadata {
   fill(sliceKey: number): number {
     const cached = this.slices.lookup(sliceKey);
     if (cached !== -1) return cached;
-    // First of all: making room writes slices, through the same buffer.
-    const slot = this.#freeSlot(sliceKey);
+    const slot = this.slices.victim(sliceKey);
     const { sliceBytes, slicesPerTable } = this.#geometry;
     const l1Index = Math.floor(sliceKey / slicesPerTable);
     const table = this.tableOffset(l1Index);
@@ -159,11 +158,14 @@ export class MetadataCache implements MutableMetadata {
     notice(`${what} from entry ${(position - table + whole) / entryBytes} on`);
   }
 
-  #freeSlot(sliceKey: number): number {
-    const slot = this.slices.victim(sliceKey);
-    if (slot !== -1) return slot;
-    this.#makeRoom();
-    return this.slices.victim(sliceKey);
+  /**
+   * As `fill`, for a slice that is about to change. Never are all slices of a set dirty, so that reading another one
+   * needs no write first, which fails where the image is frozen or the host is full.
+   */
+  fillToChange(sliceKey: number): number {
+    const slot = this.fill(sliceKey);
+    if (this.slices.isLastClean(slot)) this.#makeRoom();
+    return slot;
   }
 
   /** Host offset of an L2 table; 0 for none. */

@@ -10,7 +10,7 @@ import { Autoclear, hasFeature, Incompatible } from './format/header.js';
 import { MAX_L1_BYTES, MAX_REFCOUNT_TABLE_BYTES } from './format/limits.js';
 import { swapWords } from './format/units.js';
 import { geometryOf } from './geometry.js';
-import { type DiskTable, type Image, l1EntriesFor, readL1, readUpTo } from './image.js';
+import { type DiskTable, hasValidBitmaps, type Image, l1EntriesFor, readL1, readUpTo } from './image.js';
 import { allocateImageState } from './image-state.js';
 import { allocateMetadata } from './metadata.js';
 import type { Qcow2Parameters } from './qcow2-disk.js';
@@ -110,10 +110,14 @@ function readRefcountTable({ header, storage }: Image): ReturnType<typeof alloca
   return table;
 }
 
-function validBitmaps({ header, extensions, storage }: Image): ReturnType<typeof readBitmaps> {
-  const isValid = (header.autoclearFeatures & Autoclear.bitmaps) !== 0n;
-  if (!isValid || extensions.bitmaps === undefined) return [];
-  return readBitmaps(extensions.bitmaps, (offset, length) => readUpTo(storage, offset, length), storage.path);
+function validBitmaps(image: Image): ReturnType<typeof readBitmaps> {
+  if (!hasValidBitmaps(image)) return [];
+  const { extensions, storage } = image;
+  return readBitmaps(
+    extensions.bitmaps!,
+    (offset, length) => readUpTo(storage, offset, length),
+    storage.path,
+  );
 }
 
 function isRawExternal({ header }: Image): boolean {

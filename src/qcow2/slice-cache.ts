@@ -128,6 +128,15 @@ export class SliceCache {
     this.#dirty.fill(0);
   }
 
+  /** All other slots of its set are dirty. */
+  isLastClean(slot: number): boolean {
+    const first = slot - (slot % WAYS);
+    for (let other = first; other < first + WAYS; other++) {
+      if ((this.#dirty[other] === 0) !== (other === slot)) return false;
+    }
+    return true;
+  }
+
   /** The first dirty slot from `slot` on, or -1. */
   nextDirty(slot: number): number {
     return this.#dirty.indexOf(1, slot);

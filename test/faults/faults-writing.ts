@@ -101,6 +101,13 @@ export const WRITING_FAULTS: readonly Fault[] = [
     suspects: ['matrix', 'writing/special'],
   },
   {
+    name: 'writing-reads-need-writes',
+    file: 'src/qcow2/metadata.ts',
+    find: 'if (this.slices.isLastClean(slot)) this.#makeRoom();',
+    replace: '',
+    suspects: ['writing/full-cache'],
+  },
+  {
     name: 'writing-copied-table-owns-shared-clusters',
     file: 'src/qcow2/writing/l2-tables.ts',
     find: 'this.#refcounts.get(Math.floor(offset / clusterSize)) === 1;',

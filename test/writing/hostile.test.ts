@@ -183,6 +183,41 @@ describe('tables that claim more than there can be', () => {
   }
 });
 
+describe('tables that start inside a cluster', () => {
+  const scratch = useScratch();
+  const tables: Record<string, (path: string, image: Image) => void> = {
+    'the bitmap directory': (path, image) => {
+      addBitmap(image, 'bitmap');
+      const { offset } = readExtensions(path).find(({ type }) => type === EXTENSION.bitmaps)!;
+      // Its flags would be written into an L2 table.
+      patchNumber(path, offset + 16, 8, (readL1(path, 0) & 0x00ff_ffff_ffff_fe00n) + 8n);
+    },
+    'the L1 table of snapshot 1': (path, image) => {
+      takeSnapshot(image, 'one', '1');
+      patchNumber(path, snapshotEntryOffset(path, 0), 8, readField(path, 'l1TableOffset') + 512n);
+    },
+  };
+
+  for (const [table, damage] of Object.entries(tables)) {
+    it(`are refused for writing at once: ${table}`, async () => {
+      const image = createImage(scratch.subdir(), { size: 64 * MiB });
+      qemuIo(image, ['write -P 1 0 64k']);
+      const path = imagePath(image);
+      damage(path, image);
+      const before = fs.readFileSync(path);
+      let failure: unknown;
+      await openDisk(path, { writable: true }).catch((error) => {
+        failure = error;
+      });
+      expect((failure as Qcow2fsError | undefined)?.message).to.match(
+        new RegExp(`${table} at .* starts inside a cluster; see what is wrong: qcow2fs check`),
+      );
+      expect(fs.readFileSync(path).equals(before)).to.equal(true);
+      (await openDisk(path)).close();
+    });
+  }
+});
+
 describe('reference counts that call metadata free', () => {
   const scratch = useScratch();
 

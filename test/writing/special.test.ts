@@ -5,6 +5,9 @@ import path from 'node:path';
 import { expect } from 'chai';
 import type { Disk } from '../../src/disk.js';
 import { openDisk } from '../../src/qcow2/chain.js';
+import { DAMAGE } from '../check/damage.js';
+import { CrashingFile } from '../support/crash/disk.js';
+import { record } from '../support/crash/recording.js';
 import {
   checkImage,
   checkSnapshot,
@@ -18,6 +21,7 @@ import {
   qemuIo,
   takeSnapshot,
 } from '../support/images.js';
+import { expectInProcess } from '../support/in-process.js';
 import { lane } from '../support/lane.js';
 import { RandomGuest, randomNumbers } from '../support/random-guest.js';
 import { useScratch } from '../support/scratch.js';
@@ -206,6 +210,40 @@ describe('a disk that grows', () => {
     const old = createImage(scratch.subdir(), { size: MiB, version: 2 });
     takeSnapshot(old, 'one', '1');
     await refused(old, 'version 2 images with snapshots cannot grow');
+  });
+
+  it('is refused with a snapshot that would grow along, because it does not tell its size', async () => {
+    const { base, damage } = DAMAGE['snapshots that do not tell their disk size']!;
+    const image = base(scratch.subdir());
+    damage(imagePath(image));
+    await refused(image, 'snapshot 1 does not tell its disk size');
+    await expectInProcess(['check', '--repair', 'all', imagePath(image)]);
+    await writing(image, (disk) => disk.resize(8 * MiB), true);
+  });
+
+  it('shows nothing of a longer raw data file, whenever the power goes', async () => {
+    const options = ['data_file=data.raw', 'data_file_raw=on'];
+    const image = createImage(scratch.subdir(), { size: MiB, options });
+    const [path, data] = [imagePath(image), `${image.dir}/data.raw`];
+    fs.appendFileSync(data, Buffer.alloc(MiB, 0xdd));
+    const crashImage = { image, files: [path, data], clusterSize: 64 * KiB, growth: MiB };
+    const { before, log } = await record(crashImage, [{ do: 'resize', size: 1.5 * MiB }, { do: 'flush' }]);
+    const files = new Map([...before].map(([name, bytes]) => [name, new CrashingFile(bytes)]));
+    for (const { path: name, call } of log) {
+      files.get(name)!.advance(call);
+      const size = Number(
+        files
+          .get(path)!
+          .afterCut(() => true)
+          .readBigUInt64BE(24),
+      );
+      const shown = files.get(data)!.afterCut(() => false);
+      expect(
+        shown.subarray(MiB, size).every((byte) => byte === 0),
+        `after ${call.do}`,
+      ).to.equal(true);
+    }
+    expect(log.length).to.be.above(2);
   });
 
   it('never shrinks', async () => {

@@ -197,6 +197,7 @@ export class ImageWriter {
         backingSize,
         commit: () => this.#committer.commit(),
         sync: () => this.#committer.syncImage(),
+        syncAll: () => this.#committer.syncAll(),
         erase: (offset, length) => this.#eraseAll(offset, length),
       },
       size,

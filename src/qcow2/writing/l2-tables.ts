@@ -43,7 +43,7 @@ export class L2Tables {
       this.#metadata.forgetSlices(index);
       this.#allocator.releaseTable(table, this.#geometry.clusterSize);
     }
-    return this.#metadata.fill(Math.floor(at / this.#geometry.sliceCoverage));
+    return this.#metadata.fillToChange(Math.floor(at / this.#geometry.sliceCoverage));
   }
 
   /**

@@ -7,7 +7,7 @@ import type { Storage } from '../../storage.js';
 import { entryOffset } from '../format/entries.js';
 import { snapshotTableBytes } from '../format/snapshots.js';
 import { hex, TWO_32 } from '../format/units.js';
-import type { Image } from '../image.js';
+import { hasValidBitmaps, type Image } from '../image.js';
 import { allocateMetadataMap, MetadataMap, type SharedMetadataMap } from './metadata-map.js';
 
 const ENTRY_BYTES = 8;
@@ -46,7 +46,7 @@ export function mapMetadata(image: Image, l1Capacity: number): SharedMetadataMap
   );
   const map = new MetadataMap(shared, clusterSize);
   const add = (name: string, offset: number, length: number): void => {
-    // What lies where no structure can is found when it is used.
+    // An L2 table or refcount block that lies where none can is found when it is used.
     if (length === 0 || offset % clusterSize !== 0 || !Number.isSafeInteger(offset + length)) return;
     const present = offset === 0 ? 0 : map.add(offset, length);
     if (present === undefined) return;
@@ -54,7 +54,11 @@ export function mapMetadata(image: Image, l1Capacity: number): SharedMetadataMap
   };
   add('the active L1 table', header.l1TableOffset, header.l1Size * ENTRY_BYTES);
   add('the refcount table', header.refcountTableOffset, blocks.byteLength);
-  addFixed(image, add);
+  addFixed(image, (name, offset, length) => {
+    if (length > 0 && offset % clusterSize !== 0)
+      throw refusal(storage, name, offset, 'starts inside a cluster');
+    add(name, offset, length);
+  });
   eachEntry(blocks, (index, high, low) => add(`refcount block ${index}`, high * TWO_32 + low, clusterSize));
   eachEntry(l1, (index, high, low) => {
     const offset = entryOffset(high, low);
@@ -70,15 +74,17 @@ function refusal({ path }: Storage, name: string, offset: number, what: string):
 
 type Add = (name: string, offset: number, length: number) => void;
 
-/** What stays where it is while the image is open. */
-function addFixed({ header, snapshots, extensions }: Image, add: Add): void {
+/** What stays where it is while the image is open. Bitmaps that are not valid may be anywhere. */
+function addFixed(image: Image, add: Add): void {
+  const { header, snapshots, extensions } = image;
   for (const { id, l1TableOffset, l1Size } of snapshots) {
     add(`the L1 table of snapshot ${id}`, l1TableOffset, l1Size * ENTRY_BYTES);
   }
   add('the snapshot table', header.snapshotsOffset, snapshotTableBytes(snapshots));
   const { encryption, bitmaps } = extensions;
   if (encryption) add('the LUKS header', encryption.offset, encryption.length);
-  if (bitmaps) add('the bitmap directory', bitmaps.directoryOffset, bitmaps.directorySize);
+  if (bitmaps && hasValidBitmaps(image))
+    add('the bitmap directory', bitmaps.directoryOffset, bitmaps.directorySize);
 }
 
 /** Pairs of big-endian words: what the file lacks is zeros. */

@@ -23,6 +23,8 @@ export interface ResizeParts {
   readonly commit: () => void;
   /** Of the image. */
   readonly sync: () => void;
+  /** Of the data file, too. */
+  readonly syncAll: () => void;
   /** Makes a range read as zeros. */
   readonly erase: (offset: number, length: number) => void;
 }
@@ -53,6 +55,8 @@ export function growDisk(parts: ResizeParts, size: number): void {
     if (dataFile !== undefined) growDataFile(dataFile, oldSize, size);
     if (dirtyEnd > oldSize) parts.erase(oldSize, dirtyEnd - oldSize);
     parts.commit();
+    // A commit that has nothing to write syncs nothing, and the data file may have changed all the same.
+    if (dataFile !== undefined) parts.syncAll();
     writeDiskSize(image, size);
   } catch (error) {
     state.diskSize = oldSize;
