@@ -6,13 +6,14 @@ import { createTrace } from '../trace.js';
 import { hasFeature, Incompatible } from './format/header.js';
 import { type Image, readImage } from './image.js';
 import { repairDirtyImage } from './repair/repair.js';
+import { repairUncounted } from './repair/uncounted.js';
 import { clearUnknownAutoclear } from './writing/header-fields.js';
 
 const debug = createTrace('prepare');
 
 /**
- * Repairs the refcounts of an image that was not closed properly, and clears the autoclear features that this version
- * does not know.
+ * Repairs the refcounts of an image that was not closed properly, or whose writer did not count all clusters, and clears
+ * the autoclear features that this version does not know.
  * @returns the image as it is now
  * @throws Qcow2fsError `corrupt` for an image that is marked so, or that cannot be repaired; it is not touched then
  */
@@ -30,6 +31,8 @@ export function prepareForWriting(image: Image): Image {
   if (hasFeature(header, Incompatible.dirty)) {
     debug('%s: dirty, repairing its refcounts', storage.path);
     repairDirtyImage(image);
+  } else {
+    repairUncounted(image);
   }
   return readImage(storage);
 }

@@ -147,6 +147,33 @@ describe('a repair that is cut off', () => {
   }
 });
 
+describe('an image with clusters that are not counted', () => {
+  const scratch = useScratch();
+  for (const scene of ['a refcount of 0 of a data cluster', 'a refcount table full of zeros'] as const) {
+    it(`${scene}: opened for writing, then killed, opened again, and then the power goes`, async () => {
+      const { base, damage } = DAMAGE[scene]!;
+      const image = base(scratch.subdir());
+      const path = imagePath(image);
+      damage(path);
+      const content = readFileSync(convertToRaw(image));
+      const before = countedTooLow(image);
+      expect(before).to.be.above(0);
+      await killThenCut(
+        path,
+        async (storage) => void prepareForWriting(readImage(storage)),
+        async (where) => {
+          expect(readFileSync(convertToRaw(image)).equals(content), where).to.equal(true);
+          expect(countedTooLow(image), where).to.be.at.most(before);
+        },
+      );
+      const storage = new CrashStorage(path);
+      prepareForWriting(readImage(storage));
+      writeFileSync(path, storage.content);
+      expect(qemuCheck(image).status).to.equal(0);
+    });
+  }
+});
+
 /**
  * A process is killed at each call; the next one, which sees all that the first one wrote, loses the power at each call.
  * Only what was written last got to the disk in time.

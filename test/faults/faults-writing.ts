@@ -101,6 +101,20 @@ export const WRITING_FAULTS: readonly Fault[] = [
     suspects: ['matrix', 'writing/special'],
   },
   {
+    name: 'writing-on-uncounted-clusters',
+    file: 'src/qcow2/prepare.ts',
+    find: '    repairUncounted(image);\n',
+    replace: '',
+    suspects: ['writing/uncounted'],
+  },
+  {
+    name: 'writing-uncounted-in-last-block',
+    file: 'src/qcow2/used-clusters.ts',
+    find: 'yield { clusters: own, used: 0 };',
+    replace: '',
+    suspects: ['writing/uncounted'],
+  },
+  {
     name: 'writing-reads-need-writes',
     file: 'src/qcow2/metadata.ts',
     find: 'if (this.slices.isLastClean(slot)) this.#makeRoom();',

@@ -9,7 +9,7 @@ import {
   isCopied,
   isZero,
 } from '../format/entries.js';
-import { hex, swapWords } from '../format/units.js';
+import { hex, swapWords, TWO_32 } from '../format/units.js';
 import { type Geometry, geometryOf } from '../geometry.js';
 import type { Image } from '../image.js';
 import { MAX_HOST_OFFSET } from '../mapping.js';
@@ -72,7 +72,11 @@ export class L2Checker {
       if ((this.#high | this.#low | this.#allocs) === 0) continue;
       this.#index = at / step;
       if (isCompressed(this.#high)) this.#checkCompressed();
-      else this.#checkStandard();
+      else {
+        const plain = this.#countPlain(at);
+        if (plain > 0) at += step * (plain - 1);
+        else this.#checkStandard();
+      }
     }
   }
 
@@ -92,6 +96,38 @@ export class L2Checker {
     }
     const length = compressedLength(this.#high, this.#low, this.#layout);
     this.#count(compressedOffset(this.#high, this.#low, this.#layout), length);
+  }
+
+  /**
+   * Counts data clusters that follow each other in the file, the first one of the entry at word `at`, as far as nothing is
+   * wrong with them: a fraction of the time that one by one takes.
+   * @returns how many; the next one is to be looked at closely
+   */
+  #countPlain(at: number): number {
+    const { extended, externalData, clusterSize } = this.#geometry;
+    const words = this.#words;
+    const high = this.#high;
+    const low = this.#low;
+    if (extended || externalData || (high & L2_RESERVED_HIGH) !== 0 || low % clusterSize !== 0) return 0;
+    const start = entryOffset(high, low);
+    if (start === 0 || start > MAX_HOST_OFFSET) return 0;
+    const entries = Math.min((words.length - at) / 2, (TWO_32 - low) / clusterSize);
+    const room = this.#scan.lengthInside(start, entries * clusterSize) / clusterSize;
+    const first = start / clusterSize;
+    let counted = 0;
+    while (
+      counted < room &&
+      words[at + 2 * counted] === high &&
+      words[at + 2 * counted + 1] === low + counted * clusterSize &&
+      this.#scan.counts.addFreshData(first + counted, this.#references)
+    ) {
+      counted++;
+    }
+    if (this.#place.guest === undefined || counted === 0) return counted;
+    this.#clusters.allocated += counted;
+    if (this.#next !== 0 && start !== this.#next) this.#clusters.fragmented++;
+    this.#next = start + counted * clusterSize;
+    return counted;
   }
 
   #checkStandard(): void {

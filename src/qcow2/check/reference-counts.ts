@@ -111,6 +111,18 @@ export class ReferenceCounts {
     return clashes ? STRUCTURES[present] : undefined;
   }
 
+  /** As `add`, for a data cluster. @returns false when it is referenced already, and not counted */
+  addFreshData(cluster: number, references: number): boolean {
+    const { counts, structures } = this.#pageOf(cluster);
+    const at = cluster % PAGE_CLUSTERS;
+    if (structures[at] !== NOTHING || references > ReferenceCounts.maxCount) return false;
+    structures[at] = CODES['data cluster'];
+    counts[at] = references;
+    if (references > this.#largest) this.#largest = references;
+    if (cluster >= this.#end) this.#end = cluster + 1;
+    return true;
+  }
+
   /** References to an L2 table as such, the first time that it is asked; 0 later, and for other clusters. */
   takeTable(cluster: number): number {
     const tables = this.#pages.get(Math.floor(cluster / PAGE_CLUSTERS))?.tables;

@@ -45,6 +45,8 @@ const DOUBTFUL: ReadonlySet<FindingKind> = new Set([
   'luks',
 ]);
 const COUNTED: Report = () => {};
+export const INCOMPLETE = 'it is not known what else is in use';
+export const SEE_WHAT_IS_WRONG = 'see what is wrong: qcow2fs check, or mount it read-only: -r';
 
 /**
  * Mends what the level says and what can be mended; `markSound` is the caller's, after another check.
@@ -105,19 +107,28 @@ export function markSound(storage: Storage): void {
 export function repairDirtyImage(image: Image): void {
   const { header, storage } = image;
   if (!hasFeature(header, Incompatible.dirty)) return;
-  const refuse = (where: string, what: string): never => {
-    const advice = 'see what is wrong: qcow2fs check, or mount it read-only: -r';
-    throw new Qcow2fsError('corrupt', `${storage.path}: ${where}: ${what}; ${advice}`);
+  const refuse = (doubt: string): never => {
+    throw new Qcow2fsError('corrupt', `${storage.path}: ${doubt}; ${SEE_WHAT_IS_WRONG}`);
   };
-  const references = countReferences(image, (kind, { name, offset }, what, { entry = null } = {}) => {
-    if (!DOUBTFUL.has(kind)) return;
-    refuse(`${name} at ${hex(offset)}${entry === null ? '' : `, entry ${entry}`}`, what);
-  });
-  if (!references.isComplete) refuse('header at 0x0', 'it is not known what else is in use');
+  const references = countReferences(image, doubtsTo(refuse));
+  if (!references.isComplete) refuse(`header at 0x0: ${INCOMPLETE}`);
+  correctRefcounts(image, references);
+  writeIncompatible(storage, header.incompatibleFeatures & ~Incompatible.dirty);
+}
+
+/** Sets every refcount to the number of references, then the COPIED flags. @throws Qcow2fsError as `repairDirtyImage` */
+export function correctRefcounts(image: Image, references: References): void {
   refuseOverflow(image, references.counts);
   writeRefcounts(image, references, planRefcounts(image, references));
   fixCopiedFlags(image, references.counts);
-  writeIncompatible(storage, header.incompatibleFeatures & ~Incompatible.dirty);
+}
+
+/** @param tell is told of what makes the counting itself doubtful; may throw */
+export function doubtsTo(tell: (doubt: string) => void): Report {
+  return (kind, { name, offset }, what, { entry = null } = {}) => {
+    if (!DOUBTFUL.has(kind)) return;
+    tell(`${name} at ${hex(offset)}${entry === null ? '' : `, entry ${entry}`}: ${what}`);
+  };
 }
 
 function refuseIncomplete({ storage }: Image, { isComplete }: References): void {
