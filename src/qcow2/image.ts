@@ -4,6 +4,7 @@ import { notice } from '../notice.js';
 import { shortName } from '../printable.js';
 import type { Storage } from '../storage.js';
 import { allocateEntryTable, type SharedEntryTable } from './entry-table.js';
+import { type Bitmap, readBitmaps } from './format/bitmaps.js';
 import { LOST_ENTRY } from './format/entries.js';
 import { type Extensions, parseExtensions } from './format/extensions.js';
 import { refuseUnknownFeatures } from './format/features.js';
@@ -69,6 +70,14 @@ export function readWithoutSnapshots(storage: Storage): Image {
 /** False where a program that knows no bitmaps wrote the image, too. */
 export function hasValidBitmaps({ header, extensions }: Image): boolean {
   return extensions.bitmaps !== undefined && (header.autoclearFeatures & Autoclear.bitmaps) !== 0n;
+}
+
+/** @throws Qcow2fsError `format` */
+export function readValidBitmaps(image: Image): Bitmap[] {
+  if (!hasValidBitmaps(image)) return [];
+  const { extensions, storage } = image;
+  const read = (offset: number, length: number): Buffer => readUpTo(storage, offset, length);
+  return readBitmaps(extensions.bitmaps!, read, storage.path);
 }
 
 /** `length` bytes at `offset`, or fewer at the end of the file. */

@@ -5,12 +5,18 @@ import { shellWord } from '../printable.js';
 import { allocateCompression, type ChainClusters } from './compressed.js';
 import type { EncryptionState } from './encryption.js';
 import { allocateEntryTable } from './entry-table.js';
-import { readBitmaps } from './format/bitmaps.js';
 import { Autoclear, hasFeature, Incompatible } from './format/header.js';
 import { MAX_L1_BYTES, MAX_REFCOUNT_TABLE_BYTES } from './format/limits.js';
 import { swapWords } from './format/units.js';
 import { geometryOf } from './geometry.js';
-import { type DiskTable, hasValidBitmaps, type Image, l1EntriesFor, readL1, readUpTo } from './image.js';
+import {
+  type DiskTable,
+  hasValidBitmaps,
+  type Image,
+  l1EntriesFor,
+  readL1,
+  readValidBitmaps,
+} from './image.js';
 import { allocateImageState } from './image-state.js';
 import { allocateMetadata } from './metadata.js';
 import type { Qcow2Parameters } from './qcow2-disk.js';
@@ -92,7 +98,7 @@ function writeParameters(image: Image, growing: boolean, l1Capacity: number): Wr
     frees: allocatePendingFrees(),
     map: mapMetadata(image, l1Capacity),
     flushLock: RwLock.allocate(),
-    bitmaps: allocateBitmaps(validBitmaps(image), header.size, header.clusterSize, growing),
+    bitmaps: allocateBitmaps(readValidBitmaps(image), header.size, header.clusterSize, growing),
     rawExternal: isRawExternal(image),
     fixedSize: growing
       ? undefined
@@ -108,16 +114,6 @@ function readRefcountTable({ header, storage }: Image): ReturnType<typeof alloca
   storage.read(bytes, 0, bytes.length, refcountTableOffset);
   swapWords(bytes);
   return table;
-}
-
-function validBitmaps(image: Image): ReturnType<typeof readBitmaps> {
-  if (!hasValidBitmaps(image)) return [];
-  const { extensions, storage } = image;
-  return readBitmaps(
-    extensions.bitmaps!,
-    (offset, length) => readUpTo(storage, offset, length),
-    storage.path,
-  );
 }
 
 function isRawExternal({ header }: Image): boolean {

@@ -115,6 +115,13 @@ export const WRITING_FAULTS: readonly Fault[] = [
     suspects: ['writing/uncounted'],
   },
   {
+    name: 'writing-over-snapshot-tables',
+    file: 'src/qcow2/writing/metadata-map.ts',
+    find: 'this.#slots[slot] = stays ? -cluster : cluster;',
+    replace: 'this.#slots[slot] = cluster;',
+    suspects: ['writing/hostile', 'unit/qcow2/writing/metadata-map'],
+  },
+  {
     name: 'writing-reads-need-writes',
     file: 'src/qcow2/metadata.ts',
     find: 'if (this.slices.isLastClean(slot)) this.#makeRoom();',

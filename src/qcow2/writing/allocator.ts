@@ -116,16 +116,20 @@ export class Allocator {
    */
   release(offset: number, length: number): void {
     this.#corruption.refuseMetadata('the disk refers to clusters at', offset, length);
+    this.#releaseLater(offset, length);
+  }
+
+  /** As `release`, for a table that another one replaced. A snapshot may still use it. */
+  releaseTable(offset: number, length: number): void {
+    this.#map.remove(offset, length);
+    this.#releaseLater(offset, length);
+  }
+
+  #releaseLater(offset: number, length: number): void {
     const first = Math.floor(offset / this.#clusterSize);
     const end = Math.ceil((offset + length) / this.#clusterSize);
     this.#frees.addClusters(first, end - first);
     this.#state.changed = true;
-  }
-
-  /** As `release`, for a table that another one replaced. */
-  releaseTable(offset: number, length: number): void {
-    this.#map.remove(offset, length);
-    this.release(offset, length);
   }
 
   /** These bytes of guest data, in a cluster that stays in use, hold nothing: a hole after the next commit. */

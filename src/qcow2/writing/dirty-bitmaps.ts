@@ -19,7 +19,6 @@ import { entryOffset } from '../format/entries.js';
 import { hex } from '../format/units.js';
 import type { ImageState } from '../image-state.js';
 import type { Allocator, HostRun } from './allocator.js';
-import type { MetadataMap } from './metadata-map.js';
 
 const ENTRY_BYTES = 8;
 /** Table entries without an offset: all bits of that part are set. */
@@ -90,7 +89,6 @@ export class DirtyBitmaps {
   readonly #clusterSize: number;
   readonly #state: ImageState;
   readonly #allocator: Allocator;
-  readonly #map: MetadataMap;
   readonly #commit: () => void;
   readonly #sync: () => void;
 
@@ -100,7 +98,6 @@ export class DirtyBitmaps {
     readonly clusterSize: number;
     readonly state: ImageState;
     readonly allocator: Allocator;
-    readonly map: MetadataMap;
     readonly commit: () => void;
     /** Of the image. */
     readonly sync: () => void;
@@ -110,7 +107,6 @@ export class DirtyBitmaps {
     this.#clusterSize = parts.clusterSize;
     this.#state = parts.state;
     this.#allocator = parts.allocator;
-    this.#map = parts.map;
     this.#commit = parts.commit;
     this.#sync = parts.sync;
   }
@@ -183,7 +179,6 @@ export class DirtyBitmaps {
     const size = roomFor(this.#state.diskSize, granularity, this.#clusterSize) / this.#clusterSize;
     const table = Buffer.alloc(size * ENTRY_BYTES);
     const old = tableSize * ENTRY_BYTES;
-    if (this.#map.find(tableOffset, old) !== undefined) return undefined;
     if (this.#image.read(table, 0, old, tableOffset) < old) return undefined;
     const unchanged = Buffer.alloc(this.#clusterSize);
     for (let part = 0; part < size; part++) {
@@ -209,7 +204,6 @@ export class DirtyBitmaps {
 
   #mergePart(offset: number, bits: Buffer): boolean {
     if (offset % this.#clusterSize !== 0) return false;
-    if (this.#map.find(offset, this.#clusterSize) !== undefined) return false;
     const part = Buffer.alloc(this.#clusterSize);
     this.#image.read(part, 0, part.length, offset);
     for (let i = 0; i < part.length; i++) part[i] = part[i]! | bits[i]!;

@@ -119,7 +119,6 @@ export class ImageWriter {
       clusterSize: geometry.clusterSize,
       state,
       allocator,
-      map: this.#map,
       commit,
       sync: () => this.#committer.syncImage(),
     });

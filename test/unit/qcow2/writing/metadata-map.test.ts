@@ -1,5 +1,9 @@
 import { expect } from 'chai';
-import { allocateMetadataMap, MetadataMap } from '../../../../src/qcow2/writing/metadata-map.js';
+import {
+  allocateMetadataMap,
+  enlargedMetadataMap,
+  MetadataMap,
+} from '../../../../src/qcow2/writing/metadata-map.js';
 import { Random } from '../../../support/random.js';
 
 const CLUSTER = 4096;
@@ -56,5 +60,24 @@ describe('the map of metadata', () => {
     for (let cluster = 1; cluster < 5000; cluster++) map.add(cluster * CLUSTER, 1);
     expect(map.find(CLUSTER, 1)).to.equal(CLUSTER);
     expect(map.find(9999 * CLUSTER, 1)).to.equal(undefined);
+  });
+
+  it('keeps what stays, whoever else names it or gives it up, also when it is enlarged', () => {
+    let shared = allocateMetadataMap(1);
+    let map = new MetadataMap(shared, CLUSTER);
+    expect(map.add(5 * CLUSTER, CLUSTER)).to.equal(undefined);
+    expect(map.add(6 * CLUSTER, CLUSTER, true)).to.equal(undefined);
+    expect(map.add(5 * CLUSTER, CLUSTER, true), 'a clash').to.equal(5 * CLUSTER);
+    expect(map.add(6 * CLUSTER, CLUSTER, true), 'no clash').to.equal(undefined);
+    expect(map.add(6 * CLUSTER, CLUSTER), 'no clash').to.equal(undefined);
+    for (let expected = 1; expected < 100_000; expected *= 3) {
+      map.remove(4 * CLUSTER, 4 * CLUSTER);
+      expect(map.find(5 * CLUSTER, CLUSTER)).to.equal(undefined);
+      expect(map.find(6 * CLUSTER, CLUSTER)).to.equal(6 * CLUSTER);
+      shared = enlargedMetadataMap(shared, expected);
+      map = new MetadataMap(shared, CLUSTER);
+      expect(map.find(6 * CLUSTER, CLUSTER)).to.equal(6 * CLUSTER);
+      map.add(5 * CLUSTER, CLUSTER);
+    }
   });
 });
