@@ -2,6 +2,7 @@
 import fs from 'node:fs';
 import { type ErrorMap, formatErrorMap, MAPFILE_MARKS } from './error-map.js';
 import { hostReason, Qcow2fsError } from './errors.js';
+import { printableJson } from './printable.js';
 
 export class ErrorMapFile {
   readonly #path: string;
@@ -13,8 +14,8 @@ export class ErrorMapFile {
    * @throws Qcow2fsError `host-io` when that fails, or when something else than an error map is there
    */
   constructor(path: string, image: string, snapshot: string | undefined, size: number) {
-    const of = snapshot === undefined ? '' : `, snapshot ${JSON.stringify(snapshot)}`;
-    this.#base = { size, title: `Made by qcow2fs of ${JSON.stringify(image)}${of}` };
+    const of = snapshot === undefined ? '' : `, snapshot ${printableJson(snapshot)}`;
+    this.#base = { size, title: `Made by qcow2fs of ${printableJson(image)}${of}` };
     this.#isNew = !refuseOther(path, `${MAPFILE_MARKS[0]} ${this.#base.title}`);
     this.#path = withoutLink(path);
     this.write([], 0);

@@ -1,11 +1,19 @@
-/**
- * Text that an image or a user chose, fit for a terminal and for one line of a log: control characters, line separators and direction marks (Unicode
- * categories Cc, Cf, Zl, Zp) are written as escapes.
- */
+/** Control characters, line separators and direction marks. */
+const UNSAFE = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu;
+
+/** Text that an image or a user chose, fit for a terminal and for one line of a log: escapes replace unsafe characters. */
 export function printable(text: string): string {
-  return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (character) => {
-    return `\\u${character.codePointAt(0)!.toString(16).padStart(4, '0')}`;
-  });
+  return text.replace(UNSAFE, escaped);
+}
+
+/** As JSON.stringify, with no unsafe character in a string: programs that parse the text get them all the same. */
+export function printableJson(value: unknown, indent?: number): string {
+  return JSON.stringify(value, null, indent).replace(UNSAFE, (one) => (one === '\n' ? one : escaped(one)));
+}
+
+/** One escape for each UTF-16 unit, as in JSON. */
+function escaped(character: string): string {
+  return character.replace(/[\s\S]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }
 
 /** Characters of a name that a table or a message shows. */

@@ -4,6 +4,7 @@
  * of a daemon by then: it is loaded by the first trace.
  */
 import { createRequire } from 'node:module';
+import { printable } from './printable.js';
 
 type Debug = typeof import('debug').default;
 
@@ -22,6 +23,11 @@ export function createTrace(area: string): Trace {
     trace ??= (createRequire(import.meta.url)('debug') as Debug)(`qcow2fs:${area}`);
     return trace;
   };
-  const lazy = (format: unknown, ...values: unknown[]): void => load()(format, ...values);
+  const lazy = (format: unknown, ...values: unknown[]): void => load()(format, ...values.map(shown));
   return Object.defineProperty(lazy, 'enabled', { get: () => load().enabled }) as unknown as Trace;
+}
+
+/** A path may hold anything. */
+function shown(value: unknown): unknown {
+  return typeof value === 'string' ? printable(value) : value;
 }

@@ -1,7 +1,6 @@
 /** What a damaged disk has lost, collected while it is read, for the terminal, for programs and for the error map. */
 import { DamagedRanges } from '../damaged-ranges.js';
 import type { ErrorMapFile } from '../error-map-file.js';
-import { printable } from '../printable.js';
 import type { Loss } from '../salvage.js';
 import { humanBytes, warn } from './output.js';
 
@@ -25,9 +24,8 @@ export class HashDamage {
   };
 
   /** Says on standard error what is missing. */
-  tell(path: string): void {
+  tell(image: string): void {
     if (this.bytes === 0) return;
-    const image = printable(path);
     let lines = 0;
     let left = this.bytes;
     for (const { offset, length } of this.ranges) {

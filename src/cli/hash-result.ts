@@ -1,7 +1,6 @@
 /** What `hash` prints: digests, or whether they are what they should be. */
 import { Qcow2fsError } from '../errors.js';
 import { type Piece, pieceName, sumLine } from '../hash/sums.js';
-import { printable } from '../printable.js';
 import type { HashPlan } from './hash-options.js';
 import { print, printPart, warn } from './output.js';
 import { eraseBar } from './progress-bar.js';
@@ -69,7 +68,7 @@ export class HashResult {
     const matches = this.#differing.length === 0 && (pieces === undefined || pieces.covered === this.#size);
     if (json) return matches;
     if (pieces !== undefined && pieces.covered !== this.#size) {
-      warn(`${name}: ${printable(expected.file)} covers ${pieces.covered} bytes, the disk has ${this.#size}`);
+      warn(`${name}: ${expected.file} covers ${pieces.covered} bytes, the disk has ${this.#size}`);
     }
     print(`${name}: ${matches ? 'OK' : 'FAILED'}`);
     return matches;

@@ -3,7 +3,6 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { ErrorMapFile } from '../error-map-file.js';
 import type { HashInput } from '../hash/hash-disk.js';
-import { printable } from '../printable.js';
 import { Progress } from '../progress.js';
 import { attachDisk, type Layers, openLayers } from '../qcow2/chain.js';
 import { wipeKey } from '../qcow2/encryption.js';
@@ -191,7 +190,7 @@ function tellOnce(): (message: string) => void {
     if (told.has(message)) return;
     told.add(message);
     eraseBar();
-    warn(printable(message));
+    warn(message);
   };
 }
 

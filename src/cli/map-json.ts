@@ -1,6 +1,7 @@
 /** The two kinds of JSON that `qcow2fs map` prints, a piece at a time: a disk may have millions of runs. */
 import type { LayerTotals, MapSummary } from '../map/cells.js';
 import { ExtentMerger, type MapExtent, type MergeRule } from '../map/extents.js';
+import { printableJson } from '../printable.js';
 import { jsonText, printPart } from './output.js';
 import { TextBuffer } from './text-buffer.js';
 
@@ -103,7 +104,7 @@ export class RunList {
       text.piece(OFFSET);
       text.number(extent.offset);
     }
-    if (extent.problem !== undefined) text.text(`, "problem": ${JSON.stringify(extent.problem)}`);
+    if (extent.problem !== undefined) text.text(`, "problem": ${printableJson(extent.problem)}`);
     text.piece(this.#after);
   }
 

@@ -8,7 +8,6 @@ import { DiskMap } from '../map/disk-map.js';
 import { describeLayers, Splitters } from '../map/layers.js';
 import { Picture } from '../map/picture.js';
 import { SvgReport } from '../map/svg.js';
-import { printable } from '../printable.js';
 import { attachDisk, type Layers, openLayers } from '../qcow2/chain.js';
 import { CommandEnd, EXIT_DAMAGED } from './exit-status.js';
 import { addReadOptions, namedFilesOf, type ReadFlags } from './image-options.js';
@@ -155,7 +154,7 @@ function listOf(output: Exclude<Output, 'picture'>, summary: MapSummary): RunLis
 function endDamaged({ problems, problemCount }: DiskMap, layers: Layers): never {
   for (const { depth, message } of problems) {
     const { path } = layers[depth]!.file;
-    warn(printable(message.startsWith(`${path}: `) ? message : `${path}: ${message}`));
+    warn(message.startsWith(`${path}: `) ? message : `${path}: ${message}`);
   }
   const more = problemCount - problems.length;
   if (more > 0) warn(`and ${more} more runs are damaged`);

@@ -1,6 +1,7 @@
 /** What the commands print: results on standard output, everything else on standard error. */
 
 import { displayWidth, padColumns } from '../display-width.js';
+import { printable, printableJson } from '../printable.js';
 
 export function print(text: string): void {
   process.stdout.write(`${text}\n`);
@@ -34,7 +35,7 @@ function* jsonParts(schema: JsonSchema, value: object): Generator<string> {
   yield `{\n  "schema": "qcow2fs/${schema}/${JSON_VERSIONS[schema]}"`;
   for (const [key, field] of Object.entries(value)) {
     if (field === undefined) continue;
-    yield `,\n  ${JSON.stringify(key)}: `;
+    yield `,\n  ${printableJson(key)}: `;
     if (Array.isArray(field) && field.length > 0) {
       for (const [index, element] of field.entries())
         yield `${index === 0 ? '[' : ','}\n    ${indented(element, 4)}`;
@@ -45,7 +46,7 @@ function* jsonParts(schema: JsonSchema, value: object): Generator<string> {
 }
 
 function indented(value: unknown, blanks: number): string {
-  return JSON.stringify(value, null, 2).replaceAll('\n', `\n${' '.repeat(blanks)}`);
+  return printableJson(value, 2).replaceAll('\n', `\n${' '.repeat(blanks)}`);
 }
 
 /** A part of a long result; resolves when there is room for more, and `text` may change. */
@@ -60,8 +61,9 @@ export function printPart(text: Uint8Array | string): Promise<void> {
 const JSON_VERSIONS = { info: 1, list: 1, check: 1, map: 1, hash: 1 } as const;
 export type JsonSchema = keyof typeof JSON_VERSIONS;
 
+/** One line, whatever the message holds. */
 export function warn(message: string): void {
-  process.stderr.write(`qcow2fs: ${message}\n`);
+  process.stderr.write(`qcow2fs: ${printable(message)}\n`);
 }
 
 /** A wider cell only moves the rest of its own line. */

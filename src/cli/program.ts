@@ -4,7 +4,6 @@ import { createRequire } from 'node:module';
 import { Command, CommanderError } from 'commander';
 import { errnoName, hostReason, Qcow2fsError, toErrorRecord } from '../errors.js';
 import { onNotice } from '../notice.js';
-import { printable } from '../printable.js';
 import { addCheckCommand } from './check.js';
 import { CommandEnd, EXIT_MEANINGS, EXIT_STATUS, EXIT_SUCCESS, EXIT_USAGE } from './exit-status.js';
 import { addHashCommand } from './hash.js';
@@ -83,7 +82,7 @@ function oneLine(text: string, command: string): string {
     .replace(/^error: /, '')
     .replace(/\.$/, '')
     .replaceAll(/\s*\n\s*/g, ' ');
-  return printable(complaint.includes('Did you mean') ? complaint : `${complaint}; see: ${command} --help`);
+  return complaint.includes('Did you mean') ? complaint : `${complaint}; see: ${command} --help`;
 }
 
 /** `qcow2fs IMAGE MOUNTPOINT -o LIST`, the form that mount(8) calls, means `mount`. */
@@ -118,7 +117,7 @@ function listenForNotices(): void {
   let count = 0;
   onNotice((message) => {
     count++;
-    if (count <= MAX_NOTICES) warn(printable(message));
+    if (count <= MAX_NOTICES) warn(message);
     else if (count === MAX_NOTICES + 1) warn('there is more of this, which is not shown');
   });
 }

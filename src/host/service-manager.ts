@@ -1,4 +1,6 @@
 /** The service manager that started this program, if one did: sd_notify(3), the protocol of systemd. */
+
+import { printable } from '../printable.js';
 import { foreign } from './libc.js';
 
 const AF_UNIX = 1;
@@ -23,7 +25,7 @@ export function findServiceManager(): void {
  */
 export function notifyServiceManager(...variables: string[]): void {
   if (address === undefined) return;
-  const message = Buffer.from(variables.join('\n'));
+  const message = Buffer.from(variables.map(printable).join('\n'));
   const fd = foreign('int socket(int domain, int type, int protocol)')(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   if (fd < 0) return;
   const send = foreign(

@@ -9,14 +9,7 @@ import { Autoclear, hasFeature, Incompatible } from './format/header.js';
 import { MAX_L1_BYTES, MAX_REFCOUNT_TABLE_BYTES } from './format/limits.js';
 import { swapWords } from './format/units.js';
 import { geometryOf } from './geometry.js';
-import {
-  type DiskTable,
-  hasValidBitmaps,
-  type Image,
-  l1EntriesFor,
-  readL1,
-  readValidBitmaps,
-} from './image.js';
+import { type DiskTable, type Image, l1EntriesFor, readL1, readValidBitmaps } from './image.js';
 import { allocateImageState } from './image-state.js';
 import { allocateMetadata } from './metadata.js';
 import type { Qcow2Parameters } from './qcow2-disk.js';

@@ -32,6 +32,37 @@ describe('a command line with control characters', () => {
   });
 });
 
+describe('an image whose name has control characters', () => {
+  const scratch = useScratch();
+  const evil = 'a\u001b[31m\n\u007f\u009b\u202e\u2028';
+  const lines = /^[^\p{Cc}\p{Cf}\p{Zl}\p{Zp}]*$/u;
+
+  it('is told by its name in JSON, with none of them written', async () => {
+    const made = createImage(scratch.subdir(), { size: MiB });
+    const image = path.join(made.dir, evil);
+    fs.renameSync(imagePath(made), image);
+    for (const command of ['info', 'check', 'map', 'hash']) {
+      const { status, stdout } = await runInProcess([command, '--json', image]);
+      expect(status, command).to.equal(0);
+      for (const line of stdout.split('\n')) expect(line, command).to.match(lines);
+      expect(stdout, command).to.contain('\\u202e');
+      expect(JSON.stringify(JSON.parse(stdout)), command).to.contain(JSON.stringify(image));
+    }
+  });
+
+  it('is told in one line by warnings', async () => {
+    const { image, secret } = {
+      image: path.join(scratch.subdir(), evil),
+      secret: path.join(scratch.dir, evil),
+    };
+    fs.writeFileSync(image, '');
+    fs.writeFileSync(secret, 'key', { mode: 0o644 });
+    const { stderr } = await runInProcess(['hash', '--secret-file', secret, image]);
+    expect(stderr).to.match(/^qcow2fs: warning: every user [^\n]*\n[^\n]*\n$/);
+    for (const line of stderr.split('\n')) expect(line).to.match(lines);
+  });
+});
+
 describe('a name that is not UTF-8', () => {
   const scratch = useScratch();
 

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import { humanBytes, jsonText, table } from '../../../src/cli/output.js';
-import { printable } from '../../../src/printable.js';
+import { printable, printableJson } from '../../../src/printable.js';
 
 describe('what is printed', () => {
   it('holds no control characters of an image', () => {
@@ -8,6 +8,16 @@ describe('what is printed', () => {
       'a\\u001b[2J\\u000a\\u0009\\u007f\\u009b\\u2028\\u202e\\u2066',
     );
     expect(printable('d\u00e9j\u00e0 \u{1f4be} \\')).to.equal('d\u00e9j\u00e0 \u{1f4be} \\');
+    expect(printable('\u{e0041}')).to.equal('\\udb40\\udc41');
+  });
+
+  it('holds none of them as JSON either, and says the same', () => {
+    const value = { name: 'a\x1b\n\t\x7f\x9b\u2028\u202e\u2066\u{e0041}"\\\u{1f4be}', list: [1, 'd\u00e9'] };
+    for (const text of [printableJson(value), printableJson(value, 2)]) {
+      expect(text.replaceAll('\n', '')).not.to.match(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u);
+      expect(JSON.parse(text)).to.deep.equal(value);
+      expect(text).to.contain('\u{1f4be}').and.contain('d\u00e9');
+    }
   });
 
   it('has sizes in the unit that fits', () => {

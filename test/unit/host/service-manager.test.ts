@@ -51,6 +51,8 @@ describe('the service manager', () => {
         expect(process.env).not.to.have.property('NOTIFY_SOCKET');
         notifyServiceManager('READY=1', 'STATUS=größe');
         expect(listener.hear()).to.equal('READY=1\nSTATUS=größe');
+        notifyServiceManager('STATUS=/image\nMAINPID=1\u202e', 'READY=1');
+        expect(listener.hear()).to.equal('STATUS=/image\\u000aMAINPID=1\\u202e\nREADY=1');
         expect(listener.hear()).to.equal(undefined);
       } finally {
         listener.close();
