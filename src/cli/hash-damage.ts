@@ -1,6 +1,6 @@
 /** What a damaged disk has lost, collected while it is read, for the terminal, for programs and for the error map. */
 import { DamagedRanges } from '../damaged-ranges.js';
-import type { ErrorMapFile } from '../error-map-file.js';
+import type { ErrorMapFile } from '../host/error-map-file.js';
 import type { Loss } from '../salvage.js';
 import { humanBytes, warn } from './output.js';
 

@@ -1,8 +1,8 @@
 /** `qcow2fs hash`: digests of the disk that an image holds. */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Command } from 'commander';
-import { ErrorMapFile } from '../error-map-file.js';
 import type { HashInput } from '../hash/hash-disk.js';
+import { ErrorMapFile } from '../host/error-map-file.js';
 import { Progress } from '../progress.js';
 import { attachDisk, type Layers, openLayers } from '../qcow2/chain.js';
 import { wipeKey } from '../qcow2/encryption.js';

@@ -1,7 +1,7 @@
 /** A file that is written as a whole or not at all. */
 import fs from 'node:fs';
-import path from 'node:path';
 import { hostReason, Qcow2fsError } from '../errors.js';
+import { replaceFile } from '../host/replace-file.js';
 
 /** They would leave the half of it behind; writing takes no longer than a moment. */
 const HELD_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
@@ -14,7 +14,7 @@ export function writeWholeFile(file: string, text: string): void {
   try {
     const target = targetOf(file);
     if (target.special) fs.writeFileSync(target.path, text);
-    else undisturbed(() => replace(target.path, text, target.mode));
+    else undisturbed(() => replaceFile(target.path, text));
   } catch (error) {
     throw new Qcow2fsError('host-io', `${file}: cannot be written: ${hostReason(error)}`, { cause: error });
   }
@@ -34,7 +34,6 @@ interface Target {
   readonly path: string;
   /** A terminal, a pipe: it must not be replaced by a file. */
   readonly special: boolean;
-  readonly mode: number;
 }
 
 function targetOf(file: string): Target {
@@ -42,32 +41,16 @@ function targetOf(file: string): Target {
   if (stat === undefined) return newTarget(file);
   if (stat.isBlockDevice()) throw new Error('it is a block device');
   // The name of a pipe in /proc, where /dev/stdout leads, is none that could be resolved.
-  if (!stat.isFile()) return { path: file, special: true, mode: 0 };
+  if (!stat.isFile()) return { path: file, special: true };
   const real = fs.realpathSync.native(file);
   const found = fs.statSync(real);
   if (found.dev !== stat.dev || found.ino !== stat.ino)
     throw new Error('the file is not where its link leads');
-  return { path: real, special: false, mode: stat.mode & 0o777 };
+  return { path: real, special: false };
 }
 
 /** A link that leads nowhere is no new file: what would take its place is not what it stands for. */
 function newTarget(file: string): Target {
   if (fs.lstatSync(file, { throwIfNoEntry: false }) !== undefined) throw new Error('the link leads nowhere');
-  return { path: file, special: false, mode: 0o666 & ~process.umask() };
-}
-
-function replace(target: string, text: string, mode: number): void {
-  const temporary = path.join(path.dirname(target), `.qcow2fs-${process.pid}.tmp`);
-  const fd = fs.openSync(temporary, 'wx', 0o600);
-  try {
-    fs.writeFileSync(fd, text);
-    fs.fchmodSync(fd, mode);
-    fs.fsyncSync(fd);
-    fs.renameSync(temporary, target);
-  } catch (error) {
-    fs.rmSync(temporary, { force: true });
-    throw error;
-  } finally {
-    fs.closeSync(fd);
-  }
+  return { path: file, special: false };
 }

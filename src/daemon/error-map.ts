@@ -1,7 +1,7 @@
 /** The error map of a mount: what could not be read so far, written a moment after it changes. */
 import { DamagedRanges } from '../damaged-ranges.js';
-import { ErrorMapFile } from '../error-map-file.js';
 import { toErrorRecord } from '../errors.js';
+import { ErrorMapFile } from '../host/error-map-file.js';
 import type { Loss } from '../salvage.js';
 import { log } from './log.js';
 

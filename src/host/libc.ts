@@ -59,7 +59,7 @@ export function addressOfMemory(memory: ArrayBufferLike): number {
 }
 
 /** A failed call as Node reports its own: with `code` ('EBUSY') and `errno`. */
-function systemError(call: string): NodeJS.ErrnoException {
+export function systemError(call: string): NodeJS.ErrnoException {
   const library = loadKoffi();
   const errno = library.errno();
   const code = Object.entries(library.os.errno).find(([, value]) => value === errno)?.[0] ?? `errno ${errno}`;

@@ -22,6 +22,7 @@ import { mountOn, mountsAt, tryMount } from '../support/mounts.js';
 import { expectQcow2fs } from '../support/qcow2fs.js';
 import { tryTool } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
+import { NOBODY } from '../support/users.js';
 import { waitUntil } from '../support/wait.js';
 
 const CLUSTER = 64 * KiB;
@@ -143,6 +144,27 @@ describe('mount --error-map', () => {
     expectQcow2fs(['umount', mountpoint]);
     expect(readMap(map)).to.deep.equal(expected);
     expect(fs.readdirSync(image.dir).filter((name) => name.startsWith('map'))).to.deep.equal(['map']);
+  });
+
+  it('is written in its directory, wherever that is moved, with owner and mode of the file that was there', () => {
+    const { image } = makeImage();
+    breakClusters(image, 3);
+    const [place, moved] = [path.join(image.dir, 'maps'), path.join(image.dir, 'moved')];
+    const map = path.join(place, 'map');
+    fs.mkdirSync(place);
+    fs.writeFileSync(map, '');
+    fs.chmodSync(map, 0o600);
+    fs.chownSync(map, NOBODY.uid, NOBODY.gid);
+    const { mountpoint, disk } = mountOn(defer, imagePath(image), scratch.subdir(), ['--error-map', map]);
+    fs.renameSync(place, moved);
+    fs.mkdirSync(place);
+    fs.writeFileSync(map, 'of somebody else');
+    expect(spawnSync('cat', [disk]).status).to.equal(1);
+    expectQcow2fs(['umount', mountpoint]);
+    expect(fs.readFileSync(map, 'utf8')).to.equal('of somebody else');
+    expect(readMap(path.join(moved, 'map'))[1]).to.deep.equal([3 * CLUSTER, 4 * CLUSTER, '-']);
+    const { uid, gid, mode } = fs.statSync(path.join(moved, 'map'));
+    expect([uid, gid, mode & 0o777]).to.deep.equal([NOBODY.uid, NOBODY.gid, 0o600]);
   });
 
   it('can be given in a list of options, and relative to where the caller is', () => {

@@ -1,11 +1,16 @@
 /** An error map as a file, replaced as a whole: who reads it never sees half of one. */
 import fs from 'node:fs';
-import { type ErrorMap, formatErrorMap, MAPFILE_MARKS } from './error-map.js';
-import { hostReason, Qcow2fsError } from './errors.js';
-import { printableJson } from './printable.js';
+import path from 'node:path';
+import { type ErrorMap, formatErrorMap, MAPFILE_MARKS } from '../error-map.js';
+import { hostReason, Qcow2fsError } from '../errors.js';
+import { printableJson } from '../printable.js';
+import { openPlace } from './place.js';
+import { replaceFile } from './replace-file.js';
 
 export class ErrorMapFile {
   readonly #path: string;
+  /** Its name in the directory where it was first made, wherever that is moved. */
+  readonly #place: string;
   readonly #isNew: boolean;
   readonly #base: Pick<ErrorMap, 'size' | 'title'>;
 
@@ -13,39 +18,46 @@ export class ErrorMapFile {
    * Makes the file, with nothing tried yet.
    * @throws Qcow2fsError `host-io` when that fails, or when something else than an error map is there
    */
-  constructor(path: string, image: string, snapshot: string | undefined, size: number) {
+  constructor(file: string, image: string, snapshot: string | undefined, size: number) {
     const of = snapshot === undefined ? '' : `, snapshot ${printableJson(snapshot)}`;
     this.#base = { size, title: `Made by qcow2fs of ${printableJson(image)}${of}` };
-    this.#isNew = !refuseOther(path, `${MAPFILE_MARKS[0]} ${this.#base.title}`);
-    this.#path = withoutLink(path);
+    this.#isNew = !refuseOther(file, `${MAPFILE_MARKS[0]} ${this.#base.title}`);
+    this.#path = withoutLink(file);
+    this.#place = placeOf(this.#path);
     this.write([], 0);
   }
 
   /** @throws Qcow2fsError `host-io`; the file is then as it was */
   write(damaged: ErrorMap['damaged'], tried: number): void {
     const text = formatErrorMap({ ...this.#base, damaged, tried });
-    const unfinished = `${this.#path}.${process.pid}.new`;
     try {
-      fs.writeFileSync(unfinished, text, { flag: 'wx', flush: true });
-      fs.renameSync(unfinished, this.#path);
+      replaceFile(this.#place, text);
     } catch (error) {
-      fs.rmSync(unfinished, { force: true });
       throw failure(this.#path, error);
     }
   }
 
   /** The file goes, if there was none before. */
   discard(): void {
-    if (this.#isNew) fs.rmSync(this.#path, { force: true });
+    if (this.#isNew) fs.rmSync(this.#place, { force: true });
   }
 }
 
 /** A link stays one. @throws Qcow2fsError `host-io` when it leads nowhere */
-function withoutLink(path: string): string {
+function withoutLink(file: string): string {
   try {
-    return fs.lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() ? fs.realpathSync(path) : path;
+    return fs.lstatSync(file, { throwIfNoEntry: false })?.isSymbolicLink() ? fs.realpathSync(file) : file;
   } catch (error) {
-    throw failure(path, error);
+    throw failure(file, error);
+  }
+}
+
+/** Holds the directory for the life of the process. @throws Qcow2fsError `host-io` when there is none */
+function placeOf(file: string): string {
+  try {
+    return path.join(openPlace(path.dirname(file)).path, path.basename(file));
+  } catch (error) {
+    throw failure(file, error);
   }
 }
 
@@ -54,28 +66,28 @@ function withoutLink(path: string): string {
  * @param firstLine of our own maps of this image
  * @returns whether there is a file
  */
-function refuseOther(path: string, firstLine: string): boolean {
+function refuseOther(file: string, firstLine: string): boolean {
   let beginning: string;
   try {
-    if (!(fs.statSync(path, { throwIfNoEntry: false })?.isFile() ?? true)) {
-      throw new Qcow2fsError('host-io', `${path}: not a regular file, which an error map must be`);
+    if (!(fs.statSync(file, { throwIfNoEntry: false })?.isFile() ?? true)) {
+      throw new Qcow2fsError('host-io', `${file}: not a regular file, which an error map must be`);
     }
-    const fd = fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
+    const fd = fs.openSync(file, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
     const bytes = Buffer.alloc(Buffer.byteLength(firstLine) + 1);
     beginning = bytes.toString('utf8', 0, fs.readSync(fd, bytes));
     fs.closeSync(fd);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
     if (error instanceof Qcow2fsError) throw error;
-    throw failure(path, error);
+    throw failure(file, error);
   }
   if (beginning === '' || beginning === `${firstLine}\n`) return true;
   const what = MAPFILE_MARKS.some((mark) => beginning.startsWith(mark))
     ? 'a map of another image or snapshot, or another program made it'
     : 'no error map';
-  throw new Qcow2fsError('host-io', `${path}: there is a file that is ${what}; choose another name`);
+  throw new Qcow2fsError('host-io', `${file}: there is a file that is ${what}; choose another name`);
 }
 
-function failure(path: string, error: unknown): Qcow2fsError {
-  return new Qcow2fsError('host-io', `${path}: cannot write the error map: ${hostReason(error)}`);
+function failure(file: string, error: unknown): Qcow2fsError {
+  return new Qcow2fsError('host-io', `${file}: cannot write the error map: ${hostReason(error)}`);
 }

@@ -1,0 +1,60 @@
+/** A file whose content is replaced as a whole: no reader sees half of it, and nobody may read it who could not before. */
+import fs from 'node:fs';
+import path from 'node:path';
+import { readAcl, writeAcl } from './posix-acl.js';
+
+/**
+ * Owner, group, permissions and access control list of an existing file stay. Where that cannot be with a new file, as
+ * for an ordinary user and a file of another owner, the old one is written to instead.
+ * @param file a regular file, or nothing yet; anything else there is replaced by a new file
+ * @throws a system error; the file is as it was then, unless it was written to
+ */
+export function replaceFile(file: string, text: string): void {
+  const found = fs.lstatSync(file, { throwIfNoEntry: false });
+  const old = found?.isFile() ? found : undefined;
+  const temporary = path.join(path.dirname(file), `.qcow2fs-${process.pid}.tmp`);
+  const fd = fs.openSync(temporary, 'wx', old === undefined ? 0o666 : 0o600);
+  try {
+    if (old !== undefined && !takeOver(old, file, fd, temporary)) {
+      fs.rmSync(temporary);
+      overwrite(file, old, text);
+      return;
+    }
+    fs.writeFileSync(fd, text);
+    fs.fsyncSync(fd);
+    fs.renameSync(temporary, file);
+  } catch (error) {
+    fs.rmSync(temporary, { force: true });
+    throw error;
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+/** @returns false when the new file cannot have what the old one has */
+function takeOver(old: fs.Stats, file: string, fd: number, temporary: string): boolean {
+  try {
+    const made = fs.fstatSync(fd);
+    if (made.uid !== old.uid || made.gid !== old.gid) fs.fchownSync(fd, old.uid, old.gid);
+    // A new file may have got one from its directory.
+    writeAcl(temporary, readAcl(file));
+    fs.fchmodSync(fd, old.mode & 0o7777);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Unless another file has taken its place meanwhile. */
+function overwrite(file: string, old: fs.Stats, text: string): void {
+  const fd = fs.openSync(file, fs.constants.O_WRONLY | fs.constants.O_NOFOLLOW);
+  try {
+    const { dev, ino } = fs.fstatSync(fd);
+    if (dev !== old.dev || ino !== old.ino) throw new Error('another file is there now');
+    fs.ftruncateSync(fd);
+    fs.writeFileSync(fd, text);
+    fs.fsyncSync(fd);
+  } finally {
+    fs.closeSync(fd);
+  }
+}
