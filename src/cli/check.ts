@@ -9,7 +9,7 @@ import { REPAIR_LEVELS, type RepairLevel } from '../qcow2/repair/repair.js';
 import { describeCheck } from './check-report.js';
 import type { CheckOrder, CheckOutcome } from './check-worker.js';
 import { CommandEnd, EXIT_DAMAGED, EXIT_LEAKS, EXIT_STATUS } from './exit-status.js';
-import { addReadOptions, namedFilesOf, type ReadFlags } from './image-options.js';
+import { addReadOptions, namedFilesOf, type ReadFlags, readLockOf } from './image-options.js';
 import { print, printJson } from './output.js';
 import { absolutePath, leaveLostDirectory } from './paths.js';
 import { endBySignal, withProgress } from './progress-bar.js';
@@ -63,7 +63,7 @@ async function check(image: string, flags: CheckFlags): Promise<void> {
     repair: parseLevel(flags),
     readData: flags.readData ?? false,
     wholeChain: flags.chain ?? false,
-    forceShare: flags.forceShare ?? false,
+    readLock: readLockOf(flags),
     ...namedFilesOf(flags),
   };
   const report = await inThread(request);
@@ -73,9 +73,11 @@ async function check(image: string, flags: CheckFlags): Promise<void> {
   if (status !== 0) throw new CommandEnd(status);
 }
 
-function parseLevel({ repair, forceShare }: CheckFlags): RepairLevel | undefined {
-  if (repair !== undefined && forceShare) {
-    throw new Qcow2fsError('usage', '--repair needs the image for itself: leave out --force-share');
+function parseLevel(flags: CheckFlags): RepairLevel | undefined {
+  const { repair } = flags;
+  const readLock = readLockOf(flags);
+  if (repair !== undefined && readLock !== 'read') {
+    throw new Qcow2fsError('usage', `--repair needs the image for itself: leave out --${readLock}`);
   }
   return repair;
 }

@@ -18,7 +18,7 @@ import {
   parseHashFlags,
 } from './hash-options.js';
 import { HashResult } from './hash-result.js';
-import { addKeyOptions, addReadOptions, keysOf, namedFilesOf } from './image-options.js';
+import { addKeyOptions, addReadOptions, keysOf, namedFilesOf, readLockOf } from './image-options.js';
 import { printJson, warn } from './output.js';
 import { absolutePath, leaveLostDirectory } from './paths.js';
 import { endBySignal, eraseBar, withProgress } from './progress-bar.js';
@@ -146,7 +146,7 @@ function openAndWipe(image: string, flags: HashFlags): Layers {
       ...keys,
       snapshot: flags.snapshot,
       ...namedFilesOf(flags),
-      forceShare: flags.forceShare ?? false,
+      readLock: readLockOf(flags),
     });
   } finally {
     keys.secret?.fill(0);

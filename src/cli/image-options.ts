@@ -1,5 +1,6 @@
 /** The options by which commands open images and the files that these name. */
 import type { Command } from 'commander';
+import type { ReadLock } from '../host/image-locks.js';
 import { keepMemoryPrivate } from '../host/secrecy.js';
 import type { OpenOptions } from '../qcow2/chain.js';
 import { parseBackingFormat, parseIterations, parseSecretFormat } from './mount-options.js';
@@ -17,6 +18,7 @@ export interface ReadFlags extends KeyFlags {
   allowDir?: string[];
   backingFormat?: string;
   forceShare?: boolean;
+  ignoreLocks?: boolean;
 }
 
 export const collect = (value: string, previous: string[] = []): string[] => [...previous, value];
@@ -48,10 +50,20 @@ export function addNamedFileOptions(command: Command): Command {
 
 /** For commands that read an image while they run. */
 export function addReadOptions(command: Command): Command {
-  return addNamedFileOptions(command).option(
-    '--force-share',
-    'look at an image that a virtual machine is writing: what is found may be out of date',
-  );
+  return addNamedFileOptions(command)
+    .option(
+      '--force-share',
+      'look at an image that a virtual machine is writing: what is found may be out of date',
+    )
+    .option('--ignore-locks', 'look at an image whatever locks others hold, and take none');
+}
+
+/** Of an image that is only read. */
+export function readLockOf({
+  forceShare,
+  ignoreLocks,
+}: Pick<ReadFlags, 'forceShare' | 'ignoreLocks'>): ReadLock {
+  return ignoreLocks ? 'ignore-locks' : forceShare ? 'force-share' : 'read';
 }
 
 /**

@@ -10,7 +10,7 @@ import { Picture } from '../map/picture.js';
 import { SvgReport } from '../map/svg.js';
 import { attachDisk, type Layers, openLayers } from '../qcow2/chain.js';
 import { CommandEnd, EXIT_DAMAGED } from './exit-status.js';
-import { addReadOptions, namedFilesOf, type ReadFlags } from './image-options.js';
+import { addReadOptions, namedFilesOf, type ReadFlags, readLockOf } from './image-options.js';
 import { envelopeFormat, QEMU_FORMAT, RunList } from './map-json.js';
 import { print, warn } from './output.js';
 import { absolutePath } from './paths.js';
@@ -68,7 +68,7 @@ async function map(image: string, flags: MapFlags): Promise<void> {
     locked: true,
     snapshot: flags.snapshot,
     ...namedFilesOf(flags),
-    forceShare: flags.forceShare ?? false,
+    readLock: readLockOf(flags),
   });
   const disk = await attachDisk(layers);
   try {

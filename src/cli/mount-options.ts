@@ -22,6 +22,7 @@ export interface MountFlags {
   overlay?: string;
   resizable?: boolean;
   forceShare?: boolean;
+  ignoreLocks?: boolean;
   errorMap?: string;
   allowOther?: boolean;
   loop?: boolean;
@@ -53,6 +54,7 @@ export const FLAG_WORDS = {
   'read-only': 'readOnly',
   resizable: 'resizable',
   'force-share': 'forceShare',
+  'ignore-locks': 'ignoreLocks',
   'allow-other': 'allowOther',
   loop: 'loop',
   foreground: 'foreground',
@@ -128,7 +130,7 @@ export type Access = 'reading' | 'writing' | 'overlay';
 
 /** @throws Qcow2fsError `usage` for options that contradict each other */
 export function parseAccess(flags: MountFlags): Access {
-  const { readOnly, snapshot, overlay, resizable, forceShare, errorMap, backingFormat } = flags;
+  const { readOnly, snapshot, overlay, resizable, forceShare, ignoreLocks, errorMap, backingFormat } = flags;
   if (overlay !== undefined) {
     if (readOnly) throw usage('--overlay takes writes: leave out -r, or leave out --overlay');
     if (snapshot !== undefined) throw usage('--overlay stands on the disk itself: leave out --snapshot');
@@ -136,6 +138,7 @@ export function parseAccess(flags: MountFlags): Access {
   const writes = !readOnly && snapshot === undefined;
   if (resizable && !writes) throw usage('--resizable: a disk that is read-only cannot grow');
   if (forceShare && writes) throw usage('--force-share is for reading alone: add -r');
+  if (ignoreLocks && writes) throw usage('--ignore-locks is for reading only: add -r');
   if (errorMap !== undefined && writes) throw usage('--error-map is for reading alone: add -r');
   if (backingFormat !== undefined && writes && overlay === undefined) {
     throw usage(

@@ -8,7 +8,14 @@ import { hostReason, Qcow2fsError } from '../errors.js';
 import { hasFuseDevice } from '../host/fuse-device.js';
 import { refuseWithoutLoops } from '../host/loop-device.js';
 import { CommandEnd, EXIT_FAILURE } from './exit-status.js';
-import { addKeyOptions, addNamedFileOptions, collect, keysOf, namedFilesOf } from './image-options.js';
+import {
+  addKeyOptions,
+  addNamedFileOptions,
+  collect,
+  keysOf,
+  namedFilesOf,
+  readLockOf,
+} from './image-options.js';
 import {
   applyOptionLists,
   type MountFlags,
@@ -48,6 +55,7 @@ export function addMountCommand(program: Command): void {
     )
     .option('--resizable', 'let the disk grow: truncate(1) and writes past its end')
     .option('--force-share', 'with -r: look at an image that a virtual machine is writing')
+    .option('--ignore-locks', 'with -r: look at an image whatever locks others hold')
     .option(
       '--error-map <file>',
       'with -r: keep in FILE what could not be read, as a mapfile of GNU ddrescue',
@@ -142,7 +150,7 @@ function toConfig(image: string, mountpoint: string, options: MountFlags): Daemo
     writable: access !== 'reading',
     resizable: options.resizable ?? false,
     overlay: overlay === undefined || overlay === TEMPORARY_OVERLAY ? overlay : absolutePath(overlay),
-    forceShare: options.forceShare ?? false,
+    readLock: readLockOf(options),
     errorMap: options.errorMap === undefined ? undefined : absolutePath(options.errorMap),
     allowOther: options.allowOther ?? false,
     loop: options.loop ?? false,

@@ -1,5 +1,6 @@
 /** What a mount is to be. */
 import type { MountWord } from '../fuse/mount-words.js';
+import type { ReadLock } from '../host/image-locks.js';
 import type { BackingFormat } from '../qcow2/backing-file.js';
 import type { ImageSecret } from '../qcow2/secrets.js';
 
@@ -23,7 +24,7 @@ export interface DaemonConfig {
   readonly resizable: boolean;
   /** An absolute path, or `temp`. */
   readonly overlay: string | undefined;
-  readonly forceShare: boolean;
+  readonly readLock: ReadLock;
   /** Where what cannot be read is recorded: an absolute path. Read-only disks alone. */
   readonly errorMap: string | undefined;
   readonly allowOther: boolean;

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { type ErrorMap, formatErrorMap, MAPFILE_MARKS } from '../error-map.js';
 import { hostReason, Qcow2fsError } from '../errors.js';
 import { printableJson } from '../printable.js';
-import { openPlace } from './place.js';
+import { holdPlace } from './place.js';
 import { replaceFile } from './replace-file.js';
 
 export class ErrorMapFile {
@@ -55,7 +55,7 @@ function withoutLink(file: string): string {
 /** Holds the directory for the life of the process. @throws Qcow2fsError `host-io` when there is none */
 function placeOf(file: string): string {
   try {
-    return path.join(openPlace(path.dirname(file)).path, path.basename(file));
+    return path.join(holdPlace(path.dirname(file)).path, path.basename(file));
   } catch (error) {
     throw failure(file, error);
   }

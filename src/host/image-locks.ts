@@ -27,13 +27,16 @@ const MODES = {
   write: { used: [consistentRead, write, resize], unshared: [write, resize] },
   read: { used: [consistentRead], unshared: [write, resize] },
   'force-share': { used: [consistentRead], unshared: [] },
+  'ignore-locks': { used: [], unshared: [] },
 } as const;
 
 /**
  * `write` stands nobody beside it but `force-share`; `read`, for backing files too, stands other readers;
- * `force-share` stands writers as well, and may read what they have half written.
+ * `force-share` stands writers as well, and may read what they have half written. `ignore-locks` neither asks for locks
+ * nor takes any: everybody who may read an image can hold all of them.
  */
 export type LockMode = keyof typeof MODES;
+export type ReadLock = Exclude<LockMode, 'write'>;
 
 export interface LockedFile {
   /** Opened for reading at least. */
@@ -67,7 +70,7 @@ export function lockImage(file: LockedFile, mode: LockMode): void {
     const code = errnoName(error);
     // An exclusive lock on our bytes: no QEMU, but somebody who wants to be alone.
     if (code === 'EAGAIN' || code === 'EACCES')
-      throw inUse(file, own, () => 'which wants it for itself; end that first');
+      throw inUse(file, own, () => `which wants it for itself; end that first, ${REGARDLESS}`);
     if (mode === 'write') {
       const what = `cannot be locked (${code}); QEMU could write it at the same time`;
       throw new Qcow2fsError(
@@ -112,13 +115,15 @@ function inUse(
   return new Qcow2fsError('locked', `${file.path}: in use by ${who}, ${advice}`);
 }
 
+const REGARDLESS = 'or look at it read-only all the same: --ignore-locks (mount: with -r)';
+
 function remedy(held: readonly number[], holder: string | undefined): string {
   if (held.includes(USED + write) || held.includes(USED + resize)) {
     const first = howToEnd(holder) ?? 'shut it down first';
     return `which writes it; ${first}, or look at it read-only: --force-share (mount: with -r)`;
   }
   if (held.includes(UNSHARED + consistentRead)) {
-    return 'which lets nobody read it meanwhile; wait until that is done';
+    return `which lets nobody read it meanwhile; wait until that is done, ${REGARDLESS}`;
   }
   const first = howToEnd(holder) ?? 'end that first';
   return `which must not see it change; ${first}, or mount it read-only with -r`;

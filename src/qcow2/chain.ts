@@ -8,7 +8,7 @@ import { dirname, resolve } from 'node:path';
 import type { Disk } from '../disk.js';
 import { Qcow2fsError } from '../errors.js';
 import { FileStorage, type OpenFile, openFile } from '../host/file-storage.js';
-import { type LockMode, lockImage } from '../host/image-locks.js';
+import { lockImage, type ReadLock } from '../host/image-locks.js';
 import { IterationBudget } from '../luks/unlock.js';
 import { notice } from '../notice.js';
 import { PartDisk } from '../part-disk.js';
@@ -65,8 +65,8 @@ export interface OpenOptions {
   readonly resizable?: boolean;
   /** Sends all writes to a new image above this one: a file that does not exist, or `temp`. */
   readonly overlay?: string | undefined;
-  /** Reads the image even while another process writes it. Read-only disks alone. */
-  readonly forceShare?: boolean;
+  /** What is borne of others while files are only read; `read` unless it is given. */
+  readonly readLock?: ReadLock;
 }
 
 /** What stands between the engine and a file: the tests put storages here that record, fail or lose writes. */
@@ -219,8 +219,7 @@ class ChainOpener {
 
   /** Before anything is read: what another process is about to change must not be believed. */
   #lock(file: OpenFile, writing: boolean): void {
-    const reading: LockMode = this.#options.forceShare ? 'force-share' : 'read';
-    lockImage(file, writing ? 'write' : reading);
+    lockImage(file, writing ? 'write' : (this.#options.readLock ?? 'read'));
     debug('opened %s', file.path);
   }
 

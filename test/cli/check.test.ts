@@ -170,6 +170,7 @@ describe('qcow2fs check on the command line', () => {
       [['check', '--repair', image], 2, /--repair.*leaks, all/],
       [['check', ''], 2, /empty/],
       [['check', '--repair', 'all', '--force-share', image], 2, /--force-share/],
+      [['check', '--repair', 'all', '--ignore-locks', image], 2, /--ignore-locks/],
       [['check', '--reapir', 'all', image], 2, /--reapir.*Did you mean --repair/],
       [['check', scratch.path('missing')], 3, /ENOENT/],
       [['check', text], 4, /not a qcow2 image/],

@@ -109,6 +109,7 @@ describe('a command line that makes no sense', () => {
       ['snapshot=x,resizable', '--resizable'],
       ['force-share', '--force-share'],
       ['backing-format=qcow2', '--backing-format'],
+      ['ignore-locks', '--ignore-locks'],
     ] as const) {
       const { status, stderr } = await runInProcess(['-f', image, mountpoint, '-o', words]);
       expect(status, words).to.equal(2);

@@ -75,8 +75,8 @@ export const HOST_FAULTS: readonly Fault[] = [
   {
     name: 'host-writers-lock-as-readers',
     file: 'src/qcow2/chain.ts',
-    find: "lockImage(file, writing ? 'write' : reading);",
-    replace: "lockImage(file, writing ? 'read' : reading);",
+    find: "lockImage(file, writing ? 'write' : (",
+    replace: "lockImage(file, writing ? 'read' : (",
     suspects: ['mount/locks', 'unit/host/image-locks'],
   },
   {

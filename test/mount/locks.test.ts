@@ -5,8 +5,10 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
 import { useCleanUp } from '../support/clean-up.js';
+import { lockForItself } from '../support/exclusive-lock.js';
 import { sha256 } from '../support/files.js';
 import { createImage, type Image, imagePath, MiB, qemuImg, qemuIo, writeSteps } from '../support/images.js';
+import { runInProcess } from '../support/in-process.js';
 import { daemonOf, isRunning, mountOn, mountWritableOn, tryMount } from '../support/mounts.js';
 import { expectQcow2fs } from '../support/qcow2fs.js';
 import { run } from '../support/run.js';
@@ -135,6 +137,26 @@ describe('the lock of an image', () => {
     process.kill(daemon, 'SIGKILL');
     await waitUntil(`daemon ${daemon} has ended`, () => !isRunning(daemon));
     qemuIo(image, ['write 0 4k']);
+  });
+
+  // SECURITY.md: "`--ignore-locks` is the way out, for reading"
+  it('is not asked for with --ignore-locks, of any file of the chain, by any command that only reads', async () => {
+    const expected = qcow2fsHash();
+    const backing = { file: image.name, format: 'qcow2' } as const;
+    const overlay = imagePath(createImage(image.dir, { name: 'overlay.qcow2', size: SIZE, backing }));
+    for (const file of [overlay, imagePath(image)]) {
+      const fd = lockForItself(file);
+      defer(() => fs.closeSync(fd));
+    }
+    expectLocked(['-r', overlay], overlay, '--ignore-locks');
+    const { mountpoint, disk } = mountOn(defer, overlay, scratch.subdir(), ['--ignore-locks']);
+    expect(sha256(disk)).to.equal(expected);
+    expectQcow2fs(['umount', mountpoint]);
+    for (const command of [['check', '--chain'], ['map'], ['hash']]) {
+      expect((await runInProcess([...command, overlay])).status, command[0]).to.equal(LOCKED);
+      const { status, stderr } = await runInProcess([...command, '--ignore-locks', overlay]);
+      expect([status, stderr], command[0]).to.deep.equal([0, '']);
+    }
   });
 
   it('lets readers stand beside each other', () => {

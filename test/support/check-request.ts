@@ -6,7 +6,7 @@ import type { RepairLevel } from '../../src/qcow2/repair/repair.js';
 
 export function check(path: string, repair?: RepairLevel, readData = false): Promise<CheckReport> {
   const chain = { wholeChain: false, allowDirectories: [], backingFormat: undefined };
-  const request = { path, repair, readData, forceShare: false, ...chain };
+  const request = { path, repair, readData, readLock: 'read' as const, ...chain };
   return checkFile(request, new Progress());
 }
 

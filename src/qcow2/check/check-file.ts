@@ -1,7 +1,7 @@
 /** A check from beginning to end, as a command asks for it: locks, the image, its repair, and the files it stands on. */
 import { Qcow2fsError } from '../../errors.js';
 import { FileStorage, type OpenFile, openFile } from '../../host/file-storage.js';
-import { lockImage } from '../../host/image-locks.js';
+import { lockImage, type ReadLock } from '../../host/image-locks.js';
 import type { Progress } from '../../progress.js';
 import type { Storage } from '../../storage.js';
 import { createTrace } from '../../trace.js';
@@ -22,7 +22,7 @@ export interface CheckRequest {
   readonly readData: boolean;
   /** Checks the backing files, too. */
   readonly wholeChain: boolean;
-  readonly forceShare: boolean;
+  readonly readLock: ReadLock;
   readonly allowDirectories: readonly string[];
   readonly backingFormat: BackingFormat | undefined;
 }
@@ -84,10 +84,10 @@ function found({ totals, kinds, kept, omitted }: Findings): Found {
   return { totals, kinds: Object.fromEntries(kinds), findings: kept, omitted };
 }
 
-function openLocked({ path, repair, forceShare }: CheckRequest): OpenFile {
+function openLocked({ path, repair, readLock }: CheckRequest): OpenFile {
   const file = openFile(path, repair === undefined ? 'read-only' : 'read-write');
   try {
-    lockImage(file, repair !== undefined ? 'write' : forceShare ? 'force-share' : 'read');
+    lockImage(file, repair !== undefined ? 'write' : readLock);
     return file;
   } catch (error) {
     new FileStorage(file).close();
@@ -134,10 +134,10 @@ async function checkChain(
   findings: Findings,
   progress: Progress,
 ): Promise<({ image: string } & CheckedImage)[]> {
-  const { path, allowDirectories, backingFormat, forceShare, wholeChain, readData } = request;
+  const { path, allowDirectories, backingFormat, readLock, wholeChain, readData } = request;
   let layers: Layers;
   try {
-    layers = openLayers(path, { locked: true, allowDirectories, backingFormat, forceShare });
+    layers = openLayers(path, { locked: true, allowDirectories, backingFormat, readLock });
   } catch (error) {
     if (!(error instanceof Qcow2fsError) || error.kind === 'internal') throw error;
     const report = findings.reportFor(path);

@@ -121,6 +121,7 @@ describe('whether a disk is written', () => {
     expect(parseAccess({})).to.equal('writing');
     expect(parseAccess({ resizable: true })).to.equal('writing');
     expect(parseAccess({ readOnly: true, forceShare: true })).to.equal('reading');
+    expect(parseAccess({ readOnly: true, ignoreLocks: true })).to.equal('reading');
     expect(parseAccess({ snapshot: 'x' })).to.equal('reading');
     expect(parseAccess({ overlay: 'temp', resizable: true })).to.equal('overlay');
   });

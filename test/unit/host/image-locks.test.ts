@@ -1,15 +1,13 @@
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
-import { createRequire } from 'node:module';
 import { expect } from 'chai';
 import { openReadOnly } from '../../../src/host/file-storage.js';
 import { type LockMode, lockImage } from '../../../src/host/image-locks.js';
+import { lockForItself } from '../../support/exclusive-lock.js';
 import { qemuImg } from '../../support/images.js';
 import { run } from '../../support/run.js';
 import { useScratch } from '../../support/scratch.js';
 import { expectError } from '../support/errors.js';
-
-type Koffi = typeof import('koffi');
 
 const DEADLINE_MS = 60_000;
 const WRITER = [100, 101, 103, 201, 203];
@@ -230,14 +228,15 @@ describe("QEMU's image locks", () => {
     });
 
     it('when somebody locks the whole file for itself', () => {
-      const fd = fs.openSync(scratch.path('disk.qcow2'), 'r+');
-      descriptors.push(fd);
-      const koffi = createRequire(import.meta.url)('koffi') as Koffi;
-      const fcntl = koffi.load(null).func('int fcntl(int fd, int command, ...)');
-      const exclusive = Buffer.alloc(32);
-      exclusive.writeInt16LE(1, 0); // F_WRLCK of everything
-      expect(fcntl(fd, 37, 'void *', exclusive)).to.equal(0); // F_OFD_SETLK
+      descriptors.push(lockForItself(scratch.path('disk.qcow2')));
       expectError('locked', ['disk.qcow2'], () => lock('disk.qcow2', 'force-share'));
+    });
+
+    it('not at all by who ignores locks, and takes none', () => {
+      descriptors.push(lockForItself(scratch.path('disk.qcow2')));
+      lock('disk.qcow2', 'ignore-locks');
+      fs.closeSync(descriptors.shift()!);
+      expect(heldBytes('self', 'disk.qcow2')).to.deep.equal([]);
     });
 
     if (process.getuid?.() === 0) {
