@@ -25,6 +25,7 @@ export interface MountFlags {
   ignoreLocks?: boolean;
   errorMap?: string;
   allowOther?: boolean;
+  mode?: string;
   loop?: boolean;
   name?: string;
   threads?: string;
@@ -65,6 +66,7 @@ export const VALUE_WORDS = {
   'backing-format': 'backingFormat',
   snapshot: 'snapshot',
   overlay: 'overlay',
+  mode: 'mode',
   name: 'name',
   threads: 'threads',
   transport: 'transport',
@@ -190,4 +192,13 @@ export function parseFileName(text: string): string {
     throw usage(`--name ${text}: a file name without "/" of at most ${MAX_NAME_BYTES} bytes is needed`);
   }
   return text;
+}
+
+/** Permission bits of a file. @throws Qcow2fsError `usage` */
+export function parseMode(text: string): number {
+  const mode = Number.parseInt(text, 8);
+  if (/^0?[0-7]{3}$/.test(text) && (mode & 0o400) !== 0 && (mode & 0o111) === 0) return mode;
+  throw usage(
+    `--mode ${text}: permissions in octal that let the owner read and nobody execute are needed, as 0640`,
+  );
 }

@@ -1,7 +1,7 @@
 /** `qcow2fs mount`: presents an image as one raw file. */
 import fs from 'node:fs';
 import type { Command } from 'commander';
-import type { DaemonConfig } from '../daemon/config.js';
+import { type DaemonConfig, DEFAULT_MODE } from '../daemon/config.js';
 import type { ReadyListener } from '../daemon/daemon.js';
 import { hasLauncher, launch } from '../daemon/launch.js';
 import { hostReason, Qcow2fsError } from '../errors.js';
@@ -21,6 +21,7 @@ import {
   type MountFlags,
   parseAccess,
   parseFileName,
+  parseMode,
   parseThreads,
   parseTransport,
   TEMPORARY_OVERLAY,
@@ -62,7 +63,11 @@ export function addMountCommand(program: Command): void {
     );
   addNamedFileOptions(command)
     .option('--loop', 'as root: attach the disk to a loop device with its partitions, and print the devices')
-    .option('--allow-other', 'let other users open the disk, as its permissions allow')
+    .option('--allow-other', 'let other users open the disk, as --mode allows')
+    .option(
+      '--mode <mode>',
+      'permissions of the disk, such as 0640, as far as the image grants them to the same people (default: 0600)',
+    )
     .option('--name <name>', `the name of the file in a directory mountpoint (default: ${DEFAULT_NAME})`)
     .option('--threads <n>', `threads that serve requests (default: ${DEFAULT_THREADS})`)
     .option('--transport <kind>', 'kernel (fast, Linux) or libfuse (portable)')
@@ -153,6 +158,7 @@ function toConfig(image: string, mountpoint: string, options: MountFlags): Daemo
     readLock: readLockOf(options),
     errorMap: options.errorMap === undefined ? undefined : absolutePath(options.errorMap),
     allowOther: options.allowOther ?? false,
+    mode: options.mode === undefined ? DEFAULT_MODE : parseMode(options.mode),
     loop: options.loop ?? false,
     mountWords: options.mountWords ?? [],
     threads: parseThreads(options.threads ?? DEFAULT_THREADS),

@@ -89,6 +89,7 @@ const VALUES: Readonly<Record<string, Value>> = {
   '--transport': { kind: 'words', words: TRANSPORTS },
   '<dir>': { kind: 'directory' },
   '<file>': { kind: 'file' },
+  '<mode>': { kind: 'any' },
   '<n>': { kind: 'any' },
   '<name>': { kind: 'any' },
   '<size>': { kind: 'any' },

@@ -7,6 +7,9 @@ import type { ImageSecret } from '../qcow2/secrets.js';
 export const TRANSPORTS = ['kernel', 'libfuse'] as const;
 export type Transport = (typeof TRANSPORTS)[number];
 
+/** Of the disk, unless --mode says otherwise: what is decrypted is for the user who has the key. */
+export const DEFAULT_MODE = 0o600;
+
 export interface DaemonConfig {
   /** Absolute paths: a daemon's working directory is /. */
   readonly image: string;
@@ -28,6 +31,8 @@ export interface DaemonConfig {
   /** Where what cannot be read is recorded: an absolute path. Read-only disks alone. */
   readonly errorMap: string | undefined;
   readonly allowOther: boolean;
+  /** Permission bits that the disk is to have. */
+  readonly mode: number;
   readonly mountWords: readonly MountWord[];
   /** Attach the disk to a loop device. */
   readonly loop: boolean;

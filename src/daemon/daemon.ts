@@ -7,6 +7,7 @@ import type { Disk } from '../disk.js';
 import { toErrorRecord } from '../errors.js';
 import type { DiskFsOptions } from '../fuse/disk-fs.js';
 import { allocateInode } from '../fuse/inode.js';
+import { usableGroup } from '../host/grants.js';
 import { becomeIoFlusher } from '../host/io-flusher.js';
 import { processStartTime } from '../host/processes.js';
 import { notifyServiceManager } from '../host/service-manager.js';
@@ -23,6 +24,7 @@ import { startLibfuseSession } from './libfuse-session.js';
 import { FailureLog, log } from './log.js';
 import { detachWhenUnmounted, type Loop, startLoop } from './loop.js';
 import { claimMountpoint, type Mountpoint } from './mountpoint.js';
+import { grantedMode } from './permissions.js';
 import type { Session, SessionOptions } from './session.js';
 import { type MountState, removeOwnState, writeState } from './state.js';
 import { endProcess, StopOnSignal } from './stop.js';
@@ -168,23 +170,15 @@ function fsOptionsOf(
   { singleFile }: Mountpoint,
 ): DiskFsOptions {
   const { file } = layers[0];
+  const [uid, gid] = [process.getuid!(), usableGroup(file.gid)];
   return {
     name: singleFile ? undefined : config.name,
-    uid: process.getuid!(),
-    gid: file.gid,
-    mode: grantedMode(layers),
+    uid,
+    gid,
+    mode: grantedMode(config.mode, layers, uid, gid),
     inode: allocateInode(disk.size, file.mtimeMs),
     writeBack: config.transport === 'kernel' && !disk.readOnly && !disk.growable,
   };
-}
-
-/** What every file that holds a part of the disk grants, so that the disk shows nobody what its files would not. */
-function grantedMode(layers: Layers): number {
-  const files = layers.flatMap((layer) =>
-    layer.kind === 'qcow2' && layer.dataFile !== undefined ? [layer.file, layer.dataFile] : [layer.file],
-  );
-  const sameGroup = files.every(({ gid }) => gid === files[0]!.gid);
-  return files.reduce((mode, file) => mode & file.mode, sameGroup ? 0o777 : 0o707);
 }
 
 /** The path of what looks like the raw disk. */

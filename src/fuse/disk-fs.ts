@@ -26,7 +26,7 @@ export interface DiskFsOptions {
   readonly name: string | undefined;
   readonly uid: number;
   readonly gid: number;
-  /** Permission bits that all files of the image grant: the disk's follow them. */
+  /** Permission bits; those to write mean nothing for a disk that is read-only. */
   readonly mode: number;
   /** Of `allocateInode`. */
   readonly inode: SharedArrayBuffer;
@@ -223,13 +223,8 @@ export class DiskFs {
     }
   }
 
-  /**
-   * Whoever may read the image may read the disk, and so may its owner here, who may have read the image as a member
-   * of its group. Nobody may write a disk that is read-only.
-   */
   #permissions(): number {
-    const { mode } = this.#options;
-    return this.disk.readOnly ? 0o400 | (mode & 0o444) : 0o600 | (mode & 0o666);
+    return this.#options.mode & (this.disk.readOnly ? 0o444 : 0o666);
   }
 
   #directoryPermissions(): number {

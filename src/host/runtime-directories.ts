@@ -1,7 +1,27 @@
 /** Where programs keep what lasts as long as they run. */
+import fs from 'node:fs';
 
-/** Of a user, best first: the run-time directory if the system has one, else one in /tmp. Their parents exist, or not. */
+const ROOT = 0;
+
+/**
+ * Of a user, best first: the run-time directory if the system has one, else one in /tmp. Their parents exist, or not.
+ * Root of a user namespace is an ordinary user to everybody else, and has the directories of that one.
+ */
 export function runtimeDirectories(userId: number): string[] {
-  if (userId === 0) return ['/run/qcow2fs', '/tmp/qcow2fs-0'];
-  return [`/run/user/${userId}/qcow2fs`, `/tmp/qcow2fs-${userId}`];
+  const outside = numberOutside(userId);
+  return [
+    ...(userId === ROOT ? ['/run/qcow2fs'] : []),
+    ...(outside === ROOT ? [] : [`/run/user/${outside}/qcow2fs`]),
+    `/tmp/qcow2fs-${outside}`,
+  ];
+}
+
+/** Of a user of this namespace, in the one around it (user_namespaces(7)). */
+function numberOutside(userId: number): number {
+  if (process.platform !== 'linux') return userId;
+  for (const line of fs.readFileSync('/proc/self/uid_map', 'utf8').split('\n')) {
+    const [first, outside, count] = line.trim().split(/ +/).map(Number);
+    if (count !== undefined && userId >= first! && userId < first! + count) return outside! + userId - first!;
+  }
+  return userId;
 }

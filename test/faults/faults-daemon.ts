@@ -144,10 +144,17 @@ export const DAEMON_FAULTS: readonly Fault[] = [
   },
   {
     name: 'daemon-disk-of-private-backing-file',
-    file: 'src/daemon/daemon.ts',
-    find: 'return files.reduce(',
-    replace: 'return files.slice(0, 1).reduce(',
+    file: 'src/daemon/permissions.ts',
+    find: 'of layers.entries()) {',
+    replace: 'of layers.slice(0, 1).entries()) {',
     suspects: ['mount/users', 'mount/gate'],
+  },
+  {
+    name: 'daemon-disk-of-private-directory',
+    file: 'src/host/grants.ts',
+    find: 'search.others & SEARCH ? granted.others : 0',
+    replace: 'granted.others',
+    suspects: ['mount/grants', 'mount/users'],
   },
   {
     name: 'daemon-dead-thread-holds-lock',

@@ -89,8 +89,8 @@ export const FUSE_FAULTS: readonly Fault[] = [
   {
     name: 'fuse-readable-by-all',
     file: 'src/fuse/disk-fs.ts',
-    find: '0o400 | (mode & 0o444)',
-    replace: '0o444 | (mode & 0o444)',
+    find: '.mode & (this.disk.readOnly ? 0o444 : 0o666)',
+    replace: '.mode | 0o444',
     suspects: ['unit/fuse/disk-fs', 'mount/users'],
   },
   {

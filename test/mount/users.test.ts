@@ -4,12 +4,23 @@ import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
+import { setAccess } from '../support/access-list.js';
 import { useCleanUp } from '../support/clean-up.js';
 import { sha256 } from '../support/files.js';
 import { convertToRaw, createImage, imagePath, MiB, writeSteps } from '../support/images.js';
-import { ON_OUR_OWN } from '../support/mount-namespace.js';
-import { daemonOf, daemonsOf, endMount, isRunning, mountOn, mountsAt } from '../support/mounts.js';
+import { LET_GO, ON_OUR_OWN } from '../support/mount-namespace.js';
+import {
+  daemonOf,
+  daemonsOf,
+  endMount,
+  isRunning,
+  logLines,
+  mountOn,
+  mountsAt,
+  mountWritableOn,
+} from '../support/mounts.js';
 import { type Outcome, qcow2fs } from '../support/qcow2fs.js';
+import { run } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
 import { canRead, NOBODY, programFor, STRANGER, useOrdinaryUser } from '../support/users.js';
 
@@ -115,6 +126,30 @@ describe('an ordinary user', () => {
     expect(mountsAt(dir)).to.deep.equal([other]);
   });
 
+  it('writes as root of a user namespace an image whose group is not there', () => {
+    const place = fs.mkdtempSync(path.join(home, 'userns-'));
+    const [file, log] = [path.join(place, 'image.qcow2'), path.join(place, 'log')];
+    fs.copyFileSync(image, file);
+    fs.chmodSync(file, 0o666);
+    fs.chownSync(place, NOBODY.uid, NOBODY.gid);
+    const disk = path.join(mountpoint, 'disk.raw');
+    const script = `${LET_GO}
+      ${program()} mount --log "${log}" "${file}" "${mountpoint}" &&
+      printf changed | dd of="${disk}" bs=1 seek=512 conv=notrunc,fsync status=none
+      status=$?; stat -c %g:%a "${disk}"; ${program()} umount "${mountpoint}" && exit $status`;
+    const words = ['-Urm', 'sh', '-c', script];
+    const env = { PATH: process.env['PATH'], HOME: home };
+    const { status, stdout, stderr } = spawnSync('unshare', words, {
+      ...NOBODY,
+      env,
+      encoding: 'utf8',
+      cwd: '/',
+    });
+    expect(stderr).to.equal('');
+    expect([status, stdout]).to.deep.equal([0, '0:600\n']);
+    expect(run('qemu-io', ['-r', '-f', 'qcow2', '-c', 'read -v 512 16', file])).to.contain('changed');
+  });
+
   /** The program in a script. */
   const program = (): string =>
     programFor(home)
@@ -150,22 +185,110 @@ describe('an ordinary user', () => {
     expect(outcome.stdout.split(' ')[0]).to.equal(expected);
   });
 
-  // SECURITY.md: "with that, the disk grants what all files of the image grant"
+  // SECURITY.md: "with that, nobody but root and the user who mounted it, unless `--mode` says otherwise"
   describe('and a mount of root', () => {
-    for (const [mode, readable] of [
-      [0o644, true],
-      [0o640, false],
-      [0o600, false],
-    ] as const) {
-      it(`may ${readable ? '' : 'not '}read the disk of an image of mode ${mode.toString(8)} mounted with --allow-other`, () => {
-        fs.chmodSync(image, mode);
-        defer(() => fs.chmodSync(image, 0o644));
-        const { disk } = mountOn(defer, image, mountpoint, ['--allow-other']);
-        expect(fs.statSync(disk).mode & 0o777).to.equal(mode & 0o444);
-        expect(canRead(disk, STRANGER)).to.equal(readable);
-        qcow2fs(['umount', mountpoint]);
-      });
+    const member = { uid: STRANGER.uid, gid: NOBODY.gid } as const;
+    let base: string;
+    let own: string;
+
+    beforeEach(() => {
+      own = scratch.subdir();
+      base = path.join(own, 'base.qcow2');
+      fs.chmodSync(own, 0o755);
+      fs.copyFileSync(image, base);
+      fs.chownSync(base, 0, NOBODY.gid);
+      fs.chmodSync(base, 0o664);
+    });
+
+    /** With --allow-other: the mode of the disk, as far as users go by it. */
+    function modeOf(options: readonly string[], file = base): number {
+      const mounting = options.includes('-r') ? mountOn : mountWritableOn;
+      const args = ['--allow-other', ...options.filter((option) => option !== '-r')];
+      const { disk } = mounting(defer, file, mountpoint, args);
+      const mode = fs.statSync(disk).mode & 0o777;
+      expect(canRead(disk, member), 'a member of the group').to.equal((mode & 0o40) !== 0);
+      expect(canRead(disk, STRANGER), 'somebody else').to.equal((mode & 0o4) !== 0);
+      succeed(qcow2fs(['umount', mountpoint]));
+      return mode;
     }
+
+    it('may not read a disk of which --mode does not say so, whatever the image grants', () => {
+      fs.chmodSync(base, 0o666);
+      expect(modeOf(['-r'])).to.equal(0o400);
+      expect(modeOf([])).to.equal(0o600);
+      expect(modeOf(['-r', '--transport', 'libfuse'])).to.equal(0o400);
+    });
+
+    it('may do what --mode says and the image grants', () => {
+      expect(modeOf(['--mode', '666'])).to.equal(0o664);
+      expect(modeOf(['-o', 'mode=0640'])).to.equal(0o640);
+      expect(modeOf(['--mode', '0444'])).to.equal(0o444);
+      expect(modeOf(['-r', '--mode', '666'])).to.equal(0o444);
+      expect(modeOf(['-r', '--mode', '666', '--transport', 'libfuse'])).to.equal(0o444);
+      fs.chmodSync(base, 0o600);
+      expect(modeOf(['--mode', '666'])).to.equal(0o600);
+    });
+
+    it('may not read a disk whose image lies in a private directory', () => {
+      fs.chmodSync(own, 0o750);
+      fs.chownSync(own, 0, NOBODY.gid);
+      expect(modeOf(['--mode', '666'])).to.equal(0o660);
+      fs.chmodSync(own, 0o700);
+      expect(modeOf(['--mode', '666'])).to.equal(0o600);
+    });
+
+    it('may not read a disk whose image has a list that does not let them', () => {
+      setAccess(base, { user: 6, users: { 1: 6 }, group: 0, mask: 6, other: 0 });
+      expect(modeOf(['--mode', '666'])).to.equal(0o600);
+      setAccess(base, { user: 6, group: 0, groups: { 1: 0 }, mask: 6, other: 4 });
+      expect(modeOf(['--mode', '666'])).to.equal(0o600);
+    });
+
+    it('may not read a disk whose backing file does not let them, and write one whose backing file does', () => {
+      const backing = { file: base, format: 'qcow2' } as const;
+      const top = imagePath(createImage(own, { name: 'top.qcow2', size: 2 * MiB, backing }));
+      fs.chownSync(top, 0, NOBODY.gid);
+      fs.chmodSync(top, 0o666);
+      fs.chmodSync(base, 0o444);
+      expect(modeOf(['--mode', '666'], top)).to.equal(0o666);
+      fs.chmodSync(base, 0o640);
+      expect(modeOf(['--mode', '666'], top)).to.equal(0o660);
+    });
+
+    it('may not read a disk whose data file does not let them', () => {
+      const made = createImage(own, {
+        name: 'with-data.qcow2',
+        size: 2 * MiB,
+        options: ['data_file=data.raw'],
+      });
+      for (const file of [imagePath(made), path.join(own, 'data.raw')]) fs.chownSync(file, 0, NOBODY.gid);
+      fs.chmodSync(imagePath(made), 0o666);
+      fs.chmodSync(path.join(own, 'data.raw'), 0o640);
+      expect(modeOf(['--mode', '666'], imagePath(made))).to.equal(0o640);
+    });
+
+    it('may not read a disk whose image lies in a mount that is closed to them', () => {
+      const outer = path.join(own, 'outer.qcow2');
+      run('qemu-img', ['convert', '-f', 'raw', '-O', 'qcow2', base, outer]);
+      const inner = fs.mkdtempSync(path.join(own, 'mnt-'));
+      fs.chmodSync(inner, 0o755);
+      fs.chmodSync(outer, 0o666);
+      const { disk } = mountOn(defer, outer, inner, ['--mode', '444']);
+      expect(fs.statSync(disk).mode & 0o777).to.equal(0o444);
+      expect(modeOf(['-r', '--mode', '666'], disk)).to.equal(0o400);
+    });
+
+    it('may not read a disk with a new overlay, which is for its owner', () => {
+      expect(modeOf(['--overlay', 'temp', '--mode', '666'])).to.equal(0o600);
+      expect(modeOf(['--overlay', path.join(own, 'new.qcow2'), '--mode', '666'])).to.equal(0o600);
+    });
+
+    it('is told in the log why --mode is not what it says', () => {
+      fs.chmodSync(base, 0o640);
+      const { log, mountpoint: place } = mountOn(defer, base, mountpoint, ['--allow-other', '--mode', '644']);
+      expect(logLines(log).join('\n')).to.contain(`${base}: grants no more than 0640 of --mode 0644`);
+      succeed(qcow2fs(['umount', place]));
+    });
 
     it('may not look inside without --allow-other, whatever the mode of the image', () => {
       const { disk } = mountOn(defer, image, mountpoint);

@@ -82,7 +82,12 @@ describe('a read-only disk', () => {
     const args = ['-r', '--transport', transport];
     it(`of root on a ${kind} is changed neither by root nor by others: ${transport}`, () => {
       const mountpoint = makeMountpoint(kind);
-      const { disk } = mountOn(defer, image, mountpoint, [...args.slice(1), '--allow-other']);
+      const { disk } = mountOn(defer, image, mountpoint, [
+        ...args.slice(1),
+        '--allow-other',
+        '--mode',
+        '666',
+      ]);
       const before = sha256(disk);
       expectAllRefused(disk);
       expectAllRefused(disk, NOBODY);

@@ -3,6 +3,7 @@ import {
   applyOptionLists,
   parseAccess,
   parseFileName,
+  parseMode,
   parseSecretFormat,
   parseThreads,
   parseTransport,
@@ -106,6 +107,13 @@ describe('a mount option', () => {
     expect([parseSecretFormat('raw'), parseSecretFormat('base64')]).to.deep.equal(['raw', 'base64']);
     expectError('usage', ['kernel or libfuse'], () => parseTransport('Kernel'));
     expectError('usage', ['raw or base64'], () => parseSecretFormat('hex'));
+  });
+
+  it('mode is permissions that let the owner read and nobody execute', () => {
+    expect(['0600', '644', '0400'].map(parseMode)).to.deep.equal([0o600, 0o644, 0o400]);
+    for (const text of ['', '0', '44', '8', '0684', '755', '040', '0200', '04600', '600 ', 'rw', '-600']) {
+      expectError('usage', ['--mode', '0640'], () => parseMode(text));
+    }
   });
 
   it('name is a file name', () => {
