@@ -7,6 +7,7 @@ import type { Disk } from '../disk.js';
 import { toErrorRecord } from '../errors.js';
 import type { DiskFsOptions } from '../fuse/disk-fs.js';
 import { allocateInode } from '../fuse/inode.js';
+import type { OpenFile } from '../host/file-storage.js';
 import { usableGroup } from '../host/grants.js';
 import { becomeIoFlusher } from '../host/io-flusher.js';
 import { processStartTime } from '../host/processes.js';
@@ -56,7 +57,7 @@ export async function runDaemon(
   let disk: Disk | undefined;
   let stop: StopOnSignal | undefined;
   let session: Session | undefined;
-  let madeOverlay: string | undefined;
+  let madeOverlay: OpenFile | undefined;
   let errorMap: MountErrorMap | undefined;
   try {
     const mountpoint = claimMountpoint(config.mountpoint);
@@ -66,7 +67,7 @@ export async function runDaemon(
     const noteFailure = new FailureLog(failures).note;
     onNotice(noteFailure);
     const layers = openAndWipe(config);
-    madeOverlay = config.overlay;
+    madeOverlay = config.overlay === undefined ? undefined : layers[0].file;
     disk = await attachDisk(layers);
     if (config.errorMap !== undefined) {
       errorMap = new MountErrorMap(config.errorMap, config.image, config.snapshot, disk.size);

@@ -1,5 +1,7 @@
 /** A file or block device of the host, or a part of one, as a `Storage`. */
+import { randomBytes } from 'node:crypto';
 import fs from 'node:fs';
+import { join } from 'node:path';
 import { errnoName, hostReason, Qcow2fsError } from '../errors.js';
 import type { Storage } from '../storage.js';
 import { readAt, writeAt } from './io.js';
@@ -79,6 +81,29 @@ export function createFile(path: string): OpenFile {
   } catch (error) {
     throw new Qcow2fsError('host-io', `${path}: cannot be created: ${hostReason(error)}`, { cause: error });
   }
+}
+
+/** Linux: a file that never gets a name, on file systems that have such. */
+const O_TMPFILE = 0o20000000 | fs.constants.O_DIRECTORY;
+
+/**
+ * Makes a new, empty file that is gone when nobody has it open any more, even after a power cut. Where the file system
+ * knows no nameless files it loses its name at once.
+ *
+ * @throws Qcow2fsError `host-io`
+ */
+export function createNamelessFile(directory: string): OpenFile {
+  if (process.platform === 'linux') {
+    const { O_RDWR, O_EXCL } = fs.constants;
+    try {
+      return describe(fs.openSync(directory, O_TMPFILE | O_RDWR | O_EXCL, 0o600), directory, 'host-io');
+    } catch {
+      // Whatever it was, a named file tells.
+    }
+  }
+  const file = createFile(join(directory, `qcow2fs-${randomBytes(8).toString('hex')}`));
+  fs.unlinkSync(file.path);
+  return file;
 }
 
 const WRITE_PROTECTED: ReadonlySet<string | undefined> = new Set(['EACCES', 'EPERM', 'EROFS']);

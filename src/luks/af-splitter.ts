@@ -1,6 +1,9 @@
-import { hash as digestOf } from 'node:crypto';
+import { hash as digestOf, randomBytes } from 'node:crypto';
 import { DIGEST_BYTES, type HashName } from '../crypto/hash.js';
 import { Qcow2fsError } from '../errors.js';
+
+/** Stripes of every key slot. */
+export const STRIPES = 4000;
 
 /**
  * The anti-forensic information splitter, merging direction (LUKS1 specification, section 2.4): all stripes but the
@@ -25,6 +28,18 @@ export function mergeStripes(
     for (let i = 0; i < keyBytes; i++) state[i] = state[i]! ^ material[start + i]!;
   }
   return state;
+}
+
+/** The splitting direction: random stripes, and a last one that makes them the key. */
+export function splitKey(key: Uint8Array, stripes: number, hash: HashName): Buffer {
+  const keyBytes = key.length;
+  const material = randomBytes(keyBytes * stripes);
+  const last = (stripes - 1) * keyBytes;
+  material.fill(0, last);
+  const state = mergeStripes(material, keyBytes, stripes, hash);
+  for (let i = 0; i < keyBytes; i++) material[last + i] = state[i]! ^ key[i]!;
+  state.fill(0);
+  return material;
 }
 
 /**

@@ -6,8 +6,8 @@
 import { Qcow2fsError } from '../errors.js';
 import { struct } from '../struct.js';
 
-const SECTOR_BYTES = 512;
-const KEY_SLOTS = 8;
+export const SECTOR_BYTES = 512;
+export const KEY_SLOTS = 8;
 const MAGIC = Buffer.from('LUKS\xba\xbe', 'latin1');
 
 const HEADER = struct('LUKS header', 'be', 592, {
@@ -33,7 +33,12 @@ const KEY_SLOT = struct('LUKS key slot', 'be', 48, {
   stripes: [44, 'u32'],
 });
 
-const SLOT_STATES: Readonly<Record<number, KeySlot['state']>> = { 11301363: 'active', 57005: 'disabled' };
+const ACTIVE = 0x00ac71f3;
+const DISABLED = 0x0000dead;
+const SLOT_STATES: Readonly<Record<number, KeySlot['state']>> = {
+  [ACTIVE]: 'active',
+  [DISABLED]: 'disabled',
+};
 
 /** Up to the end of the last key slot; the key material follows. */
 export const LUKS_HEADER_BYTES = HEADER.size;
@@ -113,4 +118,20 @@ function parseKeySlot(bytes: Buffer, at: number): KeySlot {
     active: state === 'active',
     keyMaterialOffset: slot.keyMaterialOffset * SECTOR_BYTES,
   };
+}
+
+/** Without the key material. */
+export function encodeLuksHeader(header: LuksHeader): Buffer {
+  const keySlots = Buffer.alloc(KEY_SLOTS * KEY_SLOT.size);
+  for (const [index, slot] of header.keySlots.entries()) {
+    KEY_SLOT.write(keySlots, index * KEY_SLOT.size, {
+      ...slot,
+      state: slot.active ? ACTIVE : DISABLED,
+      keyMaterialOffset: slot.keyMaterialOffset / SECTOR_BYTES,
+    });
+  }
+  const bytes = Buffer.alloc(HEADER.size);
+  const payloadOffset = header.payloadOffset / SECTOR_BYTES;
+  HEADER.write(bytes, 0, { ...header, magic: MAGIC, payloadOffset, keySlots });
+  return bytes;
 }

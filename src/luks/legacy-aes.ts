@@ -8,7 +8,12 @@ const KEY_BYTES = 16;
  */
 export function legacyAesSpec(secret: Uint8Array): SectorCipherSpec {
   const key = new Uint8Array(KEY_BYTES);
-  const nul = secret.indexOf(0);
-  key.set(secret.subarray(0, Math.min(KEY_BYTES, nul === -1 ? secret.length : nul)));
+  key.set(untilNul(secret).subarray(0, KEY_BYTES));
   return { cipher: 'aes', mode: 'cbc', iv: 'plain64', key };
+}
+
+/** As QEMU takes any secret. */
+export function untilNul(secret: Uint8Array): Uint8Array {
+  const nul = secret.indexOf(0);
+  return nul === -1 ? secret : secret.subarray(0, nul);
 }

@@ -4,12 +4,11 @@ import { pbkdf2Sync, timingSafeEqual } from 'node:crypto';
 import { type HashName, hashNamed } from '../crypto/hash.js';
 import { createSectorCipher, type SectorCipherParameters } from '../crypto/sector-cipher.js';
 import { Qcow2fsError } from '../errors.js';
-import { mergeStripes } from './af-splitter.js';
+import { mergeStripes, STRIPES } from './af-splitter.js';
 import { cipherParameters } from './cipher.js';
-import { type KeySlot, LUKS_HEADER_BYTES, type LuksHeader } from './header.js';
+import type { Passphrase } from './create.js';
+import { type KeySlot, LUKS_HEADER_BYTES, type LuksHeader, SECTOR_BYTES } from './header.js';
 
-const STRIPES = 4000;
-const SECTOR_BYTES = 512;
 /** The most that PBKDF2 takes here (node:crypto). */
 const MAX_ITERATIONS = 2 ** 31 - 1;
 /** PBKDF2 iterations that opening a chain may take, unless the user says otherwise: minutes. */
@@ -54,6 +53,11 @@ interface UsableSlot {
   readonly material: Buffer;
 }
 
+/** A master key, and what opened its slot. */
+export interface Unlocked extends Passphrase {
+  readonly masterKey: Uint8Array;
+}
+
 /**
  * The master key. Slots are tried in their order, damaged ones are passed over, and so are those that would take the
  * key derivation beyond a limit: a header can ask for four billion iterations eight times.
@@ -66,7 +70,7 @@ export function unlock(
   readKeyMaterial: ReadKeyMaterial,
   secret: Uint8Array,
   budget = new IterationBudget(),
-): Uint8Array {
+): Unlocked {
   const volume = { header, parameters: cipherParameters(header), hash: hashNamed(header.hashSpec) };
   checkIterations(header.masterKeyDigestIterations, 'LUKS header: the master key digest');
 
@@ -81,7 +85,7 @@ export function unlock(
       }
       tried.add(slot);
       const masterKey = openSlot(volume, slot, candidate);
-      if (masterKey !== undefined) return masterKey;
+      if (masterKey !== undefined) return { masterKey, secret: candidate, iterations: slot.iterations };
     }
   }
   throw whyLocked(tried.size, problems, secret);

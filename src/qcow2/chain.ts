@@ -26,7 +26,6 @@ import {
   windowOf,
 } from './backing-file.js';
 import type { ChainClusters } from './compressed.js';
-import type { EncryptionState } from './encryption.js';
 import { hasFeature, Incompatible } from './format/header.js';
 import { MAX_CHAIN_DEPTH, MAX_CHAIN_L1_BYTES } from './format/limits.js';
 import { diskTable, type Image, l1EntriesFor, readImage, readWithoutSnapshots } from './image.js';
@@ -36,8 +35,8 @@ import { type ChainShare, type ParameterOptions, qcow2Parameters } from './param
 import { prepareForWriting } from './prepare.js';
 import { Qcow2Disk, type Qcow2Parameters } from './qcow2-disk.js';
 import { type ImageSecret, Secrets } from './secrets.js';
-import { unlockImage } from './unlock.js';
-import { createOverlay, removeOverlay } from './writing/overlay.js';
+import { encryptOverlay, type OpenedImage, unlockImage } from './unlock.js';
+import { createOverlay, removeOverlay, TEMPORARY } from './writing/overlay.js';
 import { prepareZstd } from './zstd.js';
 
 const debug = createTrace('chain');
@@ -167,9 +166,10 @@ class ChainOpener {
   readonly #storageOf: StorageOf;
   readonly #secrets: Secrets;
   readonly #iterations: IterationBudget;
-  #topEncryption: EncryptionState | undefined;
+  /** The first image, if it is encrypted. */
+  #top: OpenedImage | undefined;
   /** The overlay that was made, until all went well. */
-  #newOverlay: string | undefined;
+  #newOverlay: OpenFile | undefined;
   #l1Bytes = 0;
   readonly #assumption: Assumption;
 
@@ -213,8 +213,8 @@ class ChainOpener {
   }
 
   close(): void {
-    for (const file of this.#open) new FileStorage(file).close();
     if (this.#newOverlay !== undefined) removeOverlay(this.#newOverlay);
+    for (const file of this.#open) new FileStorage(file).close();
   }
 
   /** Before anything is read: what another process is about to change must not be believed. */
@@ -287,8 +287,9 @@ class ChainOpener {
     const table = diskTable(image, snapshot);
     const window = shown && isPart(shown) ? windowOf(shown, table.size, file.path) : undefined;
     const dataFile = this.#openDataFile(image, writable);
-    const encryption = this.#unlock(image, file);
-    if (this.#layers.length === 0) this.#topEncryption = encryption;
+    const opened = this.#unlock(image, file);
+    const encryption = opened === 'locked' ? opened : opened?.encryption;
+    if (this.#layers.length === 0 && opened !== 'locked') this.#top = opened;
     this.#l1Bytes += l1EntriesFor(image.header, table.size) * 8;
     if (this.#l1Bytes > MAX_CHAIN_L1_BYTES) {
       const what = `the L1 tables of the backing chain take more than ${MAX_CHAIN_L1_BYTES} bytes`;
@@ -309,7 +310,7 @@ class ChainOpener {
   }
 
   /** Undefined for an image that is not encrypted. */
-  #unlock(image: Image, file: OpenFile): EncryptionState | undefined {
+  #unlock(image: Image, file: OpenFile): OpenedImage | 'locked' | undefined {
     if (image.header.cryptMethod === 'none') return undefined;
     if (this.#options.locked) return 'locked';
     return unlockImage(image, this.#secrets.of(file), this.#layers.length > 0, this.#iterations);
@@ -319,12 +320,12 @@ class ChainOpener {
     return this.#options.resizable ? 'growing' : 'writing';
   }
 
-  /** Above what is open already, and with its key. */
+  /** Above what is open already. */
   #addOverlay(target: string, base: Image): void {
-    const { file, image } = createOverlay(target, base);
+    const { header, encryption } = (this.#top && encryptOverlay(this.#top, target === TEMPORARY)) ?? {};
+    const { file, image } = createOverlay(target, base, header);
     this.#open.push(file);
-    this.#newOverlay = target;
-    const encryption = this.#topEncryption;
+    this.#newOverlay = file;
     const access = this.#writing();
     this.#layers.unshift({
       kind: 'qcow2',

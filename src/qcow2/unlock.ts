@@ -1,11 +1,13 @@
 /** From an encrypted image and a secret to the cipher of its clusters. */
+import { randomBytes } from 'node:crypto';
 import { basename } from 'node:path';
 import type { SectorCipherSpec } from '../crypto/sector-cipher.js';
 import { Qcow2fsError } from '../errors.js';
 import { sharedKey } from '../host/secrecy.js';
 import { sectorCipherSpec } from '../luks/cipher.js';
+import { type CipherWords, createLuksHeader, type Passphrase } from '../luks/create.js';
 import { LUKS_HEADER_BYTES, type LuksHeader, parseLuksHeader } from '../luks/header.js';
-import { legacyAesSpec } from '../luks/legacy-aes.js';
+import { legacyAesSpec, untilNul } from '../luks/legacy-aes.js';
 import { type IterationBudget, unlock } from '../luks/unlock.js';
 import type { EncryptionSpec } from './encryption.js';
 import { hex } from './format/units.js';
@@ -22,6 +24,23 @@ export function readLuksHeader(image: Image): LuksHeader {
   }
 }
 
+/** An encrypted image, and how an overlay of it is to be encrypted. */
+export interface OpenedImage {
+  readonly encryption: EncryptionSpec;
+  readonly words: CipherWords;
+  readonly passphrase: Passphrase;
+}
+
+/** Of overlays of legacy AES images: QEMU's own choice. */
+const MODERN: CipherWords = {
+  cipherName: 'aes',
+  cipherMode: 'xts-plain64',
+  hashSpec: 'sha256',
+  keyBytes: 64,
+};
+/** A good part of a second. */
+const MODERN_ITERATIONS = 500_000;
+
 /**
  * @param image one that is encrypted
  * @param isBacking it stands below another one
@@ -33,7 +52,7 @@ export function unlockImage(
   secret: Uint8Array | undefined,
   isBacking: boolean,
   budget: IterationBudget,
-): EncryptionSpec {
+): OpenedImage {
   const { cryptMethod } = image.header;
   const { path } = image.storage;
   if (secret === undefined) {
@@ -44,17 +63,37 @@ export function unlockImage(
       `${path}: the image is encrypted (${kind}); give its key with --secret-file ${file}`,
     );
   }
-  if (cryptMethod === 'aes') return specOf('guest', legacyAesSpec(secret));
+  if (cryptMethod === 'aes') {
+    return {
+      encryption: specOf('guest', legacyAesSpec(secret)),
+      words: MODERN,
+      passphrase: { secret: untilNul(secret), iterations: MODERN_ITERATIONS },
+    };
+  }
 
   const header = readLuksHeader(image);
   try {
     const read = (offset: number, length: number): Buffer => readKeyMaterial(image, offset, length);
-    const masterKey = unlock(header, read, secret, budget);
-    return specOf('host', sectorCipherSpec(header, masterKey));
+    const { masterKey, ...passphrase } = unlock(header, read, secret, budget);
+    return { encryption: specOf('host', sectorCipherSpec(header, masterKey)), words: header, passphrase };
   } catch (error) {
     const hint = isBacking && isWrongSecret(error) ? `; its own: --secret-file ${basename(path)}=FILE` : '';
     throw inImage(image, error, hint);
   }
+}
+
+/**
+ * A header for a new image above that one, with a key of its own: with the same key, the same sector at the same place
+ * of both files would have the same tweak or keystream, and who has both files could compare them.
+ * @param isTemporary nobody will open it again, so no secret does
+ */
+export function encryptOverlay(
+  { words, passphrase }: OpenedImage,
+  isTemporary: boolean,
+): { header: Buffer; encryption: EncryptionSpec } {
+  const masterKey = randomBytes(words.keyBytes);
+  const header = createLuksHeader(words, masterKey, isTemporary ? undefined : passphrase);
+  return { header, encryption: specOf('host', sectorCipherSpec(words, masterKey)) };
 }
 
 function isWrongSecret(error: unknown): boolean {

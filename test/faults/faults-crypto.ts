@@ -131,8 +131,8 @@ export const CRYPTO_FAULTS: readonly Fault[] = [
   {
     name: 'luks-legacy-secret-with-nul',
     file: 'src/luks/legacy-aes.ts',
-    find: 'nul === -1 ? secret.length : nul',
-    replace: 'nul <= 0 ? secret.length : nul',
+    find: 'nul === -1 ? secret : secret.subarray(0, nul)',
+    replace: 'nul <= 0 ? secret : secret.subarray(0, nul)',
     suspects: ['unit/luks/legacy-aes'],
   },
   {

@@ -138,8 +138,8 @@ export const DAEMON_FAULTS: readonly Fault[] = [
   {
     name: 'daemon-failed-mount-leaves-overlay',
     file: 'src/daemon/daemon.ts',
-    find: 'madeOverlay = config.overlay;',
-    replace: 'madeOverlay = undefined;',
+    find: 'madeOverlay = config.overlay === undefined',
+    replace: 'madeOverlay = config.overlay !== undefined',
     suspects: ['mount/overlay'],
   },
   {

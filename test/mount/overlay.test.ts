@@ -111,7 +111,7 @@ describe('an overlay', () => {
         return { dir, name: file, ...opened };
       }
 
-      // SECURITY.md: "The overlay that `--overlay` makes above an encrypted image has its cipher and its key"
+      // SECURITY.md: "The overlay that `--overlay` makes above an encrypted image is a LUKS image"
       it('takes all writes and is an image of its own, and what lies below stays as it was', () => {
         const file = `${base.dir}.qcow2`;
         const options = ['--overlay', file, ...keyOptions(base)];

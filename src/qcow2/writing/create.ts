@@ -6,7 +6,7 @@
  *         1  refcount table, one entry
  *         2  the refcount block
  *         3  L1 table, all zero; absent for a disk of no bytes
- *     after  LUKS header, for an overlay of a LUKS image
+ *     after  LUKS header, for an overlay of an encrypted image
  */
 import fs from 'node:fs';
 import path from 'node:path';
@@ -23,7 +23,6 @@ import { specifiedFeatures } from '../format/features.js';
 import { bytesPerL1Entry, encodeHeader, HEADER_BYTES, type Header } from '../format/header.js';
 import { MAX_BACKING_NAME_BYTES, MAX_L1_BYTES } from '../format/limits.js';
 import { writeRefcount } from '../format/refcounts.js';
-import { type Image, readUpTo } from '../image.js';
 
 const REFCOUNT_TABLE_CLUSTER = 1;
 const REFCOUNT_BLOCK_CLUSTER = 2;
@@ -37,11 +36,8 @@ export interface OverlaySpec {
   /** As it goes into the header: see `backingNameFor`. */
   readonly backingFile: string;
   readonly backingFormat: 'qcow2' | 'raw';
-  /** `header` is a whole LUKS header with its key material, so that the same secrets open the overlay. */
-  readonly encryption:
-    | undefined
-    | { readonly method: 'aes' }
-    | { readonly method: 'luks'; readonly header: Buffer };
+  /** A whole LUKS header with its key material, for an overlay that is encrypted. */
+  readonly luksHeader: Buffer | undefined;
 }
 
 /**
@@ -56,7 +52,7 @@ export function createImage(storage: Storage, spec: OverlaySpec): void {
   const header = overlayHeader(spec);
   const { clusterSize } = header;
 
-  const luks = spec.encryption?.method === 'luks' ? spec.encryption.header : undefined;
+  const { luksHeader: luks } = spec;
   const luksCluster = L1_CLUSTER + Math.ceil((header.l1Size * 8) / clusterSize);
   const clusters = luksCluster + Math.ceil((luks?.length ?? 0) / clusterSize);
 
@@ -97,12 +93,6 @@ export function backingNameFor(overlayPath: string, imagePath: string): string {
   return /^[^/]*:/.test(name) ? `./${name}` : name;
 }
 
-/** The LUKS header of an image whose encryption method is LUKS, with the key material: as far as the file has it. */
-export function readWholeLuksHeader(image: Image): Buffer {
-  const { offset, length } = image.extensions.encryption!;
-  return readUpTo(image.storage, offset, length);
-}
-
 function inRealDirectory(file: string): string {
   try {
     return path.join(fs.realpathSync(path.dirname(file)), path.basename(file));
@@ -133,7 +123,7 @@ function overlayHeader(spec: OverlaySpec): Header {
     size: spec.size,
     backingFileOffset: 0,
     backingFileSize: 0,
-    cryptMethod: spec.encryption?.method ?? 'none',
+    cryptMethod: spec.luksHeader === undefined ? 'none' : 'luks',
     l1Size: 0,
     l1TableOffset: 0,
     refcountTableOffset: 0,

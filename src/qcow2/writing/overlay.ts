@@ -1,13 +1,13 @@
 /** A new image above another one, which takes all writes: what lies below stays as it is. */
-import { randomBytes } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 import { errnoName, hostReason, Qcow2fsError } from '../../errors.js';
-import { createFile, FileStorage, type OpenFile } from '../../host/file-storage.js';
+import { createFile, createNamelessFile, FileStorage, type OpenFile } from '../../host/file-storage.js';
 import { lockImage } from '../../host/image-locks.js';
+import { holdPlace, type Place } from '../../host/place.js';
 import { shellWord } from '../../printable.js';
 import { type Image, readImage } from '../image.js';
-import { backingNameFor, createImage, type OverlaySpec, readWholeLuksHeader } from './create.js';
+import { backingNameFor, createImage } from './create.js';
 
 /** In place of a file name: an overlay that is gone when nobody has it open any more. */
 export const TEMPORARY = 'temp';
@@ -20,13 +20,13 @@ export interface Overlay {
 }
 
 /**
- * Makes an overlay for `base`. Where that is encrypted, so is the overlay, with the same key: nothing of the guest
- * reaches the host in the clear.
+ * Makes an overlay for `base`.
  *
  * @param target a file that does not exist, or `TEMPORARY`
+ * @param luksHeader of its own, where it is to be encrypted
  * @throws Qcow2fsError; no file is left then
  */
-export function createOverlay(target: string, base: Image): Overlay {
+export function createOverlay(target: string, base: Image, luksHeader: Buffer | undefined): Overlay {
   const isTemporary = target === TEMPORARY;
   const basePath = path.resolve(base.storage.path);
   const file = isTemporary ? createTemporaryFile() : createNamedFile(target);
@@ -37,31 +37,29 @@ export function createOverlay(target: string, base: Image): Overlay {
       size: base.header.size,
       backingFile: isTemporary ? basePath : backingNameFor(path.resolve(target), basePath),
       backingFormat: 'qcow2',
-      encryption: encryptionOf(base),
+      luksHeader,
     });
     if (!isTemporary) syncDirectory(path.dirname(path.resolve(target)));
     return { file, image: readImage(storage) };
   } catch (error) {
+    removeOverlay(file);
     fs.closeSync(file.fd);
-    removeOverlay(target);
     throw error;
   }
 }
 
-/** For an overlay that was made, but never used. */
-export function removeOverlay(target: string): void {
-  if (target !== TEMPORARY) fs.rmSync(target, { force: true });
-}
-
-function encryptionOf(base: Image): OverlaySpec['encryption'] {
-  switch (base.header.cryptMethod) {
-    case 'none':
-      return undefined;
-    case 'aes':
-      return { method: 'aes' };
-    case 'luks':
-      return { method: 'luks', header: readWholeLuksHeader(base) };
+/** For an overlay that was made, but never used. Another file that has taken its name stays. */
+export function removeOverlay({ path: file, device, inode }: OpenFile): void {
+  let directory: Place;
+  try {
+    directory = holdPlace(path.dirname(path.resolve(file)));
+  } catch {
+    return;
   }
+  const name = path.join(directory.path, path.basename(file));
+  const found = fs.lstatSync(name, { bigint: true, throwIfNoEntry: false });
+  if (found?.dev === device && found.ino === inode) fs.rmSync(name);
+  directory.close();
 }
 
 function createNamedFile(target: string): OpenFile {
@@ -77,13 +75,9 @@ function createNamedFile(target: string): OpenFile {
   }
 }
 
-/** Without a name from the start on, so that not even a power cut leaves it behind. */
 function createTemporaryFile(): OpenFile {
   const directory = process.env['TMPDIR'] || TEMPORARY_DIRECTORY;
-  const name = path.join(directory, `qcow2fs-overlay-${randomBytes(8).toString('hex')}`);
-  const file = createFile(name);
-  fs.unlinkSync(name);
-  return { ...file, path: `${name} (temporary)` };
+  return { ...createNamelessFile(directory), path: `${directory}/overlay (temporary)` };
 }
 
 function syncDirectory(directory: string): void {

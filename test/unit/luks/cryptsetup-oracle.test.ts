@@ -26,7 +26,7 @@ describe('a LUKS header of cryptsetup', () => {
   function open(file: string, secret: string): Buffer {
     const bytes = fs.readFileSync(file);
     const read = (offset: number, length: number) => bytes.subarray(offset, offset + length);
-    return Buffer.from(unlock(parseLuksHeader(bytes), read, Buffer.from(secret)));
+    return Buffer.from(unlock(parseLuksHeader(bytes), read, Buffer.from(secret)).masterKey);
   }
 
   for (const options of HEADERS) {

@@ -94,7 +94,7 @@ function specOf(path: string, secret: string): SectorCipherSpec {
     expect(at + bytes).to.be.at.most(length);
     return readBytes(path, offset + at, bytes);
   };
-  return sectorCipherSpec(header, unlock(header, read, Buffer.from(secret)));
+  return sectorCipherSpec(header, unlock(header, read, Buffer.from(secret)).masterKey);
 }
 
 /** QEMU writes two clusters and we read them; we write one and QEMU reads it. */

@@ -24,7 +24,7 @@ function open(volume: Buffer, secret: string | Uint8Array): Buffer {
     if (offset + length > volume.length) throw new Qcow2fsError('corrupt', 'outside the LUKS header');
     return volume.subarray(offset, offset + length);
   };
-  return Buffer.from(unlock(parseLuksHeader(volume), read, Buffer.from(secret)));
+  return Buffer.from(unlock(parseLuksHeader(volume), read, Buffer.from(secret)).masterKey);
 }
 
 function damaged(damage: (volume: Buffer) => void): Buffer {
@@ -131,7 +131,7 @@ describe('unlocking a LUKS volume', () => {
     const header = parseLuksHeader(pristine);
     const read = (offset: number, length: number) => pristine.subarray(offset, offset + length);
     const attempt = (secret: string, allowed: number) => () =>
-      unlock(header, read, Buffer.from(secret), new IterationBudget(allowed));
+      unlock(header, read, Buffer.from(secret), new IterationBudget(allowed)).masterKey;
     // A slot takes 1000 iterations, and 1000 more tell whether the key is right.
     expect(Buffer.from(attempt('first', 2000)()).equals(masterKey)).to.equal(true);
     const words = ['key slot 3', '2000 PBKDF2 iterations more, and 3999 are allowed', '--max-iterations N'];

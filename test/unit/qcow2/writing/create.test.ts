@@ -1,17 +1,13 @@
+import { randomBytes } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
 import { FileStorage, openReadOnly } from '../../../../src/host/file-storage.js';
+import { createLuksHeader } from '../../../../src/luks/create.js';
 import { encodeHeader, parseHeader } from '../../../../src/qcow2/format/header.js';
-import { readImage } from '../../../../src/qcow2/image.js';
 import { parseImageName } from '../../../../src/qcow2/image-name.js';
-import {
-  backingNameFor,
-  createImage,
-  type OverlaySpec,
-  readWholeLuksHeader,
-} from '../../../../src/qcow2/writing/create.js';
-import { EXTENSION, readExtensions } from '../../../support/damage.js';
+import { backingNameFor, createImage, type OverlaySpec } from '../../../../src/qcow2/writing/create.js';
+import { readExtensions } from '../../../support/damage.js';
 import {
   checkImage,
   convertToRaw,
@@ -49,22 +45,13 @@ describe('an overlay that is made', () => {
         size: MiB,
         backingFile: 'base.raw',
         backingFormat: 'raw',
-        encryption: undefined,
+        luksHeader: undefined,
       } as const;
       createImage(storage, { ...plain, ...spec });
     } finally {
       storage.close();
     }
     return { dir, name: 'overlay.qcow2', openOptions };
-  }
-
-  function luksHeaderOf(file: string): Buffer {
-    const storage = new FileStorage(openReadOnly(file));
-    try {
-      return readWholeLuksHeader(readImage(storage));
-    } finally {
-      storage.close();
-    }
   }
 
   const sizes = { '0': 0, '512': 512, '1 MiB + 512': MiB + 512, '1 TiB': TiB, '100 TiB': 100 * TiB };
@@ -127,64 +114,35 @@ describe('an overlay that is made', () => {
     }
   });
 
-  it('of a LUKS image opens with the same secret', () => {
-    const dir = scratch.subdir();
-    const secret = writeSecret(dir, 'correct horse');
-    const encryption = ['encrypt.format=luks', 'encrypt.iter-time=10'];
-    const base = makeBase(dir, { name: 'base.qcow2', size: MiB, secret, encryption });
-    qemuIo(base, ['write -P 0x11 0 128k']);
-    const header = luksHeaderOf(imagePath(base));
-    expect(header.toString('latin1', 0, 4)).to.equal('LUKS');
-    const image: Image = {
-      ...make(
-        dir,
-        { backingFile: 'base.qcow2', backingFormat: 'qcow2', encryption: { method: 'luks', header } },
-        ['encrypt.key-secret=key', 'backing.encrypt.key-secret=key'],
-      ),
-      secret,
-    };
-    checkImage(image);
-    qemuIo(image, ['read -P 0x11 0 128k', 'write -P 0x22 4k 4k', 'write -P 0x33 512k 64k']);
-    qemuIo(image, [
-      'read -P 0x11 0 4k',
-      'read -P 0x22 4k 4k',
-      'read -P 0x11 8k 120k',
-      'read -P 0x33 512k 64k',
-    ]);
-    checkImage(image);
-    expect(fs.readFileSync(imagePath(image)).includes(Buffer.alloc(512, 0x33)), 'plaintext').to.equal(false);
-    expect(luksHeaderOf(imagePath(image)).equals(header)).to.equal(true);
-  });
-
-  it('of a legacy AES image opens with the same secret', () => {
-    const dir = scratch.subdir();
-    const secret = writeSecret(dir, 'correct horse');
-    const base = makeBase(dir, { name: 'base.qcow2', size: MiB, secret, encryption: ['encrypt.format=aes'] });
-    qemuIo(base, ['write -P 0x11 0 128k']);
-    const image: Image = {
-      ...make(dir, { backingFile: 'base.qcow2', backingFormat: 'qcow2', encryption: { method: 'aes' } }, [
-        'encrypt.key-secret=key',
-        'backing.encrypt.key-secret=key',
-      ]),
-      secret,
-    };
-    checkImage(image);
-    expect(readExtensions(imagePath(image)).map(({ type }) => type)).not.to.include(EXTENSION.encryption);
-    qemuIo(image, ['read -P 0x11 0 128k', 'write -P 0x22 4k 64k']);
-    qemuIo(image, ['read -P 0x11 0 4k', 'read -P 0x22 4k 64k', 'read -P 0x11 68k 60k']);
-    checkImage(image);
-    expect(fs.readFileSync(imagePath(image)).includes(Buffer.alloc(512, 0x22)), 'plaintext').to.equal(false);
-  });
-
-  it('has no more of a LUKS header than the file has', () => {
-    const bytes = Buffer.alloc(1000, 1);
-    fs.writeFileSync(scratch.path('short'), bytes);
-    const storage = new FileStorage(openReadOnly(scratch.path('short')));
-    const image = { storage, extensions: { encryption: { offset: 512, length: 2 ** 20 } } };
-    const header = readWholeLuksHeader(image as unknown as Parameters<typeof readWholeLuksHeader>[0]);
-    storage.close();
-    expect(header).to.have.length(488);
-  });
+  for (const [cipherName, cipherMode, hashSpec, keyBytes] of [
+    ['aes', 'xts-plain64', 'sha256', 64],
+    ['aes', 'cbc-essiv:sha256', 'sha1', 32],
+    ['serpent', 'ctr-plain64', 'sha512', 32],
+    ['twofish', 'cbc-plain', 'ripemd160', 16],
+  ] as const) {
+    it(`with a LUKS header opens with the secret of that: ${cipherName}-${cipherMode}, ${hashSpec}`, () => {
+      const dir = scratch.subdir();
+      const secret = writeSecret(dir, 'correct horse');
+      createRaw(dir, 'base.raw', MiB, 7);
+      const words = { cipherName, cipherMode, hashSpec, keyBytes };
+      const passphrase = { secret: fs.readFileSync(secret.file), iterations: 2000 };
+      const luksHeader = createLuksHeader(words, randomBytes(keyBytes), passphrase);
+      const image: Image = { ...make(dir, { luksHeader }, ['encrypt.key-secret=key']), secret };
+      checkImage(image);
+      qemuIo(image, ['write -P 0x22 4k 4k', 'write -P 0x33 512k 64k']);
+      qemuIo(image, ['read -P 0x22 4k 4k', 'read -P 0x33 512k 64k']);
+      const read = fs.readFileSync(convertToRaw(image));
+      expect(read.subarray(8 * KiB, 512 * KiB).equals(patternBytes(7, 8 * KiB, 504 * KiB))).to.equal(true);
+      checkImage(image);
+      for (const byte of [0x22, 0x33]) {
+        expect(fs.readFileSync(imagePath(image)).includes(Buffer.alloc(512, byte)), 'plaintext').to.equal(
+          false,
+        );
+      }
+      const info = JSON.parse(qemuImg(dir, ['info', '--output=json', image.name]));
+      expect(info['format-specific'].data.encrypt['hash-alg']).to.equal(hashSpec);
+    });
+  }
 
   it('takes a name of 1023 bytes, and no longer one', () => {
     const dir = scratch.subdir();
