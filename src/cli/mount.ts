@@ -4,7 +4,8 @@ import type { Command } from 'commander';
 import { type DaemonConfig, DEFAULT_MODE } from '../daemon/config.js';
 import type { ReadyListener } from '../daemon/daemon.js';
 import { hasLauncher, launch } from '../daemon/launch.js';
-import { hostReason, Qcow2fsError } from '../errors.js';
+import { inOwnDirectory } from '../daemon/state-directory.js';
+import { hostReason, Qcow2fsError, toErrorRecord } from '../errors.js';
 import { hasFuseDevice } from '../host/fuse-device.js';
 import { refuseWithoutLoops } from '../host/loop-device.js';
 import { CommandEnd, EXIT_FAILURE } from './exit-status.js';
@@ -26,6 +27,7 @@ import {
   parseTransport,
   TEMPORARY_OVERLAY,
 } from './mount-options.js';
+import { warn } from './output.js';
 import { absolutePath, resolveMountpoint } from './paths.js';
 
 const STDOUT = 1;
@@ -94,8 +96,18 @@ async function mount(image: string, mountpoint: string, flags: MountFlags): Prom
   // Before anything is read: a secret that comes through a pipe comes once.
   if (!options.foreground && !hasLauncher()) throw new CommandEnd(await launch());
   const config = toConfig(image, mountpoint, options);
+  warnOfDirectories();
   if (options.foreground) await serveInForeground(config);
   else await serveInBackground(config, options.log);
+}
+
+/** The log would tell whoever looks there. */
+function warnOfDirectories(): void {
+  try {
+    inOwnDirectory(() => {});
+  } catch (error) {
+    warn(`warning: ${toErrorRecord(error).message}`);
+  }
 }
 
 async function serve(config: DaemonConfig, onReady: ReadyListener): Promise<void> {

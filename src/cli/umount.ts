@@ -3,6 +3,7 @@ import fs from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { isAlive, type MountState, readFailure, readState, removeState } from '../daemon/state.js';
+import { problemOfDirectories } from '../daemon/state-directory.js';
 import { errnoName, Qcow2fsError } from '../errors.js';
 import { detachLoop, isAttached, type LoopDevice, loopsBelow, refuseUsedLoop } from '../host/loop-device.js';
 import { type MountEntry, mountTable, unmount } from '../host/mounts.js';
@@ -53,7 +54,10 @@ async function umount(mountpoint: string, { quiet }: { quiet?: boolean }): Promi
     const places = copies().map((copy) => printable(copy.mountpoint));
     warn(`${printable(entry.mountpoint)}: unmounted; the disk stays in use on ${places.join(', ')}`);
   }
-  if (state === undefined || !isLast) return;
+  if (!isLast) return;
+  const problem = state === undefined ? problemOfDirectories(userId) : undefined;
+  if (problem !== undefined) warn(`warning: ${entry.mountpoint}: unmounted, but ${problem}`);
+  if (state === undefined) return;
   await waitForRelease(state);
   const failure = readFailure(entry.device, userId, state.pid);
   // A daemon that was killed, or failed at the end, could not do it.

@@ -33,7 +33,7 @@ export async function startKernelSession(
   const { mountpoint } = options;
   await threads.attach(layers, fsOptions, failures);
   assertRoom(SPARE_DESCRIPTORS, SPARE_BYTES);
-  const { path, fd: at, singleFile } = mountpoint;
+  const { path, at, singleFile } = mountpoint;
   const fd = mountKernel({ ...options, mountpoint: path, at, singleFile, readOnly: disk.readOnly });
   const mount = new OwnMount(fd, mountpoint);
   const served = threads.serve(fd);

@@ -4,18 +4,18 @@
  */
 import fs from 'node:fs';
 import { errnoName, hostReason, Qcow2fsError } from '../errors.js';
-import { tryLock } from '../host/libc.js';
 import { mountedAt } from '../host/mounts.js';
 import { holdPlace, type Place } from '../host/place.js';
 import { shellWord } from '../printable.js';
+import { claimPlace } from './state-directory.js';
 
 export interface Mountpoint {
   /** Its path when it was looked at, without symbolic links. */
   readonly path: string;
   /** A regular file, which becomes the disk. */
   readonly singleFile: boolean;
-  /** The directory or file itself. */
-  readonly fd: number;
+  /** Leads to the directory or file itself, until it is released. */
+  readonly at: string;
   /** Lets others try to mount there: to be called when the mount is made. The end of the process does it, too. */
   release(): void;
 }
@@ -30,20 +30,21 @@ export function claimMountpoint(mountpoint: string): Mountpoint {
   // First of all: a disk whose daemon is dead cannot be looked at.
   refuseMounted(mountpoint, bad);
   const place = lookAt(mountpoint, bad);
-  let fd: number | undefined;
+  let giveBack: (() => void) | undefined;
+  const release = (): void => {
+    giveBack?.();
+    place.close();
+  };
   try {
     const singleFile = inspect(place, bad);
-    fd = fs.openSync(place.path, fs.constants.O_RDONLY);
-    if (!tryLock(fd)) throw bad('another qcow2fs is mounting there');
+    giveBack = claimPlace(fs.statSync(place.path, { bigint: true }));
+    if (giveBack === undefined) throw bad('another qcow2fs is mounting there');
     // Whoever held the lock before may have mounted.
     refuseMounted(place.real, bad);
-    const claimed = fd;
-    return { path: place.real, singleFile, fd, release: () => fs.closeSync(claimed) };
+    return { path: place.real, singleFile, at: place.path, release };
   } catch (error) {
-    if (fd !== undefined) fs.closeSync(fd);
+    release();
     throw error instanceof Qcow2fsError ? error : bad(`cannot use it as a mountpoint: ${hostReason(error)}`);
-  } finally {
-    place.close();
   }
 }
 

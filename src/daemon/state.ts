@@ -5,12 +5,11 @@
  */
 import fs from 'node:fs';
 import path from 'node:path';
-import { hostReason, Qcow2fsError } from '../errors.js';
 import { isLoopDevice, type LoopDevice } from '../host/loop-device.js';
 import { mountTable } from '../host/mounts.js';
-import { processStartTime } from '../host/processes.js';
-import { runtimeDirectories } from '../host/runtime-directories.js';
-import type { Transport } from './config.js';
+import { processStartTime, userOfProcess } from '../host/processes.js';
+import { TRANSPORTS, type Transport } from './config.js';
+import { inOwnDirectories, inOwnDirectory, namesIn } from './state-directory.js';
 
 export interface MountState {
   readonly pid: number;
@@ -33,7 +32,10 @@ export interface MountState {
   readonly log: string | undefined;
 }
 
+/** Of one file, of a text in it, and of files for one device: what others write is not believed to be reasonable. */
 const MAX_STATE_BYTES = 64 * 1024;
+const MAX_TEXT = 8192;
+const MAX_STATES = 100;
 
 /** How long why a daemon failed is kept for who unmounts: milliseconds. */
 const FAILURE_LIFETIME = 10 * 60_000;
@@ -46,45 +48,22 @@ function prefix(device: string): string {
   return `${device.replace(':', '-')}.`;
 }
 
-/** A directory in /tmp may have been made by anybody: it counts only if it is the user's own. */
-function isOwn(directory: string, userId: number): boolean {
-  try {
-    const stat = fs.lstatSync(directory);
-    return stat.isDirectory() && stat.uid === userId;
-  } catch {
-    return false;
-  }
-}
-
+/** @throws Qcow2fsError `host-io` when there is no place for it */
 export function writeState(device: string, state: MountState): void {
-  const userId = process.getuid!();
-  let reason: unknown;
-  for (const directory of runtimeDirectories(userId)) {
-    try {
-      fs.mkdirSync(directory, { mode: 0o700 });
-    } catch (error) {
-      reason = error;
-    }
-    if (!isOwn(directory, userId)) continue;
-    sweep(directory, userId);
+  inOwnDirectory((directory) => {
+    sweep(directory);
     const file = path.join(directory, fileName(device, state.pid));
     fs.writeFileSync(`${file}.new`, `${JSON.stringify(state)}\n`, { mode: 0o600 });
     fs.renameSync(`${file}.new`, file);
-    return;
-  }
-  throw new Qcow2fsError(
-    'host-io',
-    `cannot keep the mount's state below /run or /tmp: ${hostReason(reason)}`,
-  );
+  });
 }
 
 /** Removes what killed daemons left of mounts that are gone, too, and failures that nobody asked for. */
-function sweep(directory: string, userId: number): void {
+function sweep(directory: string): void {
   const mounted = new Set(mountTable().map(({ device }) => device.replace(':', '-')));
-  const entries = fs.readdirSync(directory, { withFileTypes: true });
-  for (const { name } of entries.filter((entry) => entry.isFile() && entry.name.endsWith('.json'))) {
+  for (const name of namesIn(directory).filter((one) => one.endsWith('.json'))) {
     const file = path.join(directory, name);
-    const state = readStateFile(file, userId);
+    const state = readStateFile(file, process.getuid!());
     if (state === undefined || isAlive(state) || mounted.has(name.split('.', 1)[0]!)) continue;
     const age = Date.now() - (fs.statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? 0);
     if (state.failure === undefined || age > FAILURE_LIFETIME) fs.rmSync(file, { force: true });
@@ -98,9 +77,12 @@ function readStateFile(file: string, userId: number): MountState | undefined {
   try {
     fd = fs.openSync(file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
     const stat = fs.fstatSync(fd);
-    if (!stat.isFile() || stat.uid !== userId || stat.size > MAX_STATE_BYTES) return undefined;
-    const state: unknown = JSON.parse(fs.readFileSync(fd, 'utf8'));
-    return isMountState(state) ? state : undefined;
+    if (!stat.isFile() || stat.uid !== userId) return undefined;
+    const bytes = Buffer.alloc(MAX_STATE_BYTES + 1);
+    const length = fs.readSync(fd, bytes, 0, bytes.length, 0);
+    if (length > MAX_STATE_BYTES) return undefined;
+    const state: unknown = JSON.parse(bytes.toString('utf8', 0, length));
+    return isMountState(state) && isCredible(state, userId) ? state : undefined;
   } catch {
     return undefined;
   } finally {
@@ -113,18 +95,26 @@ function isMountState(value: unknown): value is MountState {
   const { pid, startTime, since, image, mountpoint, disk, size, transport, threads, failure, loop, log } =
     value as Partial<MountState>;
   return (
-    [image, mountpoint, disk, startTime, transport].every((text) => typeof text === 'string') &&
+    [image, mountpoint, disk, startTime].every(isText) &&
+    TRANSPORTS.some((known) => known === transport) &&
     (loop === undefined || isLoopDevice(loop)) &&
     [pid, since, size, threads].every((number) => Number.isSafeInteger(number) && number! >= 0) &&
-    [failure, log].every((text) => text === undefined || typeof text === 'string')
+    [failure, log].every((text) => text === undefined || isText(text))
   );
+}
+
+const isText = (value: unknown): boolean => typeof value === 'string' && value.length <= MAX_TEXT;
+
+/** Users tell of their own processes: nobody is to wait for that of somebody else. */
+function isCredible(state: MountState, userId: number): boolean {
+  return !isAlive(state) || [userId, undefined].includes(userOfProcess(state.pid));
 }
 
 /** Removes what process `pid` of the user wrote of its mount. */
 export function removeState(device: string, userId: number, pid: number): void {
-  for (const directory of runtimeDirectories(userId)) {
-    if (isOwn(directory, userId)) fs.rmSync(path.join(directory, fileName(device, pid)), { force: true });
-  }
+  inOwnDirectories(userId, (directory) => {
+    fs.rmSync(path.join(directory, fileName(device, pid)), { force: true });
+  });
 }
 
 /** As `removeState`, for the calling process. */
@@ -134,36 +124,23 @@ export function removeOwnState(device: string): void {
 
 /** The state of a user's mount; undefined when there is none that this process may read. */
 export function readState(device: string, userId: number): MountState | undefined {
-  const states = runtimeDirectories(userId).flatMap((directory) =>
-    statesIn(directory, userId, prefix(device)),
-  );
+  const states: MountState[] = [];
+  inOwnDirectories(userId, (directory) => {
+    const names = namesIn(directory).filter(
+      (name) => name.startsWith(prefix(device)) && name.endsWith('.json'),
+    );
+    for (const name of names.slice(0, MAX_STATES)) {
+      const state = readStateFile(path.join(directory, name), userId);
+      if (state !== undefined) states.push(state);
+    }
+  });
   return states.sort((a, b) => b.since - a.since)[0];
-}
-
-function statesIn(directory: string, userId: number, start: string): MountState[] {
-  if (!isOwn(directory, userId)) return [];
-  return namesIn(directory)
-    .filter((name) => name.startsWith(start) && name.endsWith('.json'))
-    .flatMap((name) => readStateFile(path.join(directory, name), userId) ?? []);
-}
-
-/** The directory of another user is closed to all but root. */
-function namesIn(directory: string): string[] {
-  try {
-    return fs.readdirSync(directory);
-  } catch {
-    return [];
-  }
 }
 
 /** Why the last writes of a mount that was served by process `pid` may be lost; undefined when they are not. */
 export function readFailure(device: string, userId: number, pid: number): string | undefined {
-  for (const directory of runtimeDirectories(userId)) {
-    if (!isOwn(directory, userId)) continue;
-    const state = readStateFile(path.join(directory, fileName(device, pid)), userId);
-    if (state !== undefined) return state.failure;
-  }
-  return undefined;
+  const name = fileName(device, pid);
+  return inOwnDirectories(userId, (directory) => readStateFile(path.join(directory, name), userId))?.failure;
 }
 
 export function isAlive(state: MountState): boolean {

@@ -6,7 +6,6 @@ import fs from 'node:fs';
 import { errnoName, hostReason, Qcow2fsError } from '../errors.js';
 import * as libc from '../host/libc.js';
 import { FILE_SYSTEM_TYPE, runHelper } from '../host/mounts-linux.js';
-import { descriptorPath } from '../host/place.js';
 import { createTrace } from '../trace.js';
 import { MOUNT_FLAGS, type MountWord } from './mount-words.js';
 import { S_IFDIR, S_IFREG } from './protocol.js';
@@ -18,8 +17,8 @@ const DEVICE = '/dev/fuse';
 export interface MountOptions {
   /** Its path, for messages and for the helper. */
   readonly mountpoint: string;
-  /** The mountpoint itself: root mounts on it, wherever its path leads by now. */
-  readonly at: number;
+  /** Leads to the mountpoint itself: root mounts on it, wherever its path leads. */
+  readonly at: string;
   /** The mountpoint is a regular file, which becomes the disk. */
   readonly singleFile: boolean;
   /** What mount tables show as the source: the image. */
@@ -95,7 +94,7 @@ function mountDirectly(options: MountOptions): number {
   const flags = words.reduce((all, word) => all | MOUNT_FLAGS[word], always);
   try {
     debug('mount(2) on %s: %s', mountpoint, data.join(','));
-    libc.mount(source, descriptorPath(at), FILE_SYSTEM_TYPE, flags, data.join(','));
+    libc.mount(source, at, FILE_SYSTEM_TYPE, flags, data.join(','));
     return fd;
   } catch (error) {
     fs.closeSync(fd);

@@ -172,14 +172,6 @@ export function leaveSession(): void {
   foreign('int setsid()')();
 }
 
-const LOCK_EX = 2;
-const LOCK_NB = 4;
-
-/** Takes an exclusive flock(2), which ends with the descriptor. @returns false when another process holds one */
-export function tryLock(fd: number): boolean {
-  return foreign('int flock(int fd, int operation)')(fd, LOCK_EX | LOCK_NB) === 0;
-}
-
 const AF_UNIX = 1;
 const SOCK_STREAM = 1;
 const SOCK_CLOEXEC = 0o2000000;
@@ -267,6 +259,16 @@ function lockCommand(fd: number, command: number, lock: Uint8Array): void {
  */
 export function shareBytes(fd: number, position: number, length: number): void {
   lockCommand(fd, F_OFD_SETLK, flock(F_RDLCK, position, length));
+}
+
+/** Takes a lock on one byte for itself, as `shareBytes` does with others. @returns false when another one holds it */
+export function tryLockByte(fd: number, position: number): boolean {
+  try {
+    lockCommand(fd, F_OFD_SETLK, flock(F_WRLCK, position, 1));
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** Gives up the locks of the open file description in the range. @throws a system error */

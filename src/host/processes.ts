@@ -28,3 +28,13 @@ export function isRunning(pid: number): boolean {
     return errnoName(error) === 'EPERM';
   }
 }
+
+/** The user who started a process (proc(5), the real user ID). @returns undefined when there is none that can be seen */
+export function userOfProcess(pid: number): number | undefined {
+  try {
+    const user = /^Uid:\s+(\d+)/m.exec(fs.readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
+    return user === undefined ? undefined : Number(user);
+  } catch {
+    return undefined;
+  }
+}

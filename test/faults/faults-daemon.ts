@@ -67,9 +67,9 @@ export const DAEMON_FAULTS: readonly Fault[] = [
   },
   {
     name: 'daemon-state-of-others',
-    file: 'src/daemon/state.ts',
-    find: 'stat.isDirectory() && stat.uid === userId',
-    replace: 'stat.isDirectory() || stat.uid === userId',
+    file: 'src/daemon/state-directory.ts',
+    find: ': stat.uid !== userId',
+    replace: ': stat.uid < 0',
     suspects: ['unit/daemon/state'],
   },
   {
@@ -180,7 +180,7 @@ export const DAEMON_FAULTS: readonly Fault[] = [
   {
     name: 'daemon-mounts-by-path',
     file: 'src/fuse/mount-linux.ts',
-    find: 'libc.mount(source, descriptorPath(at),',
+    find: 'libc.mount(source, at,',
     replace: 'libc.mount(source, options.mountpoint,',
     suspects: ['mount/identity'],
   },

@@ -4,6 +4,7 @@ import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
+import { processStartTime } from '../../src/host/processes.js';
 import { setAccess } from '../support/access-list.js';
 import { useCleanUp } from '../support/clean-up.js';
 import { sha256 } from '../support/files.js';
@@ -12,6 +13,7 @@ import { LET_GO, ON_OUR_OWN } from '../support/mount-namespace.js';
 import {
   daemonOf,
   daemonsOf,
+  endDaemon,
   endMount,
   isRunning,
   logLines,
@@ -105,6 +107,39 @@ describe('an ordinary user', () => {
     >[];
     const entry = listed.find((candidate) => candidate['mountpoint'] === mountpoint);
     expect(entry).to.include({ userId: NOBODY.uid, pid: null, state: 'unknown', size: null });
+  });
+
+  // SECURITY.md: "You are told when there is no other one."
+  it('is told at mount and at umount when somebody else has taken the directory of its state', () => {
+    const taken = `/tmp/qcow2fs-${NOBODY.uid}`;
+    fs.rmSync(taken, { recursive: true, force: true });
+    fs.mkdirSync(taken);
+    try {
+      const warning = new RegExp(
+        `^qcow2fs: warning: [^\\n]*${taken} belongs to user 0[^\\n]*cannot wait[^\\n]*\\n$`,
+      );
+      const mounted = asUser(['mount', '-r', image, mountpoint]);
+      expect(mounted.stderr).to.match(warning);
+      expect(mounted.status).to.equal(0);
+      const daemon = daemonOf(mountpoint);
+      const unmounted = asUser(['umount', mountpoint]);
+      expect(unmounted.stderr).to.match(warning).and.contain(`${mountpoint}: unmounted`);
+      expect(unmounted.status).to.equal(0);
+      endDaemon(daemon);
+    } finally {
+      fs.rmSync(taken, { recursive: true });
+    }
+  });
+
+  it('cannot make root wait for another process than its daemon', () => {
+    succeed(asUser(['mount', '-r', image, mountpoint]));
+    const directory = `/tmp/qcow2fs-${NOBODY.uid}`;
+    const file = path.join(directory, fs.readdirSync(directory).find((name) => name.endsWith('.json'))!);
+    const startTime = processStartTime(process.pid);
+    const state = { ...JSON.parse(fs.readFileSync(file, 'utf8')), pid: process.pid, startTime };
+    fs.writeFileSync(file, JSON.stringify(state));
+    succeed(qcow2fs(['umount', mountpoint]));
+    fs.rmSync(file, { force: true });
   });
 
   // SECURITY.md: "Only who mounted a disk can open it, not even root without `--allow-other`;"
