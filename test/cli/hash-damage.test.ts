@@ -30,6 +30,7 @@ import {
   writeSteps,
 } from '../support/images.js';
 import { expectInProcess, runInProcess } from '../support/in-process.js';
+import { withNodeOptions } from '../support/node-options.js';
 import { qcow2fs } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
 
@@ -281,8 +282,7 @@ describe('qcow2fs hash of a damaged image', () => {
     return `${start + shift}-${end + shift}`;
   };
   const withHost = (env: NodeJS.ProcessEnv): NodeJS.ProcessEnv => ({
-    ...process.env,
-    NODE_OPTIONS: `--import ${PRELOAD}`,
+    ...withNodeOptions(`--import ${PRELOAD}`),
     ...env,
   });
 

@@ -6,6 +6,7 @@ import { expect } from 'chai';
 import { sha256 } from '../support/files.js';
 import { convertToRaw, createImage, type Image, imagePath, KiB, MiB, writeSteps } from '../support/images.js';
 import { expectInProcess } from '../support/in-process.js';
+import { withNodeOptions } from '../support/node-options.js';
 import { daemonsOf, mountsAt, stopDaemons } from '../support/processes.js';
 import { expectQcow2fs, qcow2fs, type RunAs } from '../support/qcow2fs.js';
 import { expectRefused } from '../support/refusals.js';
@@ -14,7 +15,7 @@ import { useScratch } from '../support/scratch.js';
 const PRETENCE = new URL('./pretended-platform.js', import.meta.url).href;
 
 function on(platform: string): RunAs {
-  return { env: { ...process.env, PRETENDED_PLATFORM: platform, NODE_OPTIONS: `--import=${PRETENCE}` } };
+  return { env: { ...withNodeOptions(`--import=${PRETENCE}`), PRETENDED_PLATFORM: platform } };
 }
 
 describe('a platform without a mount table that is known', () => {

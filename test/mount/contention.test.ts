@@ -12,6 +12,7 @@ import { contendedVariants, fileOf } from '../support/contention/images.js';
 import { expectConsistent } from '../support/contention/verdict.js';
 import { lane } from '../support/lane.js';
 import { daemonOf, endDaemon, logLines, mountWritableOn } from '../support/mounts.js';
+import { withNodeOptions } from '../support/node-options.js';
 import { expectQcow2fs, keyOptions } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
 import { threadCounts } from '../support/threads.js';
@@ -39,7 +40,7 @@ describe('processes that contend for one mounted disk', function () {
         it(`agree, with --threads ${threads}: ${who}`, async () => {
           const contended = build(scratch.subdir());
           const args = ['--threads', String(threads), ...keyOptions(contended.image)];
-          const env = { ...process.env, NODE_OPTIONS: `--import ${STALLER}`, STALLING_SEED: String(SEED) };
+          const env = { ...withNodeOptions(`--import ${STALLER}`), STALLING_SEED: String(SEED) };
           const mount = mountWritableOn(defer, fileOf(contended), scratch.subdir(), args, { env });
           const { mountpoint, disk, log } = mount;
           const daemon = daemonOf(mountpoint);

@@ -7,6 +7,7 @@ import { withFile } from '../support/files.js';
 import { convertToRaw, createImage, expectNoCorruption, imagePath, removeLeaks } from '../support/images.js';
 import { lane } from '../support/lane.js';
 import { daemonOf, daemonsOf, endDaemon, logLines, mountsAt, mountWritableOn } from '../support/mounts.js';
+import { withNodeOptions } from '../support/node-options.js';
 import { SECTOR_SIZE } from '../support/pattern.js';
 import { expectQcow2fs, qcow2fs } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
@@ -46,8 +47,7 @@ describe('a thread of the daemon that dies', () => {
         const mountpoint = scratch.subdir();
         const trigger = `${mountpoint}.trigger`;
         const env = {
-          ...process.env,
-          NODE_OPTIONS: `--import ${PRELOAD}`,
+          ...withNodeOptions(`--import ${PRELOAD}`),
           DYING_WAY: way,
           DYING_TRIGGER: trigger,
         };

@@ -6,7 +6,7 @@ import path from 'node:path';
 import { expect } from 'chai';
 import { useCleanUp } from '../support/clean-up.js';
 import { refusalOf } from '../support/files.js';
-import { hurried } from '../support/grace-periods.js';
+import { hurriedIn } from '../support/grace-periods.js';
 import { checkImage, type Image, imagePath, MiB } from '../support/images.js';
 import { mountsAt } from '../support/mounts.js';
 import { BIN, qcow2fs } from '../support/qcow2fs.js';
@@ -64,7 +64,7 @@ describe('mount --loop, when a step fails', () => {
     const losetup = withLosetup(
       `case $1 in --find) until [ -e ${gate} ]; do sleep 0.01; done; exit 1 ;; esac`,
     );
-    const env = { ...losetup, NODE_OPTIONS: hurried['NODE_OPTIONS'] };
+    const env = hurriedIn(losetup);
     const outcome = startMount(partitioned(), mountpoint, env);
     await waitUntil('it is mounted', () => mountsAt(mountpoint).length === 1);
     const fd = fs.openSync(path.join(mountpoint, 'disk.raw'), 'r');

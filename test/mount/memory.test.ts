@@ -6,6 +6,7 @@ import { useCleanUp } from '../support/clean-up.js';
 import { withFile } from '../support/files.js';
 import { createImage, expectNoCorruption, imagePath, MiB } from '../support/images.js';
 import { daemonOf, daemonsOf, isRunning, mountsAt, mountWritableOn } from '../support/mounts.js';
+import { withNodeOptions } from '../support/node-options.js';
 import { expectQcow2fs } from '../support/qcow2fs.js';
 import { tool, tryTool } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
@@ -32,8 +33,7 @@ describe('a daemon that runs out of memory', () => {
       const mountpoint = scratch.subdir();
       const trigger = `${mountpoint}.trigger`;
       const env = {
-        ...process.env,
-        NODE_OPTIONS: `${HEAP} --import ${PRELOAD}`,
+        ...withNodeOptions(`${HEAP} --import ${PRELOAD}`),
         HUNGRY_THREAD: thread,
         HUNGRY_TRIGGER: trigger,
       };

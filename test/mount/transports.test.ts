@@ -16,6 +16,7 @@ import { useCleanUp } from '../support/clean-up.js';
 import { refusalOf, withFile } from '../support/files.js';
 import { createImage, type Image, imagePath, KiB, MiB, writeSteps } from '../support/images.js';
 import { mountWritableOn } from '../support/mounts.js';
+import { withNodeOptions } from '../support/node-options.js';
 import { expectQcow2fs } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
 import { waitUntil } from '../support/wait.js';
@@ -71,7 +72,7 @@ describe('a transport', () => {
     // contrib/docs/transports.md: "its request is finished first; the mount goes on"
     it(`${transport} outlives a program that is killed while it waits for an answer`, async () => {
       const gate = `${scratch.subdir()}/gate`;
-      const env = { ...process.env, GATE: gate, NODE_OPTIONS: `--import=${GATED}` };
+      const env = { ...withNodeOptions(`--import=${GATED}`), GATE: gate };
       const mountpoint = scratch.subdir();
       const { disk } = mountWritableOn(defer, imagePath(image), mountpoint, ['--transport', transport], {
         env,
