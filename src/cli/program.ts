@@ -1,6 +1,7 @@
 /** The command line: one command each from its own file, one line for each failure. */
 import fs from 'node:fs';
 import { createRequire } from 'node:module';
+import { inspect } from 'node:util';
 import { Command, CommanderError } from 'commander';
 import { errnoName, hostReason, Qcow2fsError, toErrorRecord } from '../errors.js';
 import { onNotice } from '../notice.js';
@@ -139,7 +140,11 @@ async function runCommand(args: readonly string[]): Promise<number> {
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT_SUCCESS : EXIT_USAGE;
     const { kind, message } = toErrorRecord(error);
     warn(message);
-    if (!(error instanceof Qcow2fsError) && process.env['DEBUG']) console.error(error);
+    if (!(error instanceof Qcow2fsError) && process.env['DEBUG']) warnOfStack(error);
     return EXIT_STATUS[kind];
   }
+}
+
+function warnOfStack(error: unknown): void {
+  for (const line of inspect(error).split('\n')) warn(line);
 }

@@ -191,4 +191,11 @@ export const DAEMON_FAULTS: readonly Fault[] = [
     replace: 'if (entry === undefined) announceMount(this.device);',
     suspects: ['mount/starting'],
   },
+  {
+    name: 'daemon-state-of-any-process-believed',
+    file: 'src/daemon/state.ts',
+    find: 'return !isAlive(state) ||',
+    replace: 'return state.pid > 0 ||',
+    suspects: ['mount/state', 'mount/users'],
+  },
 ];

@@ -128,4 +128,18 @@ export const HOST_FAULTS: readonly Fault[] = [
     replace: '?.(PR_SET_DUMPABLE, 1, 0, 0, 0)',
     suspects: ['mount/memory', 'mount/secrets'],
   },
+  {
+    name: 'host-group-of-others-granted',
+    file: 'src/host/grants.ts',
+    find: 'own.length > 0 ? all(own) : outside',
+    replace: 'all(own)',
+    suspects: ['mount/grants'],
+  },
+  {
+    name: 'host-replaced-file-changes-owner',
+    file: 'src/host/replace-file.ts',
+    find: 'fs.fchownSync(fd, old.uid, old.gid)',
+    replace: 'fs.fchownSync(fd, made.uid, made.gid)',
+    suspects: ['mount/replace-file', 'mount/error-map'],
+  },
 ];

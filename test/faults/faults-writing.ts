@@ -331,4 +331,11 @@ export const WRITING_FAULTS: readonly Fault[] = [
     replace: '    writeL1Location',
     suspects: ['writing/crash', 'mount/resizable'],
   },
+  {
+    name: 'writing-temporary-overlay-opens-with-secret',
+    file: 'src/qcow2/unlock.ts',
+    find: 'isTemporary ? undefined : passphrase',
+    replace: 'isTemporary && passphrase === undefined ? undefined : passphrase',
+    suspects: ['unit/qcow2/writing/overlay'],
+  },
 ];
