@@ -48,12 +48,11 @@ export function windowOf({ start, length }: Part, size: number, path: string): P
   );
 }
 
-export interface Assumption {
-  /** Of backing files whose format nothing declares. */
-  readonly format: BackingFormat | undefined;
-  /** False for an image that is written: what is copied to it would depend on the assumption. */
-  readonly isAllowed: boolean;
-}
+/**
+ * The format of backing files that nothing declares, if the user gave one. Not allowed for an image that is written: what
+ * is copied to it would depend on the assumption.
+ */
+export type Assumption = BackingFormat | 'not allowed' | undefined;
 
 /** @throws Qcow2fsError `named-file` or `unsupported` */
 export function formatOf(
@@ -84,8 +83,9 @@ function undeclaredFormat(
   file: OpenFile,
   { name, stored }: Backing,
   namedBy: string,
-  { format, isAllowed }: Assumption,
+  assumption: Assumption,
 ): BackingFormat {
+  const format = assumption === 'not allowed' ? undefined : assumption;
   const stack = stackOf(name, 'raw', namedBy);
   const start = readUpTo(new FileStorage(file), stack.part.start, MAGIC_BYTES);
   const looks = stack.format === 'raw' ? identifyFormat(start) : 'the disk of a qcow2 image';
@@ -95,7 +95,7 @@ function undeclaredFormat(
   if (looks === undefined) return 'raw';
   if (format !== undefined) return format;
   const likely = looks === 'qcow2' ? 'qcow2' : 'raw';
-  const read = `${isAllowed ? '' : '-r '}--backing-format ${likely}`;
+  const read = `${assumption === 'not allowed' ? '-r ' : ''}--backing-format ${likely}`;
   const rebase = stored && `qemu-img rebase -u -F ${likely} -b ${shellWord(stored)} ${shellWord(namedBy)}`;
   const advice = [`read it as ${likely}: ${read}`, ...(rebase ? [`declare it: ${rebase}`] : [])].join(
     ', or ',

@@ -178,7 +178,7 @@ class ChainOpener {
     this.#storageOf = storageOf;
     this.#path = file.path;
     const isWritten = options.writable === true && options.overlay === undefined;
-    this.#assumption = { format: options.backingFormat, isAllowed: !isWritten };
+    this.#assumption = isWritten ? 'not allowed' : options.backingFormat;
     this.#open.push(file);
     const directory = file.blockDevice ? undefined : dirname(resolve(file.path));
     this.#secrets = new Secrets(options.secret, options.imageSecrets ?? []);

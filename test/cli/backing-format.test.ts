@@ -126,6 +126,14 @@ describe('--backing-format', () => {
     });
   }
 
+  it('is no format for an image that is written', async () => {
+    const image = chain('base.qcow2', 'image.qcow2');
+    undeclare(image, 'image.qcow2');
+    const opened = openDisk(imagePath(image), { backingFormat: 'qcow2', writable: true });
+    const error = await opened.then((disk) => disk.close()).catch((reason: Error) => reason);
+    expect(error).to.have.property('message').that.contains('read it as qcow2: -r --backing-format qcow2');
+  });
+
   it('takes an overlay that is written, above an image that is not', async () => {
     const image = chain('base.qcow2', 'image.qcow2');
     const expected = fs.readFileSync(convertToRaw(image));
