@@ -38,7 +38,7 @@ const BATCH_SHARE: Readonly<Record<Target, number>> = { image: 0.4, command: 0.3
 const MEMORY = '/dev/shm';
 const POLL_MS = 250;
 /** Without a new execution. The steps of one are limited by CPU time, far below this. */
-const HANG_MS = 30_000;
+const HANG_MS = 60_000;
 const MAX_RSS_BYTES = 1536 * 1024 * 1024;
 const PAGE_BYTES = 4096;
 const STDERR_BYTES = 4096;
