@@ -112,7 +112,7 @@ function rootOf(directory: string): Root {
 
 /** Where the shell says that it is: behind links such as /home, an image names its neighbours by that path. */
 function workingNames(real: string): string[] {
-  const { PWD: shown = '' } = process.env;
+  const shown = process.env['PWD'] ?? '';
   try {
     const here = path.isAbsolute(shown) ? fs.realpathSync(shown) : undefined;
     if (here === undefined || (real !== here && !isBelow(real, here))) return [];
