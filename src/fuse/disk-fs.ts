@@ -4,6 +4,7 @@
  */
 import type { Disk, Extent } from '../disk.js';
 import { Qcow2fsError } from '../errors.js';
+import { Errno } from './errno.js';
 import { DiskInode, type Times } from './inode.js';
 import {
   FALLOC_FL_KEEP_SIZE,
@@ -75,6 +76,11 @@ export class DiskFs {
   /** The number of the disk's inode. */
   get diskInode(): number {
     return this.#options.name === undefined ? ROOT_INODE : FILE_INODE;
+  }
+
+  /** The errno of requests for other names, owners or permissions, which nobody can change. */
+  get immutableErrno(): number {
+    return this.disk.readOnly ? Errno.EROFS : Errno.EPERM;
   }
 
   isDisk(inode: number): boolean {

@@ -168,7 +168,7 @@ export class Dispatcher {
           this.#awaitsTime = this.#fs.inode.takeOwedTime();
         return this.#getattr(inode, reply);
       default:
-        if (PATH_OPCODES.has(opcode)) return -Errno.EROFS;
+        if (PATH_OPCODES.has(opcode)) return -this.#fs.immutableErrno;
         return this.#performWithBody(opcode, inode, request.subarray(BODY, length), reply);
     }
   }

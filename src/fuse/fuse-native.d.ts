@@ -46,6 +46,16 @@ declare module 'fuse-native' {
     fsync(path: string, dataOnly: boolean, fd: number, done: Callback): void;
     /** Milliseconds since 1970. */
     utimens(path: string, atime: number, mtime: number, done: Callback): void;
+    mknod(path: string, mode: number, device: number, done: Callback): void;
+    create(path: string, mode: number, done: Callback): void;
+    mkdir(path: string, mode: number, done: Callback): void;
+    symlink(target: string, path: string, done: Callback): void;
+    link(from: string, to: string, done: Callback): void;
+    rename(from: string, to: string, done: Callback): void;
+    unlink(path: string, done: Callback): void;
+    rmdir(path: string, done: Callback): void;
+    chmod(path: string, mode: number, done: Callback): void;
+    chown(path: string, uid: number, gid: number, done: Callback): void;
     statfs(path: string, done: Callback<[Record<string, number>?]>): void;
   }
 

@@ -88,7 +88,20 @@ function operations(diskFs: DiskFs, onFailure: (error: unknown) => void): Operat
       return 0;
     });
 
+  // Without these libfuse answers ENOSYS.
+  const refuse = (done: (errno: number) => void): void => done(-diskFs.immutableErrno);
+
   return {
+    mknod: (_path, _mode, _device, done) => refuse(done),
+    create: (_path, _mode, done) => refuse(done),
+    mkdir: (_path, _mode, done) => refuse(done),
+    symlink: (_target, _path, done) => refuse(done),
+    link: (_from, _to, done) => refuse(done),
+    rename: (_from, _to, done) => refuse(done),
+    unlink: (_path, done) => refuse(done),
+    rmdir: (_path, done) => refuse(done),
+    chmod: (_path, _mode, done) => refuse(done),
+    chown: (_path, _uid, _gid, done) => refuse(done),
     getattr(path, done) {
       const inode = inodeOf(path);
       const attributes = inode === undefined ? undefined : diskFs.attributes(inode);

@@ -47,7 +47,7 @@ export const FUSE_FAULTS: readonly Fault[] = [
   {
     name: 'fuse-rename-unsupported',
     file: 'src/fuse/dispatch.ts',
-    find: 'if (PATH_OPCODES.has(opcode)) return -Errno.EROFS;',
+    find: 'if (PATH_OPCODES.has(opcode)) return -this.#fs.immutableErrno;',
     replace: 'if (PATH_OPCODES.has(opcode)) return -Errno.ENOSYS;',
     suspects: ['unit/fuse/dispatch', 'mount/write-attempts'],
   },

@@ -18,6 +18,7 @@ import { createImage, type Image, imagePath, KiB, MiB, writeSteps } from '../sup
 import { mountWritableOn } from '../support/mounts.js';
 import { withNodeOptions } from '../support/node-options.js';
 import { expectQcow2fs } from '../support/qcow2fs.js';
+import { tool } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
 import { waitUntil } from '../support/wait.js';
 
@@ -67,6 +68,29 @@ describe('a transport', () => {
       // A thread that serves passes its traces on when it has time, or at its end.
       expectQcow2fs(['umount', mountpoint]);
       expect(Math.max(...sizes('READ'))).to.equal(largest);
+    });
+
+    it(`${transport} says EPERM to whoever makes, moves or removes a name beside a disk that can be written`, () => {
+      const { disk, mountpoint } = mountWritableOn(defer, imagePath(image), scratch.subdir(), [
+        '--transport',
+        transport,
+      ]);
+      const other = `${mountpoint}/other`;
+      const outside = scratch.path('outside');
+      fs.writeFileSync(outside, '');
+      const changes = [
+        () => fs.writeFileSync(other, ''),
+        () => fs.mkdirSync(other),
+        () => fs.symlinkSync('x', other),
+        () => fs.linkSync(disk, other),
+        () => fs.renameSync(disk, other),
+        () => fs.unlinkSync(disk),
+        () => fs.chmodSync(disk, 0o600),
+        () => fs.chownSync(disk, 1, 1),
+        () => tool('mkfifo', other),
+      ];
+      for (const change of changes) expect(refusalOf(change), String(change)).to.match(/EPERM|not permitted/);
+      expectQcow2fs(['umount', mountpoint]);
     });
 
     // contrib/docs/transports.md: "its request is finished first; the mount goes on"

@@ -19,6 +19,9 @@ const [O_RDONLY, O_WRONLY, O_RDWR] = [0, 1, 2];
 const [SEEK_DATA, SEEK_HOLE] = [3, 4];
 const [ATIME, MTIME, CTIME] = [1 << 4, 1 << 5, 1 << 10];
 
+// SYMLINK, MKNOD, MKDIR, UNLINK, RMDIR, RENAME, LINK, CREATE, RENAME2
+const NAMES = [6, 8, 9, 10, 11, 12, 13, 35, 45];
+
 describe('a FUSE request to a disk that can be written', () => {
   let disk: WritableDisk;
   let overruns: number;
@@ -235,6 +238,10 @@ describe('a FUSE request to a disk that can be written', () => {
     expect(body.readUInt32LE(16 + 60)).to.equal(0o100644);
     expect(body.readBigUInt64LE(16 + 16)).to.equal(8n);
     expect(body.readBigUInt64LE(0)).to.equal(1n);
+  });
+
+  it('for another name than that of the disk is EPERM', () => {
+    for (const opcode of NAMES) expect(ask(opcode, Buffer.alloc(64), 1).error, `${opcode}`).to.equal(E.EPERM);
   });
 
   it('WRITE writes, and says how much', () => {
