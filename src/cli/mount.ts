@@ -131,9 +131,8 @@ async function serveInForeground(config: DaemonConfig): Promise<void> {
 }
 
 async function serveInBackground(config: DaemonConfig, logFile: string | undefined): Promise<void> {
-  const { Background, defaultLogFile } = await import('../daemon/background.js');
-  const log = absolutePath(logFile ?? defaultLogFile());
-  const background = new Background(log);
+  const { Background } = await import('../daemon/background.js');
+  const background = new Background(logFile === undefined ? undefined : absolutePath(logFile));
   let failure: unknown;
   const release: ReadyListener = (disk, devices) => {
     try {
@@ -144,7 +143,7 @@ async function serveInBackground(config: DaemonConfig, logFile: string | undefin
     }
   };
   try {
-    await serve({ ...config, log }, release);
+    await serve({ ...config, log: background.log }, release);
     if (failure !== undefined) throw failure;
   } catch (error) {
     if (background.isReleased) throw new CommandEnd(EXIT_FAILURE);

@@ -123,7 +123,7 @@ async function waitForRelease(state: MountState): Promise<void> {
     if (Date.now() > deadline) {
       throw new Qcow2fsError(
         'mountpoint',
-        `${state.mountpoint}: unmounted, but its daemon (process ${state.pid}) still runs after ${PATIENCE / 1000} s: another mount namespace may have it mounted, too; see ${state.log ?? 'its standard error'}`,
+        `${state.mountpoint}: unmounted, but its daemon (process ${state.pid}) still runs after ${PATIENCE / 1000} s: another mount namespace may have it mounted, too; see ${state.log ?? "its standard error or the system's log"}`,
       );
     }
     await delay(POLL_INTERVAL);

@@ -4,6 +4,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { hostReason, Qcow2fsError } from '../errors.js';
 import { duplicate, leaveSession, redirect } from '../host/libc.js';
+import { notice } from '../notice.js';
 import { letGoOfCaller, releaseLauncher } from './launch.js';
 import { log, openLog } from './log.js';
 
@@ -11,27 +12,70 @@ const STDIN = 0;
 const STDOUT = 1;
 const STDERR = 2;
 
-/** Where a daemon logs unless told otherwise. */
-export function defaultLogFile(): string {
+/**
+ * Where a daemon logs by default.
+ * @throws Qcow2fsError `host-io` for a user without a home directory
+ */
+function defaultLogFile(): string {
   if (process.getuid?.() === 0) return '/var/log/qcow2fs.log';
-  const state = process.env['XDG_STATE_HOME'] ?? path.join(os.homedir(), '.local', 'state');
-  return path.join(state, 'qcow2fs', 'qcow2fs.log');
+  return path.join(stateDirectory(), 'qcow2fs', 'qcow2fs.log');
+}
+
+/** XDG Base Directory Specification: relative paths are ignored. */
+function stateDirectory(): string {
+  const state = process.env['XDG_STATE_HOME'] ?? '';
+  if (path.isAbsolute(state)) return state;
+  const home = homeDirectory();
+  if (path.isAbsolute(home)) return path.join(home, '.local', 'state');
+  throw new Qcow2fsError('host-io', 'cannot open the log: this user has no home directory');
+}
+
+/** Empty for a user that the system does not know, as in a container. */
+function homeDirectory(): string {
+  try {
+    return os.homedir();
+  } catch {
+    return '';
+  }
+}
+
+/**
+ * A log that the user names must be there: an examiner may need it, and nothing is mounted yet. The default log is a
+ * courtesy: without it the disk is mounted all the same.
+ * @param wanted absolute; undefined for the default
+ * @returns the log; undefined where there is only the system's
+ * @throws Qcow2fsError `host-io` when the wanted log cannot be opened
+ */
+function startLog(wanted: string | undefined): string | undefined {
+  try {
+    const file = wanted ?? defaultLogFile();
+    openLog(file);
+    return file;
+  } catch (error) {
+    if (wanted !== undefined || !(error instanceof Qcow2fsError)) throw error;
+    notice(`warning: ${error.message}; the daemon logs to the system's log only`);
+    openLog(os.devNull);
+    return undefined;
+  }
 }
 
 export class Background {
   /** The caller's standard error, for what is to be said before the disk is ready. */
   #stderr: number | undefined;
   readonly #stdout: number;
+  /** Absolute; undefined where there is only the system's log. */
+  readonly log: string | undefined;
 
   /**
    * From here on the process logs, and holds no directory.
-   * @throws Qcow2fsError `host-io` when the log cannot be opened
+   * @param log absolute; undefined for the default
+   * @throws Qcow2fsError `host-io` when `log` cannot be opened
    */
-  constructor(logFile: string) {
+  constructor(log: string | undefined) {
     letGoOfCaller();
     const stderr = duplicate(STDERR);
     this.#stdout = duplicate(STDOUT);
-    openLog(logFile);
+    this.log = startLog(log);
     this.#stderr = stderr;
     process.chdir('/');
   }

@@ -95,7 +95,7 @@ describe('qcow2fs umount and list', () => {
     expectQcow2fs(['umount', dead.mountpoint]);
   });
 
-  it('a log where none can be is refused, not waited for', () => {
+  it('a log that the user names where none can be is refused, not waited for', () => {
     const { status, stderr } = qcow2fs(['mount', '--log', '/proc/x/y', makeImage(), scratch.subdir()]);
     expect(status).to.equal(3);
     expect(stderr).to.match(/^qcow2fs: \/proc\/x\/y: cannot open the log: [^\n]*\n$/);

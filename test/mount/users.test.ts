@@ -99,6 +99,20 @@ describe('an ordinary user', () => {
     expect(entry).to.include({ userId: NOBODY.uid, pid: daemonOf(mountpoint), state: 'mounted', log });
   });
 
+  it('mounts without a log where the default one cannot be opened, and says so in one line', () => {
+    const homes = [{ HOME: '/proc/none' }, { HOME: '' }, { HOME: home, XDG_STATE_HOME: '/proc/none' }];
+    for (const env of homes) {
+      const { status, stderr } = asUser(['mount', '-r', image, mountpoint], {
+        env: { PATH: process.env['PATH'], ...env },
+      });
+      expect(stderr).to.match(/^qcow2fs: warning: [^\n]*cannot open the log: [^\n]*system's log only\n$/);
+      expect(status).to.equal(0);
+      const listed = JSON.parse(succeed(asUser(['list', '--json']))).mounts as Record<string, unknown>[];
+      expect(listed.find((entry) => entry['mountpoint'] === mountpoint)).to.include({ log: null });
+      succeed(asUser(['umount', mountpoint]));
+    }
+  });
+
   it('shows its mount, but not its daemon, in the list of another user', () => {
     succeed(asUser(['mount', '-r', image, mountpoint]));
     const listed = JSON.parse(succeed(asUser(['list', '--json'], STRANGER))).mounts as Record<
