@@ -41,7 +41,11 @@ export function addKeyOptions(command: Command): Command {
 /** For the files that an image names. */
 export function addNamedFileOptions(command: Command): Command {
   return command
-    .option('--allow-dir <dir>', 'let the image name backing and data files below DIR (repeatable)', collect)
+    .option(
+      '--allow-dir <dir>',
+      'let the image name backing and data files below DIR, which may also be one file or block device (repeatable)',
+      collect,
+    )
     .option(
       '--backing-format <format>',
       'format of backing files whose image does not declare one: qcow2 or raw',

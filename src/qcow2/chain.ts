@@ -54,7 +54,7 @@ export interface OpenOptions {
   readonly locked?: boolean;
   /** ID or name of an internal snapshot to present instead of the active disk. */
   readonly snapshot?: string | undefined;
-  /** Directories below which images may name files, besides the image's own. */
+  /** Directories below which images may name files, besides the image's own, and single files and block devices. */
   readonly allowDirectories?: readonly string[];
   /** Format of the backing files of which nothing declares it; not for an image that is written itself. */
   readonly backingFormat?: BackingFormat | undefined;

@@ -1,9 +1,9 @@
 /**
  * The one gate for files that an image names. An image is hostile until proven otherwise and may name /etc/shadow as
  * its raw backing file, so what it names is opened only below the directory of the image on the command line, or
- * below a directory that the user allowed. What counts is the file that was really opened, symbolic links resolved;
- * what lies elsewhere is not even looked at.
- * A block device holds what lies elsewhere, so its directory must be allowed even when it is the image's own.
+ * below a directory that the user allowed, or when it is a file or device that the user allowed. What counts is the file
+ * that was really opened, symbolic links resolved; what lies elsewhere is not even looked at. A block device holds what
+ * lies elsewhere, so it or its directory must be allowed even when that is the image's own.
  */
 import fs from 'node:fs';
 import path from 'node:path';
@@ -20,12 +20,13 @@ export class NamedFiles {
   /**
    * @param ownDirectory that of the image on the command line. An image on a block device has none, and / is none:
    * there only what the user allows counts.
-   * @throws Qcow2fsError `usage` when an allowed directory does not exist
+   * @param allowed directories, files and block devices
+   * @throws Qcow2fsError `usage` when one of `allowed` does not exist
    */
-  constructor(ownDirectory: string | undefined, allowedDirectories: readonly string[]) {
+  constructor(ownDirectory: string | undefined, allowed: readonly string[]) {
     const own = ownDirectory === undefined || ownDirectory === '/' ? [] : [ownDirectory];
     this.#own = own.map(rootOf);
-    this.#allowed = allowedDirectories.map(rootOf);
+    this.#allowed = allowed.map(rootOf);
   }
 
   /**

@@ -56,6 +56,15 @@ describe('a file that an image names', () => {
     expectError('named-file', [`--allow-dir ${inside}-twin`], () => opened('../0-twin/x'));
   });
 
+  it('is opened when it is the one file that is allowed, and none beside it', () => {
+    const one = new NamedFiles(inside, [`${inside}/escape`]);
+    for (const name of [`${outside}/secret`, 'escape', 'way/secret'])
+      expect(opened(name, one)).to.equal('secret');
+    fs.writeFileSync(`${outside}/secret2`, '');
+    for (const name of ['secret2', 'secret/x'])
+      expectError('named-file', ['secret'], () => opened(`${outside}/${name}`, one));
+  });
+
   it('is refused when it is an open descriptor or a device', () => {
     const fd = fs.openSync(`${outside}/secret`, 'r');
     try {
