@@ -1,5 +1,6 @@
 /** The options of `mount`, given as words of the command line or of mount(8)'s `-o` list. */
 import { TRANSPORTS, type Transport } from '../daemon/config.js';
+import { SECTOR_SIZES, type SectorSize } from '../daemon/sector-size.js';
 import { Qcow2fsError } from '../errors.js';
 import { isMountWord, type MountWord } from '../fuse/mount-words.js';
 import { BACKING_FORMATS, type BackingFormat } from '../qcow2/backing-file.js';
@@ -27,6 +28,7 @@ export interface MountFlags {
   allowOther?: boolean;
   mode?: string;
   loop?: boolean;
+  sectorSize?: string;
   name?: string;
   threads?: string;
   transport?: string;
@@ -67,6 +69,7 @@ export const VALUE_WORDS = {
   snapshot: 'snapshot',
   overlay: 'overlay',
   mode: 'mode',
+  'sector-size': 'sectorSize',
   name: 'name',
   threads: 'threads',
   transport: 'transport',
@@ -171,6 +174,18 @@ export function parseTransport(text: string): Transport {
   const transport = TRANSPORTS.find((known) => known === text);
   if (transport === undefined) throw usage(`--transport ${text}: ${TRANSPORTS.join(' or ')} is needed`);
   return transport;
+}
+
+export function parseSectorSize({ sectorSize, loop }: MountFlags): SectorSize | undefined {
+  if (sectorSize === undefined) return undefined;
+  const size = SECTOR_SIZES.find((known) => String(known) === sectorSize);
+  if (size === undefined) throw usage(`--sector-size ${sectorSize}: ${SECTOR_SIZES.join(' or ')} is needed`);
+  if (!loop) {
+    throw usage(
+      '--sector-size is for the loop device of --loop; for the file, tell the tool: fdisk -b, mmls -b',
+    );
+  }
+  return size;
 }
 
 export function parseSecretFormat(text: string): SecretFormat {

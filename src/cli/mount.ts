@@ -23,6 +23,7 @@ import {
   parseAccess,
   parseFileName,
   parseMode,
+  parseSectorSize,
   parseThreads,
   parseTransport,
   TEMPORARY_OVERLAY,
@@ -65,6 +66,10 @@ export function addMountCommand(program: Command): void {
     );
   addNamedFileOptions(command)
     .option('--loop', 'as root: attach the disk to a loop device with its partitions, and print the devices')
+    .option(
+      '--sector-size <bytes>',
+      'with --loop: sectors of 512 or 4096 bytes (default: as the partition table says)',
+    )
     .option('--allow-other', 'let other users open the disk, as --mode allows')
     .option(
       '--mode <mode>',
@@ -171,6 +176,7 @@ function toConfig(image: string, mountpoint: string, options: MountFlags): Daemo
     allowOther: options.allowOther ?? false,
     mode: options.mode === undefined ? DEFAULT_MODE : parseMode(options.mode),
     loop: options.loop ?? false,
+    sectorSize: parseSectorSize(options),
     mountWords: options.mountWords ?? [],
     threads: parseThreads(options.threads ?? DEFAULT_THREADS),
     transport: parseTransport(options.transport ?? (hasFuseDevice() ? 'kernel' : 'libfuse')),

@@ -5,6 +5,7 @@ import { MAP_OUTPUTS } from '../cli/map.js';
 import { FLAG_WORDS, LIST_WORDS, TEMPORARY_OVERLAY, VALUE_WORDS } from '../cli/mount-options.js';
 import { SECRET_FORMATS } from '../cli/secret.js';
 import { TRANSPORTS } from '../daemon/config.js';
+import { SECTOR_SIZES } from '../daemon/sector-size.js';
 import { ALGORITHM_NAMES } from '../hash/algorithms.js';
 import { BACKING_FORMATS } from '../qcow2/backing-file.js';
 
@@ -86,6 +87,7 @@ const VALUES: Readonly<Record<string, Value>> = {
   '--overlay': { kind: 'words-or-file', words: [TEMPORARY_OVERLAY] },
   '--secret-file': { kind: 'secret' },
   '--secret-format': { kind: 'words', words: SECRET_FORMATS },
+  '--sector-size': { kind: 'words', words: SECTOR_SIZES.map(String) },
   '--transport': { kind: 'words', words: TRANSPORTS },
   '<dir>': { kind: 'directory' },
   '<file>': { kind: 'file' },

@@ -3,6 +3,7 @@ import type { MountWord } from '../fuse/mount-words.js';
 import type { ReadLock } from '../host/image-locks.js';
 import type { BackingFormat } from '../qcow2/backing-file.js';
 import type { ImageSecret } from '../qcow2/secrets.js';
+import type { SectorSize } from './sector-size.js';
 
 export const TRANSPORTS = ['kernel', 'libfuse'] as const;
 export type Transport = (typeof TRANSPORTS)[number];
@@ -36,6 +37,8 @@ export interface DaemonConfig {
   readonly mountWords: readonly MountWord[];
   /** Attach the disk to a loop device. */
   readonly loop: boolean;
+  /** Of the loop device; undefined: what the partition table says. */
+  readonly sectorSize: SectorSize | undefined;
   readonly threads: number;
   readonly transport: Transport;
   /** Where the daemon's standard error goes, for messages; undefined in the foreground. */

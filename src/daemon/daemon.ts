@@ -26,6 +26,7 @@ import { FailureLog, log } from './log.js';
 import { detachWhenUnmounted, type Loop, startLoop } from './loop.js';
 import { claimMountpoint, type Mountpoint } from './mountpoint.js';
 import { grantedMode } from './permissions.js';
+import { detectSectorSize } from './sector-size.js';
 import type { Session, SessionOptions } from './session.js';
 import { type MountState, removeOwnState, writeState } from './state.js';
 import { endProcess, StopOnSignal } from './stop.js';
@@ -87,7 +88,9 @@ export async function runDaemon(
     const started = await startSession(config, mountpoint, layers, disk, fsOptions, threads, failures);
     const opened = disk;
     const file = diskFile(config, mountpoint);
-    const attaching = config.loop ? startLoop(started, file, disk.readOnly) : Promise.resolve(undefined);
+    const attaching = config.loop
+      ? startLoop(started, file, disk.readOnly, config.sectorSize ?? detectSectorSize(disk))
+      : Promise.resolve(undefined);
     stop.mounted(started, {
       flush() {
         errorMap?.save();

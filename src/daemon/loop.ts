@@ -2,6 +2,7 @@
 import { Qcow2fsError } from '../errors.js';
 import { attachLoop, backingDeviceOf, detachLoop, type LoopDevice } from '../host/loop-device.js';
 import { mountTable } from '../host/mounts.js';
+import type { SectorSize } from './sector-size.js';
 import type { Session } from './session.js';
 import { withdraw } from './stop.js';
 
@@ -16,9 +17,14 @@ export interface Loop extends LoopDevice {
 }
 
 /** @throws Qcow2fsError; the disk is unmounted then, and served no more */
-export async function startLoop(session: Session, disk: string, readOnly: boolean): Promise<Loop> {
+export async function startLoop(
+  session: Session,
+  disk: string,
+  readOnly: boolean,
+  sectorSize: SectorSize,
+): Promise<Loop> {
   try {
-    const { partitions, ...loop } = await attachLoop(disk, readOnly);
+    const { partitions, ...loop } = await attachLoop(disk, readOnly, sectorSize);
     const detach = (): Promise<void> => detachLoop(loop);
     if ((await backingDeviceOf(loop)) !== session.device) {
       // What has been attached may be a file that the mount had covered, or one to which the path leads now.

@@ -15,6 +15,7 @@ const BLOCK_DEVICES = '/sys/block';
 /** How long others, udev above all, may look into a device that is to be detached: milliseconds. */
 const PATIENCE = 5000;
 const POLL_INTERVAL = 10;
+const DEFAULT_SECTOR = 512;
 /** A program that takes longer hangs; detaching writes back what is cached of the device: milliseconds. */
 const PROGRAM_TIMEOUT = 120_000;
 
@@ -44,16 +45,18 @@ export function isLoopDevice(value: unknown): value is LoopDevice {
 
 /**
  * Attaches a file to a free loop device, with its partitions.
+ * @param sectorSize bytes
  * @returns the device, and the paths of its partitions: `/dev/loop0p1`, ...
  * @throws Qcow2fsError `host-io`; nothing is attached then
  */
 export async function attachLoop(
   file: string,
   readOnly: boolean,
+  sectorSize: number,
 ): Promise<LoopDevice & { readonly partitions: readonly string[] }> {
-  const mode = readOnly ? ['--read-only'] : [];
+  const options = [...(readOnly ? ['--read-only'] : []), ...sectorOption(sectorSize)];
   try {
-    const device = (await run('losetup', ['--find', '--show', '--partscan', ...mode, '--', file])).trim();
+    const device = (await run('losetup', ['--find', '--show', '--partscan', ...options, '--', file])).trim();
     if (!isLoopDevice({ device, sequence: '' }) || !hasFile(device)) {
       await run('losetup', ['--detach', device]);
       throw new Qcow2fsError('host-io', `${device}: cannot tell what it is: is /sys mounted?`);
@@ -66,6 +69,11 @@ export async function attachLoop(
     for (const left of loopsBelow(file)) await detachLoop(left).catch(() => {});
     throw error;
   }
+}
+
+/** Where the kernel's own size is wanted, an old losetup does without the option. */
+function sectorOption(bytes: number): string[] {
+  return bytes === DEFAULT_SECTOR ? [] : ['--sector-size', String(bytes)];
 }
 
 /**

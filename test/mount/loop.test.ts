@@ -6,10 +6,11 @@ import { expect } from 'chai';
 import { useCleanUp } from '../support/clean-up.js';
 import { expectUntouched, rememberFiles } from '../support/files.js';
 import { patient } from '../support/grace-periods.js';
-import { checkImage, createImage, imagePath, MiB } from '../support/images.js';
+import { checkImage, createImage, type Image, imagePath, MiB, qemuImg } from '../support/images.js';
+import { attachLoop } from '../support/loops.js';
 import { daemonOf, isRunning, mountsAt } from '../support/mounts.js';
 import { expectQcow2fs, qcow2fs } from '../support/qcow2fs.js';
-import { tool, tryTool } from '../support/run.js';
+import { run, SBIN, tool, tryTool } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
 import { useOrdinaryUser } from '../support/users.js';
 import { waitUntil } from '../support/wait.js';
@@ -79,6 +80,29 @@ describe('mount --loop', () => {
     expect(plain.devices).to.have.length(1);
     expectQcow2fs(['umount', plain.mountpoint]);
     expectNothing(plain.mountpoint);
+  });
+
+  it('has the sectors that the partition table was made for, unless --sector-size says otherwise', () => {
+    const raw = scratch.path('4kn.raw');
+    fs.writeFileSync(raw, '');
+    fs.truncateSync(raw, 16 * MiB);
+    const maker = attachLoop(defer, raw, '--sector-size', '4096');
+    const table = 'label: gpt\nstart=256,size=1024\nstart=1280\n';
+    run('sfdisk', ['-q', maker], { input: table, env: { ...process.env, PATH: SBIN } });
+    tool('losetup', '--detach', maker);
+    const image: Image = { dir: scratch.subdir(), name: 'image.qcow2', openOptions: [] };
+    qemuImg(image.dir, ['convert', '-f', 'raw', '-O', 'qcow2', raw, image.name]);
+    const expectSectors = (size: string, count: number, from: Image, ...args: string[]): void => {
+      const { mountpoint, devices } = attach(from, args);
+      expect(tool('blockdev', '--getss', devices[0]!).trim()).to.equal(size);
+      expect(devices).to.have.length(count);
+      expectQcow2fs(['umount', mountpoint]);
+    };
+    expectSectors('4096', 3, image, '-r');
+    expectSectors('4096', 3, image, '--transport', 'libfuse');
+    expectSectors('512', 1, image, '--sector-size', '512');
+    expectSectors('512', 3, partitioned());
+    expectSectors('4096', 3, image, '-o', 'sector-size=4096');
   });
 
   it('is not unmounted while a partition is mounted, and says which and where', () => {

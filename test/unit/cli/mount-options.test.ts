@@ -5,6 +5,7 @@ import {
   parseFileName,
   parseMode,
   parseSecretFormat,
+  parseSectorSize,
   parseThreads,
   parseTransport,
 } from '../../../src/cli/mount-options.js';
@@ -114,6 +115,18 @@ describe('a mount option', () => {
     for (const text of ['', '0', '44', '8', '0684', '755', '040', '0200', '04600', '600 ', 'rw', '-600']) {
       expectError('usage', ['--mode', '0640'], () => parseMode(text));
     }
+  });
+
+  it('sector size is 512 or 4096, and for --loop only', () => {
+    for (const bytes of [512, 4096])
+      expect(parseSectorSize({ sectorSize: String(bytes), loop: true })).to.equal(bytes);
+    expect(parseSectorSize({})).to.equal(undefined);
+    for (const sectorSize of ['2048', '', '512 ', '4k']) {
+      expectError('usage', ['--sector-size', '512 or 4096'], () =>
+        parseSectorSize({ sectorSize, loop: true }),
+      );
+    }
+    expectError('usage', ['--sector-size', '--loop'], () => parseSectorSize({ sectorSize: '4096' }));
   });
 
   it('name is a file name', () => {
