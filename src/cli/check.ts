@@ -2,6 +2,7 @@
 import { Worker } from 'node:worker_threads';
 import { type Command, Option } from 'commander';
 import { fromErrorRecord, Qcow2fsError } from '../errors.js';
+import { nameOfOpenFile } from '../host/descriptors.js';
 import { Progress } from '../progress.js';
 import { CHECK_PHASES } from '../qcow2/check/check.js';
 import type { CheckReport, CheckRequest } from '../qcow2/check/check-file.js';
@@ -68,7 +69,7 @@ async function check(image: string, flags: CheckFlags): Promise<void> {
   };
   const report = await inThread(request);
   if (flags.json) await printJson('check', report);
-  else print(describeCheck(report, image, painter(process.stdout)));
+  else print(describeCheck(report, nameOfOpenFile(image), painter(process.stdout)));
   const status = statusOf(report);
   if (status !== 0) throw new CommandEnd(status);
 }

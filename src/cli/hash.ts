@@ -2,6 +2,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Command } from 'commander';
 import type { HashInput } from '../hash/hash-disk.js';
+import { nameOfOpenFile } from '../host/descriptors.js';
 import { ErrorMapFile } from '../host/error-map-file.js';
 import { Progress } from '../progress.js';
 import { attachDisk, type Layers, openLayers } from '../qcow2/chain.js';
@@ -175,7 +176,7 @@ async function printResult(
   damage: HashDamage,
 ): Promise<boolean> {
   await printJson('hash', {
-    image: absolutePath(image),
+    image: nameOfOpenFile(absolutePath(image)),
     snapshot: snapshot ?? null,
     ...result.describe(),
     unreadable: damage.list(),

@@ -6,6 +6,7 @@ import type { ReadyListener } from '../daemon/daemon.js';
 import { hasLauncher, launch } from '../daemon/launch.js';
 import { inOwnDirectory } from '../daemon/state-directory.js';
 import { hostReason, Qcow2fsError, toErrorRecord } from '../errors.js';
+import { descriptorOf, nameOfOpenFile } from '../host/descriptors.js';
 import { hasFuseDevice } from '../host/fuse-device.js';
 import { refuseWithoutLoops } from '../host/loop-device.js';
 import { CommandEnd, EXIT_FAILURE } from './exit-status.js';
@@ -137,7 +138,10 @@ async function serveInForeground(config: DaemonConfig): Promise<void> {
 
 async function serveInBackground(config: DaemonConfig, logFile: string | undefined): Promise<void> {
   const { Background } = await import('../daemon/background.js');
-  const background = new Background(logFile === undefined ? undefined : absolutePath(logFile));
+  const background = new Background(
+    logFile === undefined ? undefined : absolutePath(logFile),
+    descriptorOf(config.imagePath),
+  );
   let failure: unknown;
   const release: ReadyListener = (disk, devices) => {
     try {
@@ -161,8 +165,10 @@ function toConfig(image: string, mountpoint: string, options: MountFlags): Daemo
   const access = parseAccess(options);
   if (options.loop) refuseWithoutLoops();
   const { overlay } = options;
+  const imagePath = absolutePath(image);
   return {
-    image: absolutePath(image),
+    image: nameOfOpenFile(imagePath),
+    imagePath,
     mountpoint: resolveMountpoint(mountpoint, 'make it first: mkdir or touch'),
     name: parseFileName(options.name ?? DEFAULT_NAME),
     ...keysOf(options),

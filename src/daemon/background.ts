@@ -69,10 +69,11 @@ export class Background {
   /**
    * From here on the process logs, and holds no directory.
    * @param log absolute; undefined for the default
+   * @param image the descriptor of the caller by which the image is opened, if it is by one
    * @throws Qcow2fsError `host-io` when `log` cannot be opened
    */
-  constructor(log: string | undefined) {
-    letGoOfCaller();
+  constructor(log: string | undefined, image: number | undefined) {
+    letGoOfCaller(image);
     const stderr = duplicate(STDERR);
     this.#stdout = duplicate(STDOUT);
     this.log = startLog(log);
@@ -95,6 +96,7 @@ export class Background {
    * @throws Qcow2fsError `host-io` when nothing can be printed
    */
   release(disk: string, devices: readonly string[]): void {
+    letGoOfCaller();
     this.#print(devices);
     leaveSession();
     const nothing = fs.openSync(os.devNull, 'r');

@@ -14,6 +14,8 @@ export const DEFAULT_MODE = 0o600;
 export interface DaemonConfig {
   /** Absolute paths: a daemon's working directory is /. */
   readonly image: string;
+  /** By which it is opened: the same, or a descriptor of the caller. */
+  readonly imagePath: string;
   readonly mountpoint: string;
   /** The file's name in a directory mountpoint. */
   readonly name: string;

@@ -126,7 +126,7 @@ export async function runDaemon(
 /** The secrets have done their work then, or will not. */
 function openAndWipe(config: DaemonConfig): Layers {
   try {
-    return openLayers(config.image, config);
+    return openLayers(config.imagePath, config);
   } finally {
     config.secret?.fill(0);
     for (const { secret } of config.imageSecrets) secret.fill(0);

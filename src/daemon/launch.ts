@@ -67,10 +67,11 @@ export function hasLauncher(): boolean {
 /**
  * The caller's files are the caller's: a lock or a pipe of its script must not last as long as the mount. And no
  * program that this one starts may keep the launcher waiting.
+ * @param kept a descriptor that is still to be used, until the next call
  */
-export function letGoOfCaller(): void {
-  closeDescriptors(inherited);
-  inherited = [];
+export function letGoOfCaller(kept?: number): void {
+  closeDescriptors(inherited.filter(({ fd }) => fd !== kept));
+  inherited = inherited.filter(({ fd }) => fd === kept);
   if (statusFd !== undefined) keepFromChildren(statusFd);
 }
 

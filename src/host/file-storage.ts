@@ -4,6 +4,7 @@ import fs from 'node:fs';
 import { join } from 'node:path';
 import { errnoName, hostReason, Qcow2fsError } from '../errors.js';
 import type { Storage } from '../storage.js';
+import { pathOfOpenFile } from './descriptors.js';
 import { readAt, writeAt } from './io.js';
 import { LargeFolios } from './large-folios.js';
 import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, fallocate, seekData, seekEnd, seekHole } from './libc.js';
@@ -115,7 +116,7 @@ function describe(fd: number, path: string, kind: OpenFailure): OpenFile {
     refuseOddFile(stat, path, kind);
     return {
       fd,
-      path,
+      path: pathOfOpenFile(fd, path),
       blockDevice: stat.isBlockDevice(),
       device: stat.dev,
       inode: stat.ino,

@@ -88,6 +88,49 @@ describe('a name that is not UTF-8', () => {
   });
 });
 
+describe('an image that the caller has open', () => {
+  const scratch = useScratch();
+  const dir = scratch.subdir();
+
+  before(() => {
+    createImage(dir, { name: 'base.qcow2', size: MiB });
+    createImage(dir, { name: 'top.qcow2', backing: { file: 'base.qcow2', format: 'qcow2' } });
+  });
+
+  async function withOpen(file: string, action: (path: string) => Promise<void>): Promise<void> {
+    const fd = fs.openSync(file, 'r+');
+    try {
+      await action(`/dev/fd/${fd}`);
+      await action(`/proc/self/fd/${fd}`);
+    } finally {
+      fs.closeSync(fd);
+    }
+  }
+
+  it('is named by its own path, and so are the files that it names', async () => {
+    const top = path.join(dir, 'top.qcow2');
+    await withOpen(top, async (by) => {
+      for (const command of ['info', 'map', 'check']) {
+        const { status, stdout, stderr } = await runInProcess([command, by]);
+        expect([status, stderr], command).to.deep.equal([0, '']);
+        expect(stdout).to.not.contain('/fd/');
+      }
+      expect((await runInProcess(['hash', by])).stdout).to.equal((await runInProcess(['hash', top])).stdout);
+    });
+  });
+
+  it('is read when it has no name any more', async () => {
+    const gone = path.join(dir, 'gone.qcow2');
+    fs.copyFileSync(path.join(dir, 'base.qcow2'), gone);
+    const fd = fs.openSync(gone, 'r');
+    fs.unlinkSync(gone);
+    const { status, stdout } = await runInProcess(['hash', `/dev/fd/${fd}`]);
+    fs.closeSync(fd);
+    expect(status).to.equal(0);
+    expect(stdout).to.match(/^[0-9a-f]{64} /);
+  });
+});
+
 describe('a working directory that is gone', () => {
   const scratch = useScratch();
 

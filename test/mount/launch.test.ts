@@ -146,6 +146,24 @@ for (const { name, command, flags } of PROGRAMS) {
       }
     });
 
+    it('presents an image by a descriptor that the caller opened, shows its name, and lets go of it', () => {
+      const lock = `${mountpoint}.image`;
+      fs.copyFileSync(IMAGE, lock);
+      for (const by of ['/dev/fd/3', '/proc/self/fd/9', '/dev/stdin']) {
+        const fd = by === '/dev/stdin' ? 0 : by.slice(-1);
+        const words = [...args.slice(0, -2), by, mountpoint];
+        // A lock of the caller ends with the caller, though the mount goes on.
+        const script = `exec ${fd}<'${lock}'; flock -n ${fd} || exit 99; exec "$@"`;
+        const { status, stderr } = spawnSync('sh', ['-c', script, 'sh', file, ...words], {
+          encoding: 'utf8',
+        });
+        expect({ status, stderr }, by).to.deep.equal({ status: 0, stderr: '' });
+        expect(expectQcow2fs(['list'])).to.match(new RegExp(`${mountpoint}/disk\\.raw .* ${lock}$`, 'm'));
+        expect(spawnSync('flock', ['-n', lock, 'true']).status).to.equal(0);
+        expectQcow2fs(['umount', mountpoint]);
+      }
+    });
+
     it('leaves the pipes of its caller as they were', () => {
       const script = '{ "$@"; cat /proc/self/fdinfo/1 >&2; } | cat';
       const { stderr } = spawnSync('sh', ['-c', script, 'sh', file, ...args], { encoding: 'utf8' });

@@ -52,10 +52,11 @@ export interface CheckReport extends Found {
 
 /** @throws Qcow2fsError where there is nothing to check; Cancelled */
 export async function checkFile(request: CheckRequest, progress: Progress): Promise<CheckReport> {
-  const { path, repair, readData } = request;
+  const { repair, readData } = request;
   const options = { readData, progress };
   const file = openLocked(request);
   const storage = new FileStorage(file);
+  const { path } = storage;
   let findings = new Findings();
   let checked: CheckedImage;
   let repaired: CheckReport['repair'] = null;
@@ -76,7 +77,7 @@ export async function checkFile(request: CheckRequest, progress: Progress): Prom
   } finally {
     storage.close();
   }
-  const all = [{ image: path, ...checked }, ...(await checkChain(request, findings, progress))];
+  const all = [{ image: path, ...checked }, ...(await checkChain(request, path, findings, progress))];
   return { image: path, checked: all, ...found(findings), repair: repaired };
 }
 
@@ -131,13 +132,14 @@ function isMarked(storage: FileStorage): boolean {
 /** What the image stands on: can it be opened, and is there enough of it? */
 async function checkChain(
   request: CheckRequest,
+  path: string,
   findings: Findings,
   progress: Progress,
 ): Promise<({ image: string } & CheckedImage)[]> {
-  const { path, allowDirectories, backingFormat, readLock, wholeChain, readData } = request;
+  const { allowDirectories, backingFormat, readLock, wholeChain, readData } = request;
   let layers: Layers;
   try {
-    layers = openLayers(path, { locked: true, allowDirectories, backingFormat, readLock });
+    layers = openLayers(request.path, { locked: true, allowDirectories, backingFormat, readLock });
   } catch (error) {
     if (!(error instanceof Qcow2fsError) || error.kind === 'internal') throw error;
     const report = findings.reportFor(path);

@@ -2,6 +2,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { errnoName, hostReason, Qcow2fsError } from '../../errors.js';
+import { isOpenFilePath } from '../../host/descriptors.js';
 import { createFile, createNamelessFile, FileStorage, type OpenFile } from '../../host/file-storage.js';
 import { lockImage } from '../../host/image-locks.js';
 import { holdPlace, type Place } from '../../host/place.js';
@@ -29,6 +30,12 @@ export interface Overlay {
 export function createOverlay(target: string, base: Image, luksHeader: Buffer | undefined): Overlay {
   const isTemporary = target === TEMPORARY;
   const basePath = path.resolve(base.storage.path);
+  if (!isTemporary && isOpenFilePath(basePath)) {
+    throw new Qcow2fsError(
+      'usage',
+      `${basePath}: no name leads to it, so ${target} could not name it; --overlay temp can`,
+    );
+  }
   const file = isTemporary ? createTemporaryFile() : createNamedFile(target);
   try {
     lockImage(file, 'write');
