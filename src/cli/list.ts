@@ -1,6 +1,7 @@
 /** `qcow2fs list`: the disks that are mounted on this machine. */
 import path from 'node:path';
 import type { Command } from 'commander';
+import { type DetachedDisk, detachedDisks } from '../daemon/detached.js';
 import { isAlive, type MountState, readState } from '../daemon/state.js';
 import { isAttached } from '../host/loop-device.js';
 import { type MountEntry, mountTable } from '../host/mounts.js';
@@ -17,11 +18,14 @@ interface ListedMount {
   readonly disk: string | null;
   /** Bytes. */
   readonly size: number | null;
-  readonly readOnly: boolean;
+  readonly readOnly: boolean | null;
   readonly userId: number | null;
   readonly pid: number | null;
-  /** `dead`: the daemon is gone and the mount only answers errors. */
-  readonly state: 'mounted' | 'dead' | 'unknown';
+  /**
+   * `dead`: the daemon is gone and the mount only answers errors. `detached`: the daemon serves a disk that is mounted
+   * nowhere in sight.
+   */
+  readonly state: 'mounted' | 'dead' | 'detached' | 'unknown';
   readonly transport: string | null;
   readonly threads: number | null;
   /** The loop device of `mount --loop`. */
@@ -46,7 +50,7 @@ Examples:
 }
 
 async function list({ json }: { json?: boolean }): Promise<void> {
-  const mounts = mountTable().map(describe);
+  const mounts = [...mountTable().map(describe), ...detachedDisks().map(describeDetached)];
   if (json) await printJson('list', { mounts });
   else if (mounts.length === 0) print('no qcow2fs disk is mounted');
   else print(toTable(mounts));
@@ -58,7 +62,7 @@ function toTable(mounts: readonly ListedMount[]): string {
     printable(disk ?? mountpoint),
     ...(hasLoops ? [loop ?? ''] : []),
     size === null ? '?' : humanBytes(size),
-    readOnly ? 'ro' : 'rw',
+    readOnly === null ? '?' : readOnly ? 'ro' : 'rw',
     pid === null ? '?' : String(pid),
     state,
     printable(image),
@@ -79,11 +83,25 @@ function describe(entry: MountEntry): ListedMount {
     image: source,
     mountpoint,
     disk: state === undefined ? null : diskOf(entry, state),
-    size: state?.size ?? null,
     readOnly,
     userId: userId ?? null,
-    pid: state?.pid ?? null,
     state: state === undefined ? 'unknown' : isAlive(state) ? 'mounted' : 'dead',
+    ...describeState(state, userId),
+  };
+}
+
+function describeDetached({ userId, state }: DetachedDisk): ListedMount {
+  const { image, mountpoint, disk, readOnly = null } = state;
+  return { image, mountpoint, disk, readOnly, userId, state: 'detached', ...describeState(state, userId) };
+}
+
+function describeState(
+  state: MountState | undefined,
+  userId: number | undefined,
+): Pick<ListedMount, 'size' | 'pid' | 'transport' | 'threads' | 'loop' | 'log'> {
+  return {
+    size: state?.size ?? null,
+    pid: state?.pid ?? null,
     transport: state?.transport ?? null,
     threads: state?.threads ?? null,
     loop: userId === ROOT && state?.loop !== undefined && isAttached(state.loop) ? state.loop.device : null,

@@ -1,8 +1,7 @@
 /** `qcow2fs umount`: unmounts, and returns when the daemon has released the image. */
 import fs from 'node:fs';
-import { setTimeout as delay } from 'node:timers/promises';
 import type { Command } from 'commander';
-import { isAlive, type MountState, readFailure, readState, removeState } from '../daemon/state.js';
+import { isAlive, type MountState, readState } from '../daemon/state.js';
 import { problemOfDirectories } from '../daemon/state-directory.js';
 import { errnoName, Qcow2fsError } from '../errors.js';
 import { detachLoop, isAttached, type LoopDevice, loopsBelow, refuseUsedLoop } from '../host/loop-device.js';
@@ -11,10 +10,7 @@ import { printable } from '../printable.js';
 import { findMount } from './find-mount.js';
 import { warn } from './output.js';
 import { absolutePath, resolveMountpoint } from './paths.js';
-
-const POLL_INTERVAL = 5;
-/** Milliseconds that a daemon may take to release the image. */
-const PATIENCE = 60_000;
+import { waitForDetached, waitForRelease } from './wait-for-release.js';
 
 export function addUmountCommand(program: Command): void {
   program
@@ -35,6 +31,8 @@ Examples:
 }
 
 async function umount(mountpoint: string, { quiet }: { quiet?: boolean }): Promise<void> {
+  const place = absolutePath(mountpoint);
+  if (findMount(place) === undefined && (await waitForDetached(place))) return;
   const entry = entryOf(mountpoint, quiet ?? false);
   if (entry === undefined) return;
   const userId = entry.userId ?? process.getuid!();
@@ -57,17 +55,7 @@ async function umount(mountpoint: string, { quiet }: { quiet?: boolean }): Promi
   if (!isLast) return;
   const problem = state === undefined ? problemOfDirectories(userId) : undefined;
   if (problem !== undefined) warn(`warning: ${entry.mountpoint}: unmounted, but ${problem}`);
-  if (state === undefined) return;
-  await waitForRelease(state);
-  const failure = readFailure(entry.device, userId, state.pid);
-  // A daemon that was killed, or failed at the end, could not do it.
-  removeState(entry.device, userId, state.pid);
-  if (failure !== undefined) {
-    throw new Qcow2fsError(
-      'host-io',
-      `${state.image}: unmounted, but the last writes may be lost: ${failure}`,
-    );
-  }
+  if (state !== undefined) await waitForRelease({ device: entry.device, userId, state });
 }
 
 function entryOf(mountpoint: string, quiet: boolean): MountEntry | undefined {
@@ -114,18 +102,5 @@ function problemAt(place: string): string | undefined {
     return undefined;
   } catch (error) {
     return errnoName(error);
-  }
-}
-
-async function waitForRelease(state: MountState): Promise<void> {
-  const deadline = Date.now() + PATIENCE;
-  while (isAlive(state)) {
-    if (Date.now() > deadline) {
-      throw new Qcow2fsError(
-        'mountpoint',
-        `${state.mountpoint}: unmounted, but its daemon (process ${state.pid}) still runs after ${PATIENCE / 1000} s: another mount namespace may have it mounted, too; see ${state.log ?? "its standard error or the system's log"}`,
-      );
-    }
-    await delay(POLL_INTERVAL);
   }
 }

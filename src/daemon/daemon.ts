@@ -205,6 +205,7 @@ async function serve(
     mountpoint,
     disk: file,
     size: disk.size,
+    readOnly: disk.readOnly,
     transport,
     threads,
     log: logFile,

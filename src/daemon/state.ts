@@ -23,6 +23,8 @@ export interface MountState {
   readonly disk: string;
   /** Bytes. */
   readonly size: number;
+  /** Undefined in what an earlier version wrote. */
+  readonly readOnly?: boolean;
   readonly transport: Transport;
   readonly threads: number;
   /** The loop device that the disk is attached to, when the daemon did that. */
@@ -94,10 +96,12 @@ function isMountState(value: unknown): value is MountState {
   if (typeof value !== 'object' || value === null) return false;
   const { pid, startTime, since, image, mountpoint, disk, size, transport, threads, failure, loop, log } =
     value as Partial<MountState>;
+  const { readOnly } = value as Partial<MountState>;
   return (
     [image, mountpoint, disk, startTime].every(isText) &&
     TRANSPORTS.some((known) => known === transport) &&
     (loop === undefined || isLoopDevice(loop)) &&
+    (readOnly === undefined || typeof readOnly === 'boolean') &&
     [pid, since, size, threads].every((number) => Number.isSafeInteger(number) && number! >= 0) &&
     [failure, log].every((text) => text === undefined || isText(text))
   );
@@ -135,6 +139,19 @@ export function readState(device: string, userId: number): MountState | undefine
     }
   });
   return states.sort((a, b) => b.since - a.since)[0];
+}
+
+/** All that a user has mounted, with the device of each, as far as this process may read it. */
+export function statesOf(userId: number): { readonly device: string; readonly state: MountState }[] {
+  const states: { device: string; state: MountState }[] = [];
+  inOwnDirectories(userId, (directory) => {
+    for (const name of namesIn(directory)) {
+      const [, major, minor, pid] = /^(\d+)-(\d+)\.(\d+)\.json$/.exec(name) ?? [];
+      const state = major === undefined ? undefined : readStateFile(path.join(directory, name), userId);
+      if (state?.pid === Number(pid)) states.push({ device: `${major}:${minor}`, state: state! });
+    }
+  });
+  return states;
 }
 
 /** Why the last writes of a mount that was served by process `pid` may be lost; undefined when they are not. */

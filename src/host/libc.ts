@@ -144,6 +144,25 @@ export function redirect(fd: number, onto: number): void {
   if (foreign('int dup2(int fd, int onto)')(fd, onto) < 0) throw systemError('dup2');
 }
 
+const AT_FDCWD = -100;
+/** What is cached suffices: a file system that hangs is not asked. */
+const AT_STATX_DONT_SYNC = 0x4000;
+const STATX_BYTES = 256;
+const STATX_DEVICE = 136;
+
+/**
+ * The file system of a file (statx(2)), `major:minor` as in the mount table, without a request to it: nothing else is
+ * asked for, and nothing is looked up behind a link of /proc. Undefined where it cannot be told.
+ */
+export function deviceOf(path: string): string | undefined {
+  const statx = foreignIfPresent(
+    'int statx(int dir, const char *path, int flags, uint32_t mask, void *buffer)',
+  );
+  const buffer = Buffer.alloc(STATX_BYTES);
+  if (statx?.(AT_FDCWD, path, AT_STATX_DONT_SYNC, 0, buffer) !== 0) return undefined;
+  return `${buffer.readUInt32LE(STATX_DEVICE)}:${buffer.readUInt32LE(STATX_DEVICE + 4)}`;
+}
+
 const F_SETFD = 2;
 const F_DUPFD_CLOEXEC = 1030;
 const FD_CLOEXEC = 1;

@@ -25,3 +25,19 @@ function numberOutside(userId: number): number {
   }
   return userId;
 }
+
+/** Those whose directories this process may read: itself, or for root every user that has one, or is logged in. */
+export function runtimeUsers(): number[] {
+  const own = process.getuid!();
+  if (own !== 0) return [own];
+  const others = [...namesIn('/run/user'), ...namesIn('/tmp').map((name) => name.replace(/^qcow2fs-/, ''))];
+  return [...new Set([own, ...others.filter((name) => /^\d{1,10}$/.test(name)).map(Number)])];
+}
+
+function namesIn(directory: string): string[] {
+  try {
+    return fs.readdirSync(directory);
+  } catch {
+    return [];
+  }
+}

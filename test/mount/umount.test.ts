@@ -8,9 +8,9 @@ import { expect } from 'chai';
 import { useCleanUp } from '../support/clean-up.js';
 import { withFile } from '../support/files.js';
 import { createImage, imagePath, MiB } from '../support/images.js';
-import { daemonOf, endMount, mountOn, mountsAt, mountWritableOn } from '../support/mounts.js';
+import { daemonOf, endMount, isRunning, mountOn, mountsAt, mountWritableOn } from '../support/mounts.js';
 import { BIN, expectQcow2fs, qcow2fs } from '../support/qcow2fs.js';
-import { tool } from '../support/run.js';
+import { run, tool } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
 import { waitUntil } from '../support/wait.js';
 
@@ -59,6 +59,52 @@ describe('qcow2fs umount and list', () => {
     expectQcow2fs(['umount', path.join(copy, 'disk.raw')]);
     expect(qcow2fs(['umount', file])).to.deep.equal({ status: 0, stdout: '', stderr: '' });
     expect(listed().map((mount) => mount['disk'])).not.to.include(file);
+  });
+
+  it('find a disk that was unmounted lazily, and name the process that still uses it, though the daemon may hang', async () => {
+    const { mountpoint, disk } = mountWritableOn(defer, makeImage(), scratch.subdir());
+    const daemon = daemonOf(mountpoint);
+    const user = spawn('sh', ['-c', 'exec sleep 1000 < "$1"', 'sh', disk], { stdio: 'ignore' });
+    defer(() => user.kill('SIGKILL'));
+    const comm = `/proc/${user.pid}/comm`;
+    await waitUntil('it has the disk open', () => fs.readFileSync(comm, 'utf8') === 'sleep\n');
+    tool('umount', '-l', mountpoint);
+    const shown = listed().find((mount) => mount['mountpoint'] === mountpoint);
+    expect(shown).to.include({ disk, pid: daemon, state: 'detached', readOnly: false, size: 3 * MiB });
+    for (const place of [mountpoint, disk]) {
+      process.kill(daemon, 'SIGSTOP');
+      const { status, stderr } = qcow2fs(['umount', place]);
+      process.kill(daemon, 'SIGCONT');
+      expect(status).to.equal(9);
+      expect(stderr).to.match(/^qcow2fs: \S+: unmounted, but [^\n]* which has it open; end that first\n$/);
+      expect(stderr).to.contain(`(process ${daemon})`).and.contain(`process ${user.pid} (sleep)`);
+    }
+    user.kill();
+    // It may have ended by then.
+    expect(qcow2fs(['umount', mountpoint]).status).to.be.oneOf([0, 9]);
+    await waitUntil('the daemon has ended', () => !isRunning(daemon));
+    expect(listed().map((mount) => mount['mountpoint'])).not.to.include(mountpoint);
+  });
+
+  it('name the process whose mount namespace still has the disk, and how to unmount it there', async () => {
+    const { mountpoint } = mountOn(defer, makeImage(), scratch.subdir());
+    const daemon = daemonOf(mountpoint);
+    const script = 'echo; exec sleep 1000';
+    const user = spawn('unshare', ['-m', '--propagation', 'private', 'sh', '-c', script], {
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
+    defer(() => user.kill('SIGKILL'));
+    await once(user.stdout!, 'data');
+    const { status, stderr } = qcow2fs(['umount', mountpoint]);
+    expect(status).to.equal(9);
+    const command = `nsenter -t ${user.pid} -m umount ${mountpoint}`;
+    expect(stderr)
+      .to.match(/^qcow2fs: [^\n]* the mount namespace of process [^\n]*\n$/)
+      .and.contain(command);
+    expect(listed().find((mount) => mount['pid'] === daemon)).to.include({ mountpoint, state: 'detached' });
+    run('sh', ['-c', command]);
+    expect(qcow2fs(['umount', mountpoint]).status).to.be.oneOf([0, 9]);
+    await waitUntil('the daemon has ended', () => !isRunning(daemon));
   });
 
   it('know how large a disk is by now', async () => {
