@@ -80,7 +80,7 @@ function describe(entry: MountEntry): ListedMount {
   const { source, mountpoint, device, userId, readOnly } = entry;
   const state = userId === undefined ? undefined : readState(device, userId);
   return {
-    image: source,
+    image: state?.image ?? source,
     mountpoint,
     disk: state === undefined ? null : diskOf(entry, state),
     readOnly,

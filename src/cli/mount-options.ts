@@ -35,6 +35,13 @@ export interface MountFlags {
   log?: string;
   foreground?: boolean;
   option?: string[];
+  /** User and group that the disk shows as its owners. */
+  uid?: number;
+  gid?: number;
+  /** What mount tables show instead of the image. */
+  source?: string;
+  /** Mount over a directory that has files, and hide these. */
+  nonEmpty?: boolean;
   /** What the kernel is to know of the mount: keys of `MOUNT_FLAGS`. */
   mountWords?: MountWord[];
 }
@@ -42,8 +49,18 @@ export interface MountFlags {
 /** Words that mount(8) and fstab pass along and that mean nothing here, or what is so anyway. */
 export const IGNORED_WORDS = (
   'defaults rw dev nodev suid nosuid relatime norelatime strictatime nostrictatime lazytime nolazytime ' +
-  'auto noauto user nouser users nousers owner noowner group nogroup nofail _netdev loud silent default_permissions'
+  'auto noauto user nouser users nousers owner noowner group nogroup nofail _netdev loud silent default_permissions ' +
+  'mand nomand iversion noiversion symfollow nosymfollow ' +
+  'auto_unmount big_writes large_read kernel_cache auto_cache noauto_cache async_read sync_read atomic_o_trunc ' +
+  'no_remote_lock no_remote_flock no_remote_posix_lock intr hard_remove use_ino readdir_ino noforget'
 ).split(' ');
+/** Words of FUSE with a value, which tune what is tuned here already, or repeat what mount tables show. */
+export const IGNORED_KEYS = (
+  'subtype max_read max_write max_readahead max_background congestion_threshold blksize ' +
+  'attr_timeout ac_attr_timeout entry_timeout negative_timeout intr_signal dmask user_id group_id rootmode'
+).split(' ');
+/** Words of other FUSE file systems that are no options of the command line; `=` where they take a value. */
+export const FUSE_WORDS = ['nonempty', 'allow_root', 'fsname=', 'uid=', 'gid=', 'umask=', 'fmask='] as const;
 /** Words that take one of the mount's back, which the kernel is told otherwise. */
 export const UNDOING_WORDS: Readonly<Record<string, readonly MountWord[]>> = {
   exec: ['noexec'],
@@ -100,7 +117,8 @@ export function applyOptionLists(flags: MountFlags): MountFlags {
 
 function applyWord(flags: MountFlags, word: string): void {
   if (word === '' || IGNORED_WORDS.includes(word) || /^(x-|X-|comment=|user=)/.test(word)) return;
-  if (applyMountWord(flags, word)) return;
+  if (IGNORED_KEYS.some((key) => word.startsWith(`${key}=`))) return;
+  if (applyMountWord(flags, word) || applyFuseWord(flags, word)) return;
   const equals = word.indexOf('=');
   const key = (equals === -1 ? word : word.slice(0, equals)).replaceAll('_', '-');
   const value = equals === -1 ? undefined : word.slice(equals + 1);
@@ -129,6 +147,46 @@ function applyMountWord(flags: MountFlags, word: string): boolean {
     flags.mountWords = words.filter((other) => !UNDOING_WORDS[word]!.includes(other));
   } else return false;
   return true;
+}
+
+/** @returns false when it is none of `FUSE_WORDS` */
+function applyFuseWord(flags: MountFlags, word: string): boolean {
+  const equals = word.indexOf('=');
+  const known = FUSE_WORDS.find((one) => one === (equals === -1 ? word : word.slice(0, equals + 1)));
+  const value = word.slice(equals + 1);
+  switch (known) {
+    case undefined:
+      return false;
+    case 'nonempty':
+      flags.nonEmpty = true;
+      break;
+    case 'allow_root':
+      // Root is let in where root mounts.
+      if (process.getuid?.() !== 0)
+        throw usage('-o allow_root: FUSE lets in everybody (allow_other) or nobody else');
+      break;
+    case 'fsname=':
+      if (value === '') throw usage(`-o ${word}: a name is needed`);
+      flags.source = value;
+      break;
+    case 'uid=':
+    case 'gid=':
+      flags[known === 'uid=' ? 'uid' : 'gid'] = parseId(word, value);
+      break;
+    case 'umask=':
+    case 'fmask=':
+      if (!/^[0-7]{1,4}$/.test(value)) throw usage(`-o ${word}: permissions in octal are needed, as 022`);
+      flags.mode = (0o666 & ~Number.parseInt(value, 8)).toString(8).padStart(4, '0');
+  }
+  return true;
+}
+
+const MAX_ID = 0xffff_fffe;
+
+function parseId(word: string, value: string): number {
+  const id = Number(value);
+  if (/^\d+$/.test(value) && id <= MAX_ID) return id;
+  throw usage(`-o ${word}: a number is needed, as id(1) prints it`);
 }
 
 export type Access = 'reading' | 'writing' | 'overlay';

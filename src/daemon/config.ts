@@ -37,6 +37,13 @@ export interface DaemonConfig {
   /** Permission bits that the disk is to have. */
   readonly mode: number;
   readonly mountWords: readonly MountWord[];
+  /** Owner and group that the disk shows; undefined: the user of this process, and the group of the image. */
+  readonly uid: number | undefined;
+  readonly gid: number | undefined;
+  /** What mount tables show instead of the image. */
+  readonly source: string | undefined;
+  /** The mountpoint may have files, which are hidden then. */
+  readonly nonEmpty: boolean;
   /** Attach the disk to a loop device. */
   readonly loop: boolean;
   /** Of the loop device; undefined: what the partition table says. */

@@ -61,7 +61,7 @@ export async function runDaemon(
   let madeOverlay: OpenFile | undefined;
   let errorMap: MountErrorMap | undefined;
   try {
-    const mountpoint = claimMountpoint(config.mountpoint);
+    const mountpoint = claimMountpoint(config.mountpoint, config.nonEmpty);
     // A signal that came while a new file is made must not leave it behind.
     if (config.overlay !== undefined) stop = new StopOnSignal(config.image);
     const failures = FailureLog.allocate();
@@ -160,7 +160,7 @@ function startSession(
   failures: SharedArrayBuffer,
 ): Promise<Session> {
   const { allowOther, image, mountWords: words } = config;
-  const options: SessionOptions = { mountpoint, source: image, allowOther, words };
+  const options: SessionOptions = { mountpoint, source: config.source ?? image, allowOther, words };
   if (config.transport === 'kernel') {
     return startKernelSession(threads, layers, disk, fsOptions, failures, options);
   }
@@ -174,7 +174,7 @@ function fsOptionsOf(
   { singleFile }: Mountpoint,
 ): DiskFsOptions {
   const { file } = layers[0];
-  const [uid, gid] = [process.getuid!(), usableGroup(file.gid)];
+  const [uid, gid] = [config.uid ?? process.getuid!(), config.gid ?? usableGroup(file.gid)];
   return {
     name: singleFile ? undefined : config.name,
     uid,

@@ -23,9 +23,10 @@ export interface Mountpoint {
 /**
  * Checks a mountpoint and keeps other daemons from mounting there at the same time.
  * @param mountpoint absolute, without symbolic links
+ * @param nonEmpty a directory may have files, which are hidden then
  * @throws Qcow2fsError `mountpoint`
  */
-export function claimMountpoint(mountpoint: string): Mountpoint {
+export function claimMountpoint(mountpoint: string, nonEmpty = false): Mountpoint {
   const bad = (what: string): Qcow2fsError => new Qcow2fsError('mountpoint', `${mountpoint}: ${what}`);
   // First of all: a disk whose daemon is dead cannot be looked at.
   refuseMounted(mountpoint, bad);
@@ -36,7 +37,7 @@ export function claimMountpoint(mountpoint: string): Mountpoint {
     place.close();
   };
   try {
-    const singleFile = inspect(place, bad);
+    const singleFile = inspect(place, nonEmpty, bad);
     giveBack = claimPlace(fs.statSync(place.path, { bigint: true }));
     if (giveBack === undefined) throw bad('another qcow2fs is mounting there');
     // Whoever held the lock before may have mounted.
@@ -69,10 +70,10 @@ function refuseMounted(place: string, bad: Failure): void {
 }
 
 /** @returns whether it is a regular file */
-function inspect({ stat, path }: Place, bad: Failure): boolean {
+function inspect({ stat, path }: Place, nonEmpty: boolean, bad: Failure): boolean {
   if (stat.isFile()) return true;
   if (!stat.isDirectory()) throw bad('a mountpoint must be a directory or a regular file');
-  if (fs.readdirSync(path).length > 0) {
+  if (!nonEmpty && fs.readdirSync(path).length > 0) {
     throw bad('the mountpoint is not empty: its files would be hidden; use an empty directory');
   }
   return false;

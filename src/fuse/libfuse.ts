@@ -42,6 +42,8 @@ export async function mountLibfuse(
       const words = [
         ...(diskFs.disk.readOnly ? ['ro'] : ['big_writes']),
         'default_permissions',
+        // The mountpoint has been looked at.
+        'nonempty',
         `fsname=${options.source.replace(/[\\,]/g, '\\$&')}`,
         'subtype=qcow2fs',
         ...(options.allowOther ? ['allow_other'] : []),

@@ -8,6 +8,8 @@ import { EXIT_MEANINGS } from '../../src/cli/exit-status.js';
 import {
   applyOptionLists,
   FLAG_WORDS,
+  FUSE_WORDS,
+  IGNORED_KEYS,
   IGNORED_WORDS,
   LIST_WORDS,
   type MountFlags,
@@ -206,7 +208,9 @@ describe('the words of -o in mount.fuse.qcow2fs(8)', () => {
   const parts = sectionOf(pageCalled(MOUNT_HELPER), 'OPTIONS')
     .join('\n')
     .split(/^\.Ss .*$/m);
-  const [own, kernel, ignored] = parts.map((part) => itemHeads(part.split('\n'), 'Cm').flatMap(wordForms));
+  const [own, kernel, ignored, fuse] = parts.map((part) =>
+    itemHeads(part.split('\n'), 'Cm').flatMap(wordForms),
+  );
   /** Any value, any ending. */
   const isPattern = (word: string): boolean => /^(?:[xX]-|comment=|user=)/.test(word);
   const without = (flags: MountFlags): MountFlags => ({ ...flags, option: [] });
@@ -217,7 +221,11 @@ describe('the words of -o in mount.fuse.qcow2fs(8)', () => {
       ...[...Object.keys(VALUE_WORDS), ...Object.keys(LIST_WORDS)].map((word) => `${word}=`),
     ]);
     expect(kernel).to.have.members([...Object.keys(MOUNT_FLAGS), ...Object.keys(UNDOING_WORDS)]);
-    expect(ignored!.filter((word) => !isPattern(word))).to.have.members(IGNORED_WORDS);
+    const plain = ignored!.filter((word) => !isPattern(word));
+    expect(plain.filter((word) => !word.includes('='))).to.have.members(IGNORED_WORDS);
+    const keys = plain.filter((word) => word.includes('=')).map((word) => word.replace(/=.*/, ''));
+    expect(keys).to.have.members(IGNORED_KEYS);
+    expect(fuse!.map((word) => word.replace(/=.*/, '='))).to.have.members([...FUSE_WORDS]);
   });
 
   it('mean nothing where the page says so', () => {

@@ -54,8 +54,8 @@ export const CLI_FAULTS: readonly Fault[] = [
   {
     name: 'cli-umount-does-not-wait',
     file: 'src/cli/umount.ts',
-    find: 'await waitForRelease(state);',
-    replace: 'if (quiet) await waitForRelease(state);',
+    find: 'await waitForRelease({',
+    replace: 'if (quiet) await waitForRelease({',
     suspects: ['mount/umount', 'mount/writing'],
   },
   {

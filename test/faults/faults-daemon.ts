@@ -26,8 +26,8 @@ export const DAEMON_FAULTS: readonly Fault[] = [
   {
     name: 'daemon-keeps-descriptors',
     file: 'src/daemon/launch.ts',
-    find: 'closeDescriptors(inherited);',
-    replace: 'closeDescriptors(inherited.slice(1));',
+    find: 'inherited.filter(({ fd }) => fd !== kept));',
+    replace: 'inherited.filter(({ fd }) => fd !== kept).slice(1));',
     suspects: ['mount/launch'],
   },
   {
@@ -89,8 +89,8 @@ export const DAEMON_FAULTS: readonly Fault[] = [
   {
     name: 'daemon-loop-writable',
     file: 'src/host/loop-device.ts',
-    find: "const mode = readOnly ? ['--read-only'] : [];",
-    replace: "const mode = readOnly ? [] : ['--read-only'];",
+    find: "readOnly ? ['--read-only'] : []",
+    replace: "readOnly ? [] : ['--read-only']",
     suspects: ['mount/loop'],
   },
   {
@@ -103,8 +103,8 @@ export const DAEMON_FAULTS: readonly Fault[] = [
   {
     name: 'daemon-mounts-over-file',
     file: 'src/daemon/mountpoint.ts',
-    find: 'if (fs.readdirSync(path).length > 0) {',
-    replace: 'if (fs.readdirSync(path).length > 1) {',
+    find: 'fs.readdirSync(path).length > 0) {',
+    replace: 'fs.readdirSync(path).length > 1) {',
     suspects: ['mount/mountpoints', 'cli/bad-mountpoints'],
   },
   {

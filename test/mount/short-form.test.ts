@@ -90,6 +90,22 @@ describe('the short form', () => {
     expectMounted(qcow2fs([plain, mountpoint, '-o', words]));
   });
 
+  it('takes what other FUSE file systems take: owner, name in the mount table, a directory with files', () => {
+    const hidden = path.join(mountpoint, 'hidden');
+    fs.writeFileSync(hidden, '');
+    expect(qcow2fs([plain, mountpoint, '-o', 'ro']).stderr).to.contain('not empty');
+    for (const transport of ['kernel', 'libfuse']) {
+      const words = `ro,nonempty,uid=1234,gid=2345,fsname=a name,max_read=4096,transport=${transport}`;
+      const disk = expectMounted(qcow2fs([plain, mountpoint, '-o', words]));
+      expect(fs.statSync(disk)).to.include({ uid: 1234, gid: 2345 });
+      expect(tool('findmnt', '-no', 'SOURCE', mountpoint).trim()).to.equal('a name');
+      const listed = JSON.parse(expectQcow2fs(['list', '--json'])).mounts as Record<string, unknown>[];
+      expect(listed.find((entry) => entry['mountpoint'] === mountpoint)).to.include({ image: plain });
+      expectQcow2fs(['umount', mountpoint]);
+    }
+    expect(fs.existsSync(hidden)).to.equal(true);
+  });
+
   it('is what mount(8) calls, through mount.fuse3, for the type fuse.qcow2fs', () => {
     const bin = scratch.path('bin');
     fs.mkdirSync(bin);

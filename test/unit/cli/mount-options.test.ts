@@ -82,6 +82,28 @@ describe('the words of -o', () => {
     expect(parse(words)).to.deep.equal({});
   });
 
+  it('of other FUSE file systems do what they say', () => {
+    expect(parse('uid=1000,gid=100,umask=022,nonempty,fsname=vm')).to.deep.equal({
+      uid: 1000,
+      gid: 100,
+      mode: '0644',
+      nonEmpty: true,
+      source: 'vm',
+    });
+    expect(parse('fmask=0,umask=077').mode).to.equal('0600');
+    expect(parse('umask=0').mode).to.equal('0666');
+    for (const word of ['uid=', 'uid=joe', 'gid=-1', 'uid=4294967295', 'umask=', 'umask=8', 'fsname=']) {
+      expectError('usage', [`-o ${word}`, 'needed'], () => parse(word));
+    }
+    for (const word of ['uid', 'umask', 'nonempty=1']) expectError('usage', ['unknown'], () => parse(word));
+  });
+
+  it('of other FUSE file systems that tune them are passed over', () => {
+    const words =
+      'auto_unmount,big_writes,kernel_cache,max_read=131072,subtype=qcow2fs,attr_timeout=1,dmask=022';
+    expect(parse(words)).to.deep.equal({});
+  });
+
   it('that nobody knows are refused by name', () => {
     for (const word of ['read-write', 'ro-', 'offset=1', '=x', 'RO']) {
       expectError('usage', [`-o ${word}`, 'unknown'], () => parse(word));
