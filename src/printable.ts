@@ -1,9 +1,11 @@
+import { hasRawBytes } from './names.js';
+
 /** Control characters, line separators and direction marks. */
 const UNSAFE = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu;
 
 /** Text that an image or a user chose, fit for a terminal and for one line of a log: escapes replace unsafe characters. */
 export function printable(text: string): string {
-  return text.replace(UNSAFE, escaped);
+  return withRawBytes(text).replace(UNSAFE, escaped);
 }
 
 /** As JSON.stringify, with no unsafe character in a string: programs that parse the text get them all the same. */
@@ -24,8 +26,14 @@ export function shortName(name: string): string {
   return name.length <= MAX_NAME ? name : `${name.slice(0, MAX_NAME)}...`;
 }
 
+/** Bytes of names that are not UTF-8, as `\\xe9` (names.ts). */
+function withRawBytes(text: string): string {
+  return text.replace(/[\u{dc80}-\u{dcff}]/gu, (byte) => `\\x${(byte.charCodeAt(0) & 0xff).toString(16)}`);
+}
+
 /** As a shell takes it for one word: for commands that a message proposes. */
 export function shellWord(text: string): string {
+  if (hasRawBytes(text)) return `$'${printable(text.replace(/['\\]/g, '\\$&'))}'`;
   const shown = printable(text);
   return /^[\w@%+=:,./-]+$/.test(shown) ? shown : `'${shown.replaceAll("'", "'\\''")}'`;
 }

@@ -8,6 +8,7 @@
  *     });
  *     entry.read(buffer, at).l1Size
  */
+import { decodeName, encodeName } from './names.js';
 
 /** `u64` is a number and refuses values above 2^53 - 1; `mask64` is a bigint, for feature masks. */
 type ScalarType = 'u8' | 'u16' | 'u32' | 'u64' | 'i64' | 'mask64';
@@ -138,7 +139,7 @@ function writeField(view: DataView, offset: number, type: FieldType, little: boo
 }
 
 function writeBytes(room: Uint8Array, type: FieldType, value: unknown): void {
-  const bytes = typeof value === 'string' ? Buffer.from(value) : (value as Uint8Array);
+  const bytes = typeof value === 'string' ? encodeName(value) : (value as Uint8Array);
   if (bytes.length > room.length) throw new RangeError(`${bytes.length} bytes do not fit a ${type} field`);
   room.fill(0);
   room.set(bytes);
@@ -150,8 +151,8 @@ function safeNumber(value: bigint): number {
   return number;
 }
 
-/** The bytes up to the first NUL, as UTF-8. */
+/** The bytes up to the first NUL, as UTF-8, and other bytes as `names.ts` has them. */
 export function textOf(bytes: Buffer): string {
   const end = bytes.indexOf(0);
-  return bytes.toString('utf8', 0, end === -1 ? bytes.length : end);
+  return decodeName(bytes.subarray(0, end === -1 ? bytes.length : end));
 }

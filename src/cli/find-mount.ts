@@ -1,7 +1,7 @@
 /** Which mount a path means. What is mounted is not looked at: a daemon that hangs would be waited for, and not even killing helps then. */
-import fs from 'node:fs';
 import path from 'node:path';
 import { readState } from '../daemon/state.js';
+import fs from '../fs.js';
 import { type MountEntry, mountTable } from '../host/mounts.js';
 
 /** As many symbolic links as Linux follows in one path. */

@@ -1,7 +1,7 @@
 /** The options of `hash`, checked. */
-import fs from 'node:fs';
 import os from 'node:os';
 import { hostReason, Qcow2fsError } from '../errors.js';
+import fs from '../fs.js';
 import { ALGORITHM_NAMES, type Algorithm, needsTag, parseAlgorithms } from '../hash/algorithms.js';
 import { type ExpectedSums, parseSums } from '../hash/expected-sums.js';
 import { isPlainName } from '../hash/sums.js';

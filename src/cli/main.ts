@@ -4,6 +4,7 @@ process.on('SIGUSR1', () => {});
 
 import { findLauncher, releaseLauncher, unmountLost } from '../daemon/launch.js';
 import { startThreadEarly } from '../daemon/thread-pool.js';
+import { programArguments } from '../host/arguments.js';
 import { closeDebugger } from '../host/debugger.js';
 import { ignoreWhatCallerIgnores } from '../host/end-signals.js';
 import { findServiceManager } from '../host/service-manager.js';
@@ -15,7 +16,7 @@ if (unmountLost()) process.exit(0);
 if (findLauncher()) startThreadEarly();
 findServiceManager();
 const { run } = await import('./program.js');
-const status = await run(process.argv.slice(2));
+const status = await run(programArguments());
 releaseLauncher(status);
 // fuse-native leaves handles behind that would keep the process.
 process.exit(status);

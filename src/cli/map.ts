@@ -1,8 +1,8 @@
 /** `qcow2fs map`: what of a disk is stored, how, and in which layer. Needs no key. */
-import fs from 'node:fs';
 import type { Command } from 'commander';
 import type { Disk } from '../disk.js';
 import { Qcow2fsError } from '../errors.js';
+import fs from '../fs.js';
 import { LayerTotals, type MapSummary } from '../map/cells.js';
 import { DiskMap } from '../map/disk-map.js';
 import { describeLayers, Splitters } from '../map/layers.js';

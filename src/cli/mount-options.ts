@@ -3,6 +3,7 @@ import { TRANSPORTS, type Transport } from '../daemon/config.js';
 import { SECTOR_SIZES, type SectorSize } from '../daemon/sector-size.js';
 import { Qcow2fsError } from '../errors.js';
 import { isMountWord, type MountWord } from '../fuse/mount-words.js';
+import { encodeName } from '../names.js';
 import { BACKING_FORMATS, type BackingFormat } from '../qcow2/backing-file.js';
 import { SECRET_FORMATS, type SecretFormat } from './secret.js';
 
@@ -261,7 +262,7 @@ export function parseBackingFormat(text: string): BackingFormat {
 
 export function parseFileName(text: string): string {
   const valid = text !== '' && text !== '.' && text !== '..' && !/[/\0]/.test(text);
-  if (!valid || Buffer.byteLength(text) > MAX_NAME_BYTES) {
+  if (!valid || encodeName(text).length > MAX_NAME_BYTES) {
     throw usage(`--name ${text}: a file name without "/" of at most ${MAX_NAME_BYTES} bytes is needed`);
   }
   return text;

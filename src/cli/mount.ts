@@ -1,11 +1,11 @@
 /** `qcow2fs mount`: presents an image as one raw file. */
-import fs from 'node:fs';
 import type { Command } from 'commander';
 import { type DaemonConfig, DEFAULT_MODE } from '../daemon/config.js';
 import type { ReadyListener } from '../daemon/daemon.js';
 import { hasLauncher, launch } from '../daemon/launch.js';
 import { inOwnDirectory } from '../daemon/state-directory.js';
 import { hostReason, Qcow2fsError, toErrorRecord } from '../errors.js';
+import fs from '../fs.js';
 import { descriptorOf, nameOfOpenFile } from '../host/descriptors.js';
 import { hasFuseDevice } from '../host/fuse-device.js';
 import { refuseWithoutLoops } from '../host/loop-device.js';

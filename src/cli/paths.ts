@@ -1,21 +1,13 @@
 /** Paths of the command line as absolute ones: a daemon's working directory is /. */
-import fs from 'node:fs';
 import path from 'node:path';
 import { errnoName, hostReason, Qcow2fsError } from '../errors.js';
-
-/** What Node.js makes of bytes that are not UTF-8: there may be a file with that very name, but it is another one. */
-const REPLACEMENT = '\u{fffd}';
+import fs from '../fs.js';
+import { workingDirectory } from '../host/arguments.js';
 
 /** Where `..` leads behind a symbolic link only the host knows, so it is asked; else the path stays as it was given. */
 export function absolutePath(file: string): string {
   if (file === '')
     throw new Qcow2fsError('usage', 'a name of a file is empty; is a variable of the shell not set?');
-  if (file.includes(REPLACEMENT)) {
-    throw new Qcow2fsError(
-      'host-io',
-      `${file}: the name has bytes that are not UTF-8; give the file another one, or a link: ln -s`,
-    );
-  }
   const tidy = resolved(file);
   if (!file.split('/').includes('..')) return tidy;
   try {
@@ -27,7 +19,7 @@ export function absolutePath(file: string): string {
 
 function resolved(file: string): string {
   try {
-    return path.resolve(file);
+    return path.isAbsolute(file) ? path.resolve(file) : path.resolve(workingDirectory(), file);
   } catch (error) {
     const reason = `${hostReason(error)}: the working directory is gone; change to another one`;
     throw new Qcow2fsError('host-io', `${file}: ${reason}, or name it by its whole path`);

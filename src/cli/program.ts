@@ -1,9 +1,9 @@
 /** The command line: one command each from its own file, one line for each failure. */
-import fs from 'node:fs';
 import { createRequire } from 'node:module';
 import { inspect } from 'node:util';
 import { Command, CommanderError } from 'commander';
 import { errnoName, hostReason, Qcow2fsError, toErrorRecord } from '../errors.js';
+import fs from '../fs.js';
 import { onNotice } from '../notice.js';
 import { addCheckCommand } from './check.js';
 import { CommandEnd, EXIT_MEANINGS, EXIT_STATUS, EXIT_SUCCESS, EXIT_USAGE } from './exit-status.js';

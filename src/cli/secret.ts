@@ -1,7 +1,7 @@
 /** The keys of encrypted images, from files and never from a prompt, read as QEMU's `secret` object reads them. */
-import fs from 'node:fs';
 import path from 'node:path';
 import { hostReason, Qcow2fsError } from '../errors.js';
+import fs, { type Stats } from '../fs.js';
 import { isDescriptorPath } from '../host/descriptors.js';
 import { shellWord } from '../printable.js';
 import type { ImageSecret } from '../qcow2/secrets.js';
@@ -114,7 +114,7 @@ function readBounded(file: string): Uint8Array {
 }
 
 /** What comes through a descriptor, somebody else has opened, and its name says nothing. */
-function warnOfReaders(file: string, stat: fs.Stats): void {
+function warnOfReaders(file: string, stat: Stats): void {
   if (!stat.isFile() || (stat.mode & READABLE_BY_ALL) === 0 || isDescriptorPath(file)) return;
   warn(`warning: every user of this machine may read ${file}: chmod 600 ${shellWord(file)}`);
 }

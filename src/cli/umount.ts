@@ -1,9 +1,9 @@
 /** `qcow2fs umount`: unmounts, and returns when the daemon has released the image. */
-import fs from 'node:fs';
 import type { Command } from 'commander';
 import { isAlive, type MountState, readState } from '../daemon/state.js';
 import { problemOfDirectories } from '../daemon/state-directory.js';
 import { errnoName, Qcow2fsError } from '../errors.js';
+import fs from '../fs.js';
 import { detachLoop, isAttached, type LoopDevice, loopsBelow, refuseUsedLoop } from '../host/loop-device.js';
 import { type MountEntry, mountTable, unmount } from '../host/mounts.js';
 import { printable } from '../printable.js';

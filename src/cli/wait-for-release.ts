@@ -1,9 +1,9 @@
 /** Waiting for the daemon of a disk that is unmounted, until it has released the image, or for disks that are mounted nowhere in sight. */
-import fs from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type DetachedDisk, detachedDisks } from '../daemon/detached.js';
 import { isAlive, type MountState, readFailure, removeState } from '../daemon/state.js';
 import { Qcow2fsError } from '../errors.js';
+import fs from '../fs.js';
 import { findMountUser, type MountUser } from '../host/mount-users.js';
 import { shellWord } from '../printable.js';
 

@@ -1,6 +1,7 @@
 /** A file that is written as a whole or not at all. */
-import fs from 'node:fs';
+
 import { hostReason, Qcow2fsError } from '../errors.js';
+import fs from '../fs.js';
 import { replaceFile } from '../host/replace-file.js';
 
 /** They would leave the half of it behind; writing takes no longer than a moment. */

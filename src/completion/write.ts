@@ -1,6 +1,6 @@
 /** Makes the files that shells load: their engines below contrib/completion, filled with what the program has. */
-import fs from 'node:fs';
 import { buildProgram } from '../cli/program.js';
+import fs from '../fs.js';
 import { bashTables } from './bash.js';
 import { fishTables } from './fish.js';
 import { describeProgram } from './model.js';

@@ -2,7 +2,7 @@
  * The memory in which a thread's ciphers work, and the steps that AES itself does not do, in WebAssembly for its
  * 16-byte operations: XOR, and the masks of XTS. Small enough for the CPU cache.
  */
-import fs from 'node:fs';
+import fs from '../fs.js';
 
 /** Sectors that one pass takes at most. */
 export const PIECE_SECTORS = 128;

@@ -1,8 +1,8 @@
 /** How a process becomes a daemon: its output goes to a log, and once the disk is ready it leaves its terminal. */
-import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { hostReason, Qcow2fsError } from '../errors.js';
+import fs from '../fs.js';
 import { duplicate, leaveSession, redirect } from '../host/libc.js';
 import { notice } from '../notice.js';
 import { letGoOfCaller, releaseLauncher } from './launch.js';

@@ -2,9 +2,10 @@
  * What the kernel is told about the inode of the disk, where it does not ask: see fuse/inode.ts for who owns what. By
  * the identity of the mount, never by its path.
  */
-import fs from 'node:fs';
+
 import { setTimeout as delay } from 'node:timers/promises';
 import { hostReason } from '../errors.js';
+import fs from '../fs.js';
 import type { DiskFs } from '../fuse/disk-fs.js';
 import { setModificationTime, setSize } from '../host/disk-programs.js';
 import { type Held, openRoot } from '../host/mounts.js';

@@ -8,9 +8,10 @@
  * has mounted (`mount 43`, by its ID), and the launcher does it.
  */
 import { spawn } from 'node:child_process';
-import fs from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { hostReason, Qcow2fsError } from '../errors.js';
+import fs from '../fs.js';
+import { commandLine, programArguments } from '../host/arguments.js';
 import { HIDDEN_DEBUGGER } from '../host/debugger.js';
 import { closeDescriptors, type Inherited, inheritedDescriptors, isOpen } from '../host/descriptors.js';
 import { keepFromChildren } from '../host/libc.js';
@@ -111,10 +112,11 @@ export function releaseLauncher(status: number): boolean {
  * @throws Qcow2fsError `internal` when it cannot be started
  */
 export function launch(): Promise<number> {
-  const args = process.argv.slice(2);
+  const args = programArguments();
   const wanted = descriptorsIn(args);
   const fd = Math.max(FIRST_FD - 1, ...wanted) + 1;
-  const daemon = spawn(process.execPath, [HIDDEN_DEBUGGER, ...process.execArgv, PROGRAM, ...args], {
+  const words = [HIDDEN_DEBUGGER, ...process.execArgv, PROGRAM, ...args];
+  const daemon = spawn(...commandLine(process.execPath, words), {
     stdio: Array.from({ length: fd + 1 }, (_, index) =>
       index === fd ? 'pipe' : index < FIRST_FD || wanted.includes(index) ? index : 'ignore',
     ),

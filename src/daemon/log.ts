@@ -2,9 +2,9 @@
  * The daemon's log: lines on standard error, which is the log file of a daemon in the background; its lines go to the
  * system's log, too. Written with one call each, so that the lines of several threads do not mix.
  */
-import fs from 'node:fs';
 import path from 'node:path';
 import { type ErrorRecord, errnoName, hostReason, Qcow2fsError, toErrorRecord } from '../errors.js';
+import fs from '../fs.js';
 import { redirect } from '../host/libc.js';
 import { openSyslog, toSyslog } from '../host/syslog.js';
 import { printable } from '../printable.js';

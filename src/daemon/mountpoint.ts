@@ -2,8 +2,9 @@
  * What may be mounted on: an empty directory, or a regular file. It is looked at once, and held by a descriptor from
  * then on, so that a path which leads elsewhere a moment later changes nothing.
  */
-import fs from 'node:fs';
+
 import { errnoName, hostReason, Qcow2fsError } from '../errors.js';
+import fs from '../fs.js';
 import { mountedAt } from '../host/mounts.js';
 import { holdPlace, type Place } from '../host/place.js';
 import { shellWord } from '../printable.js';

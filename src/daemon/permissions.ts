@@ -1,5 +1,5 @@
 /** Who may open the disk of a mount. */
-import fs from 'node:fs';
+import fs from '../fs.js';
 import { grantsOf } from '../host/grants.js';
 import { notice } from '../notice.js';
 import type { Layers } from '../qcow2/chain.js';

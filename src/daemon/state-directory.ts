@@ -2,9 +2,10 @@
  * The directory in which the daemons of a user tell what `list` and `umount` need to know. In /tmp anybody may have made
  * it first, and its owner can change it while it is used: so it is looked at, held open, and reached by its descriptor.
  */
-import fs from 'node:fs';
+
 import path from 'node:path';
 import { hostReason, Qcow2fsError } from '../errors.js';
+import fs, { type BigIntStats } from '../fs.js';
 import { tryLockByte } from '../host/libc.js';
 import { holdPlace, type Place } from '../host/place.js';
 import { runtimeDirectories } from '../host/runtime-directories.js';
@@ -96,7 +97,7 @@ export function namesIn(directory: string): string[] {
  * itself could be held by everybody who may look at it.
  * @returns undefined when another one has it, or else a function that gives it back
  */
-export function claimPlace({ dev, ino }: fs.BigIntStats): (() => void) | undefined {
+export function claimPlace({ dev, ino }: BigIntStats): (() => void) | undefined {
   let fd: number;
   try {
     const { O_RDWR, O_CREAT, O_NOFOLLOW } = fs.constants;

@@ -3,8 +3,8 @@
  * user. It tells which process serves the mount. Its name holds that process besides the device number: the kernel gives
  * the number of an unmounted file system to the next, while its daemon still brings the last writes to the image.
  */
-import fs from 'node:fs';
 import path from 'node:path';
+import fs from '../fs.js';
 import { isLoopDevice, type LoopDevice } from '../host/loop-device.js';
 import { mountTable } from '../host/mounts.js';
 import { processStartTime, userOfProcess } from '../host/processes.js';

@@ -1,7 +1,7 @@
 /** The threads that serve one mount. */
-import fs from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { fromErrorRecord, Qcow2fsError } from '../errors.js';
+import fs from '../fs.js';
 import type { DiskFsOptions } from '../fuse/disk-fs.js';
 import { allocateLookout } from '../fuse/lookout.js';
 import type { DeferredReplyListener } from '../fuse/serve.js';

@@ -1,7 +1,7 @@
 /** One thread's end of /dev/fuse: waits for requests and sends replies. Who waits when: see lookout.ts. */
-import fs from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { errnoName } from '../errors.js';
+import fs from '../fs.js';
 import { isReadable, pollNext, readNext, writeNext } from '../host/io.js';
 import type { Lookout } from './lookout.js';
 import { cloneDevice } from './mount-linux.js';

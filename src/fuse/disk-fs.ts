@@ -83,6 +83,11 @@ export class DiskFs {
     return this.disk.readOnly ? Errno.EROFS : Errno.EPERM;
   }
 
+  /** Of the disk in its directory; undefined when it is the mountpoint itself. */
+  get name(): string | undefined {
+    return this.#options.name;
+  }
+
   isDisk(inode: number): boolean {
     return inode === this.diskInode;
   }

@@ -4,6 +4,7 @@
  */
 
 import { Qcow2fsError } from '../errors.js';
+import { decodeName, encodeName } from '../names.js';
 import { createTrace } from '../trace.js';
 import { type DirectoryEntry, type DiskFs, ROOT_INODE } from './disk-fs.js';
 import { Errno, errnoOf } from './errno.js';
@@ -233,7 +234,7 @@ export class Dispatcher {
 
   #lookup(parent: number, body: Buffer, reply: Buffer): number {
     const end = body.indexOf(0);
-    const name = body.toString('utf8', 0, end === -1 ? body.length : end);
+    const name = decodeName(body.subarray(0, end === -1 ? body.length : end));
     const inode = this.#fs.lookup(parent, name);
     if (inode === undefined) return -Errno.ENOENT;
     writeEntry(reply, HEADER, this.#fs.attributes(inode)!);
@@ -303,7 +304,7 @@ export class Dispatcher {
     nextOffset: number,
     plus: boolean,
   ): number | undefined {
-    const name = Buffer.from(entry.name);
+    const name = encodeName(entry.name);
     const head = plus ? fuse.entryHead.size + fuse.attr.size : 0;
     const size = head + Math.ceil((fuse.direntHead.size + name.length) / 8) * 8;
     if (at + size > end) return undefined;

@@ -4,6 +4,7 @@
  */
 import { Qcow2fsError } from '../errors.js';
 import { loadFuseNative } from '../host/fuse-native.js';
+import { hasRawBytes } from '../names.js';
 import { createTrace } from '../trace.js';
 import { type Attributes, type DiskFs, ROOT_INODE } from './disk-fs.js';
 import { Errno, errnoOf } from './errno.js';
@@ -36,6 +37,14 @@ export async function mountLibfuse(
   options: LibfuseOptions,
   onFailure: (error: unknown) => void,
 ): Promise<void> {
+  // fuse-native takes text.
+  const odd = [options.mountpoint, options.source, diskFs.name ?? ''].find(hasRawBytes);
+  if (odd !== undefined) {
+    throw new Qcow2fsError(
+      'usage',
+      `${odd}: libfuse takes no name that is not UTF-8; leave out --transport libfuse`,
+    );
+  }
   const Fuse = loadFuseNative();
   class OptionedFuse extends Fuse {
     override _fuseOptions(): string {

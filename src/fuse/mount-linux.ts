@@ -2,8 +2,8 @@
  * Mounting on Linux: root by mount(2), everybody else by fusermount3, which passes the descriptor of /dev/fuse back over
  * a socket (libfuse, lib/mount.c). Unmounting, which both transports do: see host/mounts.ts.
  */
-import fs from 'node:fs';
 import { errnoName, hostReason, Qcow2fsError } from '../errors.js';
+import fs from '../fs.js';
 import * as libc from '../host/libc.js';
 import { FILE_SYSTEM_TYPE, runHelper } from '../host/mounts-linux.js';
 import { createTrace } from '../trace.js';

@@ -1,7 +1,7 @@
 /** Digests of a disk, made by threads. The calling thread only waits, and passes on what they tell. */
-import fs from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { fromErrorRecord, Qcow2fsError } from '../errors.js';
+import fs from '../fs.js';
 import type { Progress } from '../progress.js';
 import type { Layers } from '../qcow2/chain.js';
 import type { LossListener } from '../salvage.js';

@@ -2,7 +2,7 @@
  * Descriptors of this process, and those that it was started with, whatever for: locks of a script, pipes of a
  * pipeline.
  */
-import fs from 'node:fs';
+import fs from '../fs.js';
 
 const FIRST = 3;
 

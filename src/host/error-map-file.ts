@@ -1,8 +1,9 @@
 /** An error map as a file, replaced as a whole: who reads it never sees half of one. */
-import fs from 'node:fs';
+
 import path from 'node:path';
 import { type ErrorMap, formatErrorMap, MAPFILE_MARKS } from '../error-map.js';
 import { hostReason, Qcow2fsError } from '../errors.js';
+import fs from '../fs.js';
 import { printableJson } from '../printable.js';
 import { holdPlace } from './place.js';
 import { replaceFile } from './replace-file.js';

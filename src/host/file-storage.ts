@@ -1,8 +1,8 @@
 /** A file or block device of the host, or a part of one, as a `Storage`. */
 import { randomBytes } from 'node:crypto';
-import fs from 'node:fs';
 import { join } from 'node:path';
 import { errnoName, hostReason, Qcow2fsError } from '../errors.js';
+import fs, { type StatsBase } from '../fs.js';
 import type { Storage } from '../storage.js';
 import { pathOfOpenFile } from './descriptors.js';
 import { readAt, writeAt } from './io.js';
@@ -131,7 +131,7 @@ function describe(fd: number, path: string, kind: OpenFailure): OpenFile {
 }
 
 /** @throws Qcow2fsError of the given kind for anything but a regular file or a block device */
-export function refuseOddFile(stat: fs.StatsBase<number | bigint>, path: string, kind: OpenFailure): void {
+export function refuseOddFile(stat: StatsBase<number | bigint>, path: string, kind: OpenFailure): void {
   if (stat.isFile() || stat.isBlockDevice()) return;
   const what = stat.isDirectory() ? 'a directory' : stat.isFIFO() ? 'a FIFO' : 'no file';
   throw oddFile(what, path, kind);

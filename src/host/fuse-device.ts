@@ -1,5 +1,5 @@
 /** The device over which the kernel of Linux asks processes for what they serve. */
-import fs from 'node:fs';
+import fs from '../fs.js';
 
 const DEVICE = '/dev/fuse';
 

@@ -1,8 +1,8 @@
 /** The package that binds libfuse, and the libfuse that it finds. */
-import fs from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { Qcow2fsError } from '../errors.js';
+import fs from '../fs.js';
 import { loadLibrary } from './libc.js';
 
 type FuseModule = typeof import('fuse-native');

@@ -1,6 +1,7 @@
 /** What the kernel would let other people do with an open file, if they opened it by its path. */
-import fs from 'node:fs';
+
 import path from 'node:path';
+import fs, { type Stats } from '../fs.js';
 import { mountIdOf } from './place.js';
 import { type AccessList, accessListOf } from './posix-acl.js';
 import { O_PATH } from './walk.js';
@@ -87,7 +88,7 @@ function forEachDirectoryAbove(fd: number, visit: (directory: number) => void): 
   }
 }
 
-function isSame(a: fs.Stats, b: fs.Stats): boolean {
+function isSame(a: Stats, b: Stats): boolean {
   return a.dev === b.dev && a.ino === b.ino;
 }
 

@@ -2,7 +2,7 @@
  * read(2), write(2) and their kin for those who call them all the time. Called directly they take four fifths of what
  * node:fs takes, and make no objects. A call that fails is repeated through node:fs, which fails as well and says why.
  */
-import fs from 'node:fs';
+import fs from '../fs.js';
 import { type Foreign, foreign } from './libc.js';
 import { addressOf } from './memory.js';
 

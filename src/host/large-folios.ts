@@ -4,7 +4,7 @@
  * clean is split by advice on a part of it (madvise(2), MADV_COLD). That changes how the cache keeps the pages and
  * nothing else, and no memory of the mapping is ever touched, so whatever happens to the file cannot hurt.
  */
-import fs from 'node:fs';
+import fs from '../fs.js';
 import { type Foreign, foreign } from './libc.js';
 import { addressOf } from './memory.js';
 

@@ -4,6 +4,7 @@
  */
 import { createRequire } from 'node:module';
 import { Qcow2fsError } from '../errors.js';
+import { encodeName } from '../names.js';
 
 type Koffi = typeof import('koffi');
 export type Foreign = (...args: unknown[]) => number;
@@ -109,6 +110,11 @@ export function fallocate(fd: number, mode: number, position: number, length: nu
   if (call(fd, mode, position, length) !== 0) throw systemError('fallocate');
 }
 
+/** A path for a parameter of the type `const void *`: what koffi makes of a string is UTF-8. */
+function cString(path: string): Buffer {
+  return Buffer.concat([encodeName(path), Buffer.of(0)]);
+}
+
 export const MS_RDONLY = 1;
 export const MS_NOSUID = 2;
 export const MS_NODEV = 4;
@@ -116,9 +122,9 @@ export const MS_NODEV = 4;
 /** mount(2). @throws a system error */
 export function mount(source: string, target: string, type: string, flags: number, data: string): void {
   const call = foreign(
-    'int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)',
+    'int mount(const void *source, const void *target, const char *type, unsigned long flags, const char *data)',
   );
-  if (call(source, target, type, flags, data) !== 0) throw systemError('mount');
+  if (call(cString(source), cString(target), type, flags, data) !== 0) throw systemError('mount');
 }
 
 export const MNT_DETACH = 2;
@@ -126,7 +132,7 @@ export const UMOUNT_NOFOLLOW = 8;
 
 /** umount2(2). @throws a system error */
 export function unmount(target: string, flags: number): void {
-  if (foreign('int umount2(const char *target, int flags)')(target, flags) !== 0)
+  if (foreign('int umount2(const void *target, int flags)')(cString(target), flags) !== 0)
     throw systemError('umount2');
 }
 

@@ -1,7 +1,8 @@
 /** Whether the limits of this process (getrlimit(2)) leave room for what it is about to need. Linux only. */
-import fs from 'node:fs';
+
 import os from 'node:os';
 import { Qcow2fsError } from '../errors.js';
+import fs from '../fs.js';
 
 /** Limits in bytes, how /proc/self/status counts what is used, and who sets them. */
 const MEMORY_LIMITS = [

@@ -2,7 +2,7 @@
  * Who holds locks on a file (proc(5), /proc/PID/fdinfo). The kernel names no process for locks of open file
  * descriptions, neither to fcntl(2) nor in /proc/locks, but each descriptor's own entry lists them.
  */
-import fs from 'node:fs';
+import fs from '../fs.js';
 
 export interface LockHolder {
   readonly pid: number;

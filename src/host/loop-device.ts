@@ -3,11 +3,12 @@
  * attached where is read from /sys/block. Linux only.
  */
 import { spawn } from 'node:child_process';
-import fs from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { errnoName, hostReason, Qcow2fsError } from '../errors.js';
+import fs from '../fs.js';
 import { shellWord } from '../printable.js';
+import { commandLine } from './arguments.js';
 import { unescapeOctal } from './mounts-linux.js';
 
 const SYSTEM_PROGRAMS = '/usr/sbin:/sbin';
@@ -217,7 +218,11 @@ function run(program: string, args: readonly string[]): Promise<string> {
       clearTimeout(timer);
       reject(new Qcow2fsError('host-io', text.startsWith(program) ? text : `${program}: ${text}`));
     };
-    const child = spawn(program, args, { env, detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(...commandLine(program, args), {
+      env,
+      detached: true,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
     // One that waits inside the kernel does not even end then.
     const timer = setTimeout(() => {
       child.kill('SIGKILL');

@@ -6,7 +6,7 @@
  * Of a process that waits for a file system that hangs, its memory's maps, command line and status can be waited for
  * without end, so they are not read: what is only mapped is not found.
  */
-import fs from 'node:fs';
+import fs from '../fs.js';
 import { deviceOf } from './libc.js';
 import { unescapeOctal } from './mounts-linux.js';
 

@@ -1,10 +1,11 @@
 /** The mounts of Linux: its table, and unmounting by umount2(2) for root and by fusermount3 for everybody else. */
 import { spawnSync } from 'node:child_process';
-import fs from 'node:fs';
 import path from 'node:path';
 import { errnoName, hostReason, Qcow2fsError } from '../errors.js';
+import fs from '../fs.js';
 import { shellWord } from '../printable.js';
 import { createTrace } from '../trace.js';
+import { commandLine } from './arguments.js';
 import { MNT_DETACH, UMOUNT_NOFOLLOW, unmount as unmountDirectly } from './libc.js';
 import type { Connection, Held, MountEntry, MountSystem } from './mounts.js';
 import { descriptorPath, mountIdOf } from './place.js';
@@ -110,7 +111,7 @@ function unmountAsRoot({ mountpoint }: MountEntry, place: string, lazy: boolean)
 function forget(mountpoint: string): void {
   try {
     if (!fs.readFileSync(MOUNT_TABLE, 'utf8').includes(`TARGET=${escapeOctal(mountpoint)} `)) return;
-    spawnSync('umount', ['--fake', '--internal-only', '--no-canonicalize', '--', mountpoint]);
+    spawnSync(...commandLine('umount', ['--fake', '--internal-only', '--no-canonicalize', '--', mountpoint]));
   } catch {
     // There is none, and nothing to forget.
   }
@@ -137,7 +138,7 @@ interface HelperResult {
 export function runHelper(args: readonly string[], descriptors: readonly number[]): HelperResult {
   for (const helper of HELPERS) {
     debug('%s %s', helper, args.join(' '));
-    const result = spawnSync(helper, args, {
+    const result = spawnSync(...commandLine(helper, args), {
       stdio: ['ignore', 'ignore', 'pipe', ...descriptors],
       env: { ...process.env, _FUSE_COMMFD: '3', LC_ALL: 'C' },
     });

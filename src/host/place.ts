@@ -1,5 +1,5 @@
 /** A file that a name leads to, whatever becomes of the name and its links. */
-import fs from 'node:fs';
+import fs, { type Stats } from '../fs.js';
 import { O_PATH, type Refused, type Root, Walk } from './walk.js';
 
 export type { Root } from './walk.js';
@@ -7,7 +7,7 @@ export type { Root } from './walk.js';
 export interface Place {
   /** Where it lies, symbolic links resolved. */
   readonly real: string;
-  readonly stat: fs.Stats;
+  readonly stat: Stats;
   /** The path by which it is opened: what is opened is what was looked at, where the system is Linux. */
   readonly path: string;
   /** Whether it lies in a file system that is mounted where this process can see it. */

@@ -1,6 +1,7 @@
 /** Access control lists of files (acl(5)), in the form that the kernel keeps: the extended attribute of that name. */
-import type fs from 'node:fs';
+
 import { errnoName } from '../errors.js';
+import type { Stats } from '../fs.js';
 import { foreign, systemError } from './libc.js';
 
 const ATTRIBUTE = 'system.posix_acl_access';
@@ -60,7 +61,7 @@ const ENTRY_BYTES = 8;
 const Tag = { userOfFile: 1, user: 2, groupOfFile: 4, group: 8, mask: 16, others: 32 } as const;
 
 /** From the list that the file has, or else from its permission bits. @throws a system error, or Error for an unknown list */
-export function accessListOf(path: string, { uid, gid, mode }: fs.Stats): AccessList {
+export function accessListOf(path: string, { uid, gid, mode }: Stats): AccessList {
   const acl = readAcl(path);
   if (acl === undefined) {
     const [user, group, others] = [(mode >> 6) & 7, (mode >> 3) & 7, mode & 7];

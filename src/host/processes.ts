@@ -1,6 +1,6 @@
 /** What the system tells of other processes: whether they run, and what tells one from a later one of its number. */
-import fs from 'node:fs';
 import { errnoName } from '../errors.js';
+import fs from '../fs.js';
 
 /**
  * When the process began, in a form of the system's own: on Linux clock ticks after boot (proc(5), field 22).

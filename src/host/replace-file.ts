@@ -1,6 +1,7 @@
 /** A file whose content is replaced as a whole: no reader sees half of it, and nobody may read it who could not before. */
-import fs from 'node:fs';
+
 import path from 'node:path';
+import fs, { type Stats } from '../fs.js';
 import { readAcl, writeAcl } from './posix-acl.js';
 
 /**
@@ -32,7 +33,7 @@ export function replaceFile(file: string, text: string): void {
 }
 
 /** @returns false when the new file cannot have what the old one has */
-function takeOver(old: fs.Stats, file: string, fd: number, temporary: string): boolean {
+function takeOver(old: Stats, file: string, fd: number, temporary: string): boolean {
   try {
     const made = fs.fstatSync(fd);
     if (made.uid !== old.uid || made.gid !== old.gid) fs.fchownSync(fd, old.uid, old.gid);
@@ -46,7 +47,7 @@ function takeOver(old: fs.Stats, file: string, fd: number, temporary: string): b
 }
 
 /** Unless another file has taken its place meanwhile. */
-function overwrite(file: string, old: fs.Stats, text: string): void {
+function overwrite(file: string, old: Stats, text: string): void {
   const fd = fs.openSync(file, fs.constants.O_WRONLY | fs.constants.O_NOFOLLOW);
   try {
     const { dev, ino } = fs.fstatSync(fd);

@@ -1,5 +1,5 @@
 /** Where programs keep what lasts as long as they run. */
-import fs from 'node:fs';
+import fs from '../fs.js';
 
 const ROOT = 0;
 

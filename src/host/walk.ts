@@ -5,8 +5,9 @@
  * way of /proc/self/fd), and never follows a link: the text of a link is a name again. openat2(2) with RESOLVE_BENEATH
  * would do the same for a name that stays below one root, and refuse links between roots and absolute ones.
  */
-import fs from 'node:fs';
+
 import path from 'node:path';
+import fs from '../fs.js';
 
 /** Linux: opens a place in the file system without touching what is there. */
 export const O_PATH = process.platform === 'linux' ? 0o10000000 : 0;

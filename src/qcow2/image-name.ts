@@ -128,7 +128,6 @@ interface Parsed {
 }
 
 function parse(name: string, namedBy: string): Parsed {
-  if (name.includes('\ufffd')) throw refuse(namedBy, 'it names a file by bytes that are not UTF-8');
   if (name.startsWith('json:')) return fromOptions(parseJson(name, namedBy), namedBy);
   const protocol = /^([^:/]*):/.exec(name)?.[1];
   if (protocol !== undefined && protocol !== 'file') {

@@ -5,9 +5,9 @@
  * that was really opened, symbolic links resolved; what lies elsewhere is not even looked at. A block device holds what
  * lies elsewhere, so it or its directory must be allowed even when that is the image's own.
  */
-import fs from 'node:fs';
 import path from 'node:path';
 import { hostReason, Qcow2fsError } from '../errors.js';
+import fs, { type Stats } from '../fs.js';
 import { type FileAccess, type OpenFile, openFile, refuseOddFile } from '../host/file-storage.js';
 import { openPlace, type Root } from '../host/place.js';
 import { DEVICES, isBelow } from '../host/walk.js';
@@ -68,7 +68,7 @@ export class NamedFiles {
     }
   }
 
-  #check(real: string, stat: fs.Stats): void {
+  #check(real: string, stat: Stats): void {
     if (!real.startsWith('/')) throw new Qcow2fsError('named-file', `${real} is no file`);
     if (this.#allowed.some((root) => real === root.real || isBelow(real, root.real))) return;
     const isOwn = this.#own.some((root) => isBelow(real, root.real));

@@ -1,7 +1,7 @@
 /** Which secret opens which image of a chain. */
-import fs from 'node:fs';
 import path from 'node:path';
 import { Qcow2fsError } from '../errors.js';
+import fs from '../fs.js';
 import type { OpenFile } from '../host/file-storage.js';
 
 /** The secret of one image of the chain. */

@@ -1,5 +1,6 @@
 /** The bitmap directory (specification: "Bitmaps"): what dirty bitmaps the image carries. */
 import { Qcow2fsError } from '../../errors.js';
+import { decodeName } from '../../names.js';
 import { struct } from '../../struct.js';
 import type { Extensions } from './extensions.js';
 import { MAX_BITMAP_DIRECTORY_BYTES, MAX_BITMAPS } from './limits.js';
@@ -82,7 +83,7 @@ export function readBitmaps(
     const name = at + directoryEntry.size + entry.extraDataSize;
     if (name + entry.nameSize > directory.length) throw bad(`bitmap directory entry ${index} is cut short`);
     bitmaps.push({
-      name: directory.toString('utf8', name, name + entry.nameSize),
+      name: decodeName(directory.subarray(name, name + entry.nameSize)),
       granularity: 2 ** entry.granularityBits,
       inUse: (entry.flags & FLAG_IN_USE) !== 0,
       auto: (entry.flags & FLAG_AUTO) !== 0,

@@ -2,6 +2,7 @@
  * The snapshot table (specification: "Snapshots"): entries of 40 bytes, then extra data, ID and name, padded to 8.
  */
 import { Qcow2fsError } from '../../errors.js';
+import { decodeName } from '../../names.js';
 import { shortName } from '../../printable.js';
 import { struct } from '../../struct.js';
 import { checkTable, type Header } from './header.js';
@@ -156,8 +157,8 @@ function decode(
   const diskSize = extraDataSize >= EXTRA_DISK_SIZE_END ? Number(tail.readBigUInt64BE(8)) : header.size;
   if (!Number.isSafeInteger(diskSize)) throw bad(`${what}: disk size ${diskSize} is out of range`);
   return {
-    id: tail.toString('utf8', extraDataSize, extraDataSize + idSize),
-    name: tail.toString('utf8', extraDataSize + idSize, extraDataSize + idSize + nameSize),
+    id: decodeName(tail.subarray(extraDataSize, extraDataSize + idSize)),
+    name: decodeName(tail.subarray(extraDataSize + idSize, extraDataSize + idSize + nameSize)),
     l1TableOffset: entry.l1TableOffset,
     l1Size: entry.l1Size,
     diskSize: diskSize - (diskSize % SECTOR_SIZE),

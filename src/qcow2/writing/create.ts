@@ -8,9 +8,10 @@
  *         3  L1 table, all zero; absent for a disk of no bytes
  *     after  LUKS header, for an overlay of an encrypted image
  */
-import fs from 'node:fs';
 import path from 'node:path';
 import { hostReason, Qcow2fsError } from '../../errors.js';
+import fs from '../../fs.js';
+import { encodeName } from '../../names.js';
 import type { Storage } from '../../storage.js';
 import {
   type EncodedExtension,
@@ -104,13 +105,10 @@ function inRealDirectory(file: string): string {
 }
 
 function backingNameBytes(name: string, overlay: string): Buffer {
-  const bytes = Buffer.from(name);
+  const bytes = encodeName(name);
   if (bytes.length > MAX_BACKING_NAME_BYTES) {
     const what = `the name of its backing file takes ${bytes.length} bytes; ${MAX_BACKING_NAME_BYTES} fit`;
     throw new Qcow2fsError('usage', `${overlay}: ${what}; put the overlay beside the image`);
-  }
-  if (name.includes('\ufffd')) {
-    throw new Qcow2fsError('usage', `${overlay}: the name of its backing file is not UTF-8; rename ${name}`);
   }
   return bytes;
 }

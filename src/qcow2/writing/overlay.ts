@@ -1,7 +1,7 @@
 /** A new image above another one, which takes all writes: what lies below stays as it is. */
-import fs from 'node:fs';
 import path from 'node:path';
 import { errnoName, hostReason, Qcow2fsError } from '../../errors.js';
+import fs from '../../fs.js';
 import { isOpenFilePath } from '../../host/descriptors.js';
 import { createFile, createNamelessFile, FileStorage, type OpenFile } from '../../host/file-storage.js';
 import { lockImage } from '../../host/image-locks.js';
