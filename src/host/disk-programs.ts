@@ -3,6 +3,7 @@
  * killed: so programs ask, which get an error when the service has ended. Linux only.
  */
 import { spawn } from 'node:child_process';
+import { commandLine } from './arguments.js';
 import type { Held } from './mounts.js';
 
 /** The first descriptor that a started program has besides the standard ones. */
@@ -37,7 +38,7 @@ function inherited(name: string | undefined): string {
 
 function run({ fd }: Held, program: string, args: readonly string[]): Promise<void> {
   return new Promise((resolve, reject) => {
-    const child = spawn(program, args, {
+    const child = spawn(...commandLine(program, args), {
       stdio: ['ignore', 'ignore', 'pipe', fd],
       timeout: TIMEOUT,
       killSignal: 'SIGKILL',

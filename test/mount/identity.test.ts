@@ -7,6 +7,7 @@ import { useCleanUp } from '../support/clean-up.js';
 import { refusalOf, withFile } from '../support/files.js';
 import { createImage, type Image, imagePath, MiB } from '../support/images.js';
 import { daemonOf, isRunning, mountOn, mountsAt, mountWritableOn } from '../support/mounts.js';
+import { withNodeOptions } from '../support/node-options.js';
 import { qcow2fs } from '../support/qcow2fs.js';
 import { tool } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
@@ -101,7 +102,7 @@ describe('a mount whose path leads elsewhere', () => {
   it('is made on the directory that was looked at', () => {
     const { above, elsewhere, mountpoint } = nested();
     const preload = new URL('./swapping.js', import.meta.url).href;
-    const env = { ...process.env, NODE_OPTIONS: `--import ${preload}`, SWAP_FROM: above, SWAP_TO: elsewhere };
+    const env = { ...withNodeOptions(`--import ${preload}`), SWAP_FROM: above, SWAP_TO: elsewhere };
     const { status, stderr } = qcow2fs(['mount', '--log', `${above}.log`, imagePath(image()), mountpoint], {
       env,
     });

@@ -6,6 +6,7 @@ import { expect } from 'chai';
 import { useCleanUp } from '../support/clean-up.js';
 import { createImage, imagePath, MiB } from '../support/images.js';
 import { daemonsOf, endMount, mountsAt } from '../support/mounts.js';
+import { withNodeOptions } from '../support/node-options.js';
 import { BIN, expectQcow2fs } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
 import { waitUntil } from '../support/wait.js';
@@ -60,7 +61,7 @@ describe('a mount that cannot start', () => {
         const mountpoint = file ? scratch.path(`disk${call}`) : scratch.subdir();
         if (file) fs.writeFileSync(mountpoint, '');
         defer(() => endMount(mountpoint));
-        const env = { ...process.env, NODE_OPTIONS: `--import ${PRELOAD}`, DYING_CALL: String(call) };
+        const env = { ...withNodeOptions(`--import ${PRELOAD}`), DYING_CALL: String(call) };
         const args = ['mount', '--threads', '1', '--log', `${mountpoint}.log`, image, mountpoint];
         const { status, stderr } = spawnSync(BIN, args, { env, encoding: 'utf8' });
         expect(stderr).to.match(/^qcow2fs: the daemon ended before the disk was ready[^\n]*\n$/);
