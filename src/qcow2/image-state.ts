@@ -13,6 +13,7 @@ const NUMBERS = [
   'tableSize',
   'firstFree',
   'fileEnd',
+  'tableChanges',
 ] as const;
 const DISK_SIZE = 0;
 const L1_SIZE = 1;
@@ -22,12 +23,15 @@ const TABLE_OFFSET = 4;
 const TABLE_SIZE = 5;
 const FIRST_FREE = 6;
 const FILE_END = 7;
+const TABLE_CHANGES = 8;
 
 const CHANGED = 0;
 const UNSYNCED = 1;
 const TOUCHED = 2;
 const FROZEN = 3;
-const FLAGS = 4;
+const READS = 4;
+const DRAINING = 5;
+const FLAGS = 6;
 
 const CORRUPT = 1;
 const LOST = 2;
@@ -119,6 +123,14 @@ export class ImageState {
     this.#numbers[FILE_END] = bytes;
   }
 
+  /** How often L2 tables in the file changed, or which of them map the disk. */
+  get tableChanges(): number {
+    return this.#numbers[TABLE_CHANGES]!;
+  }
+  set tableChanges(count: number) {
+    this.#numbers[TABLE_CHANGES] = count;
+  }
+
   /** Metadata differs from the file. */
   get changed(): boolean {
     return this.#get(CHANGED);
@@ -148,6 +160,40 @@ export class ImageState {
   }
   set touched(value: boolean) {
     this.#set(TOUCHED, value);
+  }
+
+  /**
+   * A read of host bytes begins that a lookup found: call it under the lock of that lookup, which may be released then.
+   * What the disk gives up from now on stays as it is until `endRead`.
+   */
+  beginRead(): void {
+    Atomics.add(this.#flags, READS, 1);
+  }
+
+  endRead(): void {
+    const reads = Atomics.sub(this.#flags, READS, 1) - 1;
+    if (reads === 0 && Atomics.load(this.#flags, DRAINING) !== 0) Atomics.notify(this.#flags, READS);
+  }
+
+  /**
+   * Waits for the reads that are under way; no other one begins while the caller has the exclusive lock.
+   * @param patience milliseconds
+   * @returns false when they take longer
+   */
+  drainReads(patience: number): boolean {
+    const deadline = Date.now() + patience;
+    Atomics.store(this.#flags, DRAINING, 1);
+    try {
+      for (;;) {
+        const reads = Atomics.load(this.#flags, READS);
+        if (reads === 0) return true;
+        const left = deadline - Date.now();
+        if (left <= 0) return false;
+        Atomics.wait(this.#flags, READS, reads, left);
+      }
+    } finally {
+      Atomics.store(this.#flags, DRAINING, 0);
+    }
   }
 
   /** The image turned out to be damaged: nothing more is written. */

@@ -9,8 +9,7 @@
  *                                  waits for its reader
  *   content    users               clusters; nobody fills a slot that has users
  *
- * The lock is held to look and to claim, never while bytes move. Clusters are filled and copied by threads that hold
- * the lock of the image, so whoever has that one exclusively meets no slot that is being filled.
+ * The lock is held to look and to claim, never while bytes move.
  */
 import { RwLock } from '../host/rw-lock.js';
 

@@ -7,7 +7,9 @@
  *   L2 slices    lock        a slice cache; pairs of u32 as above
  *   used marks   nothing     set at each hit, cleared by the search for a victim; a lost mark costs one read
  *
- * A mapping that was looked up is valid until the lock is released, so data is moved under the lock that found it.
+ * A mapping that was looked up is valid until the lock is released. Data is written under the lock that found its place;
+ * it is read beside the lock, and so are L2 slices for reads, so that a host that takes seconds for one read holds up
+ * nothing else: what a read under way may still want is given back only when it has ended (`ImageState.beginRead`).
  */
 import { Qcow2fsError } from '../errors.js';
 import { RwLock } from '../host/rw-lock.js';
@@ -134,23 +136,47 @@ export class MetadataCache implements MutableMetadata {
   fill(sliceKey: number): number {
     const cached = this.slices.lookup(sliceKey);
     if (cached !== -1) return cached;
-    const slot = this.slices.victim(sliceKey);
+    this.#readSlice(sliceKey, this.tableOffset(Math.floor(sliceKey / this.#geometry.slicesPerTable)));
+    return this.#keepSlice(sliceKey);
+  }
+
+  /**
+   * As `fill`, for a thread that holds no lock: none is held while the host reads. What was read does not count when
+   * tables changed meanwhile.
+   */
+  fillBesideLock(sliceKey: number): void {
+    this.enterShared();
+    const changes = this.state.tableChanges;
+    const table = this.tableOffset(Math.floor(sliceKey / this.#geometry.slicesPerTable));
+    this.leaveShared();
+    this.#readSlice(sliceKey, table);
+    this.enterExclusive();
+    try {
+      if (this.state.tableChanges !== changes) this.fill(sliceKey);
+      else if (this.slices.lookup(sliceKey) === -1) this.#keepSlice(sliceKey);
+    } finally {
+      this.leaveExclusive();
+    }
+  }
+
+  #readSlice(sliceKey: number, table: number): void {
     const { sliceBytes, slicesPerTable } = this.#geometry;
-    const l1Index = Math.floor(sliceKey / slicesPerTable);
-    const table = this.tableOffset(l1Index);
     const position = table + (sliceKey % slicesPerTable) * sliceBytes;
     const read = this.#storage.read(this.#slice, 0, sliceBytes, position);
-    if (read < sliceBytes) this.#fillUp(read, position, l1Index);
+    if (read < sliceBytes) this.#fillUp(read, position, table, Math.floor(sliceKey / slicesPerTable));
     swapWords(this.#slice);
+  }
+
+  #keepSlice(sliceKey: number): number {
+    const slot = this.slices.victim(sliceKey);
     this.slots.set(this.#sliceWords, slot * this.slotWords);
     this.slices.assign(slot, sliceKey);
     return slot;
   }
 
   /** Of a slice that the end of the file cuts off the missing entries are lost. */
-  #fillUp(read: number, position: number, l1Index: number): void {
+  #fillUp(read: number, position: number, table: number, l1Index: number): void {
     const { entryBytes } = this.#geometry;
-    const table = this.tableOffset(l1Index);
     const what = `${this.#storage.path}: L1 entry ${l1Index}: the L2 table at ${hex(table)} lies outside the file`;
     const whole = read - (read % entryBytes);
     if (!this.#readOnly || whole === 0) throw new Qcow2fsError('corrupt', what);
@@ -183,6 +209,7 @@ export class MetadataCache implements MutableMetadata {
   setTable(l1Index: number, offset: number): void {
     const copied = offset === 0 ? 0 : COPIED_HIGH;
     this.l1Table.set(l1Index, (Math.floor(offset / TWO_32) | copied) >>> 0, offset % TWO_32);
+    this.state.tableChanges++;
     this.state.changed = true;
   }
 
@@ -203,6 +230,7 @@ export class MetadataCache implements MutableMetadata {
   /** Writes the slices that differ from the file, each into the table that the L1 entry names now. */
   writeDirtySlices(): void {
     const { sliceBytes, slicesPerTable } = this.#geometry;
+    this.state.tableChanges++;
     for (let slot = this.slices.nextDirty(0); slot !== -1; slot = this.slices.nextDirty(slot + 1)) {
       const key = this.slices.keyOf(slot);
       const table = this.tableOffset(Math.floor(key / slicesPerTable));

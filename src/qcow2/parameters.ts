@@ -55,6 +55,7 @@ export function qcow2Parameters(
     tableOffset: header.refcountTableOffset,
     tableSize: (header.refcountTableClusters * header.clusterSize) / ENTRY_BYTES,
     firstFree: 1,
+    tableChanges: 0,
     fileEnd: Math.ceil(storage.size() / header.clusterSize) * header.clusterSize,
   });
   return {

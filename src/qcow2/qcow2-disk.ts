@@ -100,20 +100,17 @@ export class Qcow2Disk implements Disk {
     let inflates = false;
     while (done < length) {
       const at = offset + done;
-      const metadata = this.#metadata.enterShared();
-      let found: boolean;
+      while (!this.#findToRead(at, length - done, run)) this.#fill(at);
       try {
-        found = this.#mapping.find(metadata, at, length - done, run);
-        if (found && run.kind === RunKind.compressed && !inflates) {
+        if (run.kind === RunKind.compressed && !inflates) {
           inflates = true;
           this.#compressed.ahead.note(offset, length);
         }
-        if (found) this.#readRun(run, target, targetOffset + done, at);
+        this.#readRun(run, target, targetOffset + done, at);
       } finally {
-        this.#metadata.leaveShared();
+        this.#metadata.state.endRead();
       }
-      if (found) done += run.length;
-      else this.#fill(at);
+      done += run.length;
     }
   }
 
@@ -200,23 +197,34 @@ export class Qcow2Disk implements Disk {
     }
   }
 
+  /**
+   * Finds a run that stays where it is, beside the lock, until `endRead`.
+   * @returns false when its slice is not cached; there is nothing to end then
+   */
+  #findToRead(offset: number, length: number, run: Run): boolean {
+    const metadata = this.#metadata.enterShared();
+    const found = this.#mapping.find(metadata, offset, length, run);
+    if (found) this.#metadata.state.beginRead();
+    this.#metadata.leaveShared();
+    return found;
+  }
+
   /** What fails here is told to who reads it. */
   #readAheadAt(offset: number): void {
     const run = this.#run;
     const { ahead } = this.#compressed;
     const { clusterSize, sliceCoverage } = this.#geometry;
     ahead.advance(offset + clusterSize);
-    const metadata = this.#metadata.enterShared();
-    let found = true;
-    try {
-      found = this.#mapping.find(metadata, offset, Math.min(clusterSize, this.size - offset), run);
-      if (found && run.kind === RunKind.compressed) this.#compressed.prefetch(run);
-    } catch {
-      // Nothing is kept of it.
-    } finally {
-      this.#metadata.leaveShared();
+    if (this.#findToRead(offset, Math.min(clusterSize, this.size - offset), run)) {
+      try {
+        if (run.kind === RunKind.compressed) this.#compressed.prefetch(run);
+      } catch {
+        // Nothing is kept of it.
+      } finally {
+        this.#metadata.state.endRead();
+      }
+      return;
     }
-    if (found) return;
     ahead.advance(offset);
     try {
       this.#fill(offset);
@@ -262,7 +270,7 @@ export class Qcow2Disk implements Disk {
   }
 
   #fill(offset: number): void {
-    this.#exclusively(() => this.#metadata.fill(this.#mapping.sliceKey(offset)));
+    this.#metadata.fillBesideLock(this.#mapping.sliceKey(offset));
   }
 
   /** As `read`, for a thread that holds the exclusive lock. */

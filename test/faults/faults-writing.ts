@@ -122,6 +122,20 @@ export const WRITING_FAULTS: readonly Fault[] = [
     suspects: ['writing/hostile', 'unit/qcow2/writing/metadata-map'],
   },
   {
+    name: 'reading-stale-slice-kept',
+    file: 'src/qcow2/metadata.ts',
+    find: 'if (this.state.tableChanges !== changes) this.fill(sliceKey);',
+    replace: 'if (this.state.tableChanges < changes) this.fill(sliceKey);',
+    suspects: ['writing/full-cache'],
+  },
+  {
+    name: 'writing-frees-what-is-read',
+    file: 'src/qcow2/image-state.ts',
+    find: 'if (reads === 0) return true;',
+    replace: 'if (reads >= 0) return true;',
+    suspects: ['concurrency/stuck-read'],
+  },
+  {
     name: 'writing-reads-need-writes',
     file: 'src/qcow2/metadata.ts',
     find: 'if (this.slices.isLastClean(slot)) this.#makeRoom();',

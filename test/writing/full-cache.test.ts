@@ -16,17 +16,31 @@ const SLICES = 12;
 /** Slots: all are in one set. */
 const SLOTS = 4;
 
+/** Between a read and its return, something else may happen once. */
+class OvertakenStorage extends WitnessedStorage {
+  overtake: (() => void) | undefined;
+
+  override read(target: Buffer, at: number, length: number, position: number): number {
+    const read = super.read(target, at, length, position);
+    const { overtake } = this;
+    this.overtake = undefined;
+    overtake?.();
+    return read;
+  }
+}
+
 /** A disk whose cache has few slots, and a cluster in each slice, full of a byte of its own. */
 function crowded(image: Image) {
   const file = new MemoryFile(fs.readFileSync(imagePath(image)));
   const host: { fails: 'write' | 'sync' | undefined } = { fails: undefined };
-  const storage = new WitnessedStorage(imagePath(image), file, (call) => {
+  const storage = new OvertakenStorage(imagePath(image), file, (call) => {
     if (call.do === host.fails) throw new Qcow2fsError('host-io', `${call.do} failed`);
   });
   const read = readImage(storage);
   const share = { l2CacheBytes: SLOTS * CLUSTER, clusters: new Map(), depth: 0 };
   const options = { share, access: 'writing' } as const;
-  const disk = new Qcow2Disk(qcow2Parameters(read, read.header, options), storage, undefined, undefined);
+  const parameters = qcow2Parameters(read, read.header, options);
+  const disk = new Qcow2Disk(parameters, storage, undefined, undefined);
   const write = (byte: number, offset: number) => disk.write(Buffer.alloc(CLUSTER, byte), 0, CLUSTER, offset);
   const change = (slice: number) => write(0xee, slice * SLICE + CLUSTER);
   for (let slice = 0; slice < SLICES; slice++) write(slice + 1, slice * SLICE);
@@ -47,7 +61,7 @@ function crowded(image: Image) {
       expect(bytes[0], `change in slice ${slice}`).to.equal(0xee);
     }
   };
-  return { disk, file, host, change, expectAll };
+  return { disk, parameters, storage, file, host, change, expectAll };
 }
 
 describe('a cache full of changes', () => {
@@ -77,5 +91,21 @@ describe('a cache full of changes', () => {
     host.fails = undefined;
     expect(() => change(4)).to.throw('a sync of the image failed');
     expectAll(4);
+  });
+
+  it('takes no slice for new that changed, and had to go, while a reader read it', () => {
+    const { disk, parameters, storage, expectAll } = crowded(build());
+    const other = new Qcow2Disk(parameters, storage, undefined, undefined);
+    expectAll(0);
+    storage.overtake = () => {
+      other.write(Buffer.alloc(CLUSTER, 0xee), 0, CLUSTER, CLUSTER);
+      other.flush();
+      for (let slice = 1; slice < SLICES; slice++) other.read(Buffer.alloc(1), 0, 1, slice * SLICE);
+    };
+    const bytes = Buffer.alloc(CLUSTER);
+    disk.read(bytes, 0, CLUSTER, 0);
+    expect(storage.overtake).to.equal(undefined);
+    disk.read(bytes, 0, CLUSTER, CLUSTER);
+    expect(bytes.every((byte) => byte === 0xee)).to.equal(true);
   });
 });

@@ -21,6 +21,9 @@ import type { Refcounts } from './refcounts.js';
 
 const FREE = 'the reference counts say that clusters are free at';
 
+/** How long a commit waits for reads that began before it: milliseconds. They take as long only where a host is stuck. */
+const READ_PATIENCE = 50;
+
 /** Contiguous host clusters, each counted once. */
 export interface HostRun {
   readonly offset: HostOffset;
@@ -150,10 +153,14 @@ export class Allocator {
 
   /**
    * For the commit, when nothing in the file refers to what was released: lowers counts and makes holes. What a failure
-   * leaves is done by the next commit.
+   * leaves is done by the next commit, and so is all of it where a read may still want some.
    */
   settleFrees(): void {
     if (this.#frees.isEmpty) return;
+    if (!this.#state.drainReads(this.#frees.isFull ? Number.POSITIVE_INFINITY : READ_PATIENCE)) {
+      this.#state.changed = true;
+      return;
+    }
     try {
       this.#lowerCounts();
       this.#refcounts.writeDirtySlices();

@@ -10,7 +10,7 @@
  *   4. L2 entries, and L1 entries of new L2 tables: now everything that they refer to is there and counted.
  *   5. Sync. What was written before is on stable storage and can be found.
  *   6. Counts of what nothing refers to any more, and holes for clusters whose count is zero. Only now may a freed
- *      cluster be used again.
+ *      cluster be used again. Where a read that began before takes too long, this waits for the next commit.
  */
 import type { Storage } from '../../storage.js';
 import type { MetadataCache } from '../metadata.js';

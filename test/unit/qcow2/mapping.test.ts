@@ -167,6 +167,7 @@ function stateOf(model: Model): SharedImageState {
     tableSize: 0,
     firstFree: 0,
     fileEnd: 0,
+    tableChanges: 0,
   });
 }
 
