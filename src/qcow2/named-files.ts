@@ -73,7 +73,7 @@ export class NamedFiles {
     if (this.#allowed.some((root) => real === root.real || isBelow(real, root.real))) return;
     const isOwn = this.#own.some((root) => isBelow(real, root.real));
     if (!isOwn) throw this.#outside(real);
-    if (stat.isBlockDevice()) throw refusal(real, 'is a block device');
+    if (stat.isBlockDevice()) throw refusal(real, 'is a block device', real);
   }
 
   #outside(where: string): Qcow2fsError {
@@ -82,9 +82,12 @@ export class NamedFiles {
   }
 }
 
-function refusal(where: string, what: string): Qcow2fsError {
-  // The directory of a device holds every disk of the machine.
-  const wanted = isBelow(where, DEVICES) ? where : path.dirname(where);
+/** @param wanted what may be allowed: the directory of a device in /dev would be every disk of the machine */
+function refusal(
+  where: string,
+  what: string,
+  wanted = isBelow(where, DEVICES) ? where : path.dirname(where),
+): Qcow2fsError {
   const advice = `if you trust the image, add --allow-dir ${shellWord(wanted)}`;
   return new Qcow2fsError('named-file', `${where} ${what}; ${advice}`);
 }

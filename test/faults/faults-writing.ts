@@ -110,7 +110,7 @@ export const WRITING_FAULTS: readonly Fault[] = [
   {
     name: 'writing-uncounted-in-last-block',
     file: 'src/qcow2/used-clusters.ts',
-    find: 'yield { clusters: own, used: 0 };',
+    find: 'yield { clusters: own, used: 0, isCounted: false };',
     replace: '',
     suspects: ['writing/uncounted'],
   },

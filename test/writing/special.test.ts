@@ -216,7 +216,7 @@ describe('a disk that grows', () => {
     const { base, damage } = DAMAGE['snapshots that do not tell their disk size']!;
     const image = base(scratch.subdir());
     damage(imagePath(image));
-    await refused(image, 'snapshot 1 does not tell its disk size');
+    await refused(image, 'a snapshot that has no disk size of its own cannot grow');
     await expectInProcess(['check', '--repair', 'all', imagePath(image)]);
     await writing(image, (disk) => disk.resize(8 * MiB), true);
   });

@@ -166,7 +166,7 @@ export class DirtyBitmaps {
     }
     this.#sync();
     for (const { tableOffset, tableSize } of moved.map(({ bitmap }) => bitmap)) {
-      this.#allocator.release(tableOffset, tableSize * ENTRY_BYTES);
+      this.#allocator.releaseTable(tableOffset, tableSize * ENTRY_BYTES);
     }
     this.#commit();
   }
