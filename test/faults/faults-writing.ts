@@ -180,7 +180,7 @@ export const WRITING_FAULTS: readonly Fault[] = [
   {
     name: 'writing-bitmap-table-leaks',
     file: 'src/qcow2/writing/dirty-bitmaps.ts',
-    find: 'this.#allocator.release(tableOffset, tableSize * ENTRY_BYTES);',
+    find: 'this.#allocator.releaseTable(tableOffset, tableSize * ENTRY_BYTES);',
     replace: 'this.#allocator.release(tableOffset, 0 * tableSize);',
     suspects: ['writing/bitmap-growth'],
   },
