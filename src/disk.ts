@@ -67,6 +67,8 @@ export interface Disk {
 
   /** Grows the disk to `size` bytes, rounded up to whole sectors. */
   resize(size: number): void;
+  /** Makes a disk that has grown to `from` bytes as large as before, unless somebody has relied on it since. */
+  undoGrowth(from: number, to: number): void;
   /** Returns when everything written before is on stable storage. Once it failed to get there, every flush fails. */
   flush(): void;
   close(): void;

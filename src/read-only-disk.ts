@@ -26,6 +26,9 @@ export abstract class ReadOnlyDisk implements Disk {
   resize(): never {
     throw refusal();
   }
+  undoGrowth(): never {
+    throw refusal();
+  }
   /** Nothing is ever written, so everything already is where it belongs. */
   flush(): void {}
 }

@@ -74,6 +74,10 @@ export class WatchedDisk implements Disk {
     this.#disk.resize(size);
   }
 
+  undoGrowth(from: number, to: number): void {
+    this.#disk.undoGrowth(from, to);
+  }
+
   flush(): void {
     this.#disk.flush();
   }

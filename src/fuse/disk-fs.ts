@@ -169,12 +169,18 @@ export class DiskFs {
   write(source: Buffer, at: number, length: number, offset: number, isDirect = false): number {
     const { disk } = this;
     const end = offset + length;
-    if (end > disk.size && disk.growable) this.#growTo(end);
-    const available = Math.max(0, Math.min(length, disk.size - offset));
-    if (available > 0) {
+    const before = disk.size;
+    if (end > before && disk.growable) this.#growTo(end);
+    const grown = disk.size;
+    const available = Math.max(0, Math.min(length, grown - offset));
+    if (available === 0) return 0;
+    try {
       disk.write(source, at, available, offset);
-      this.#changed(offset + available, isDirect);
+    } catch (error) {
+      if (grown > before) this.#undoGrowth(grown, before);
+      throw error;
     }
+    this.#changed(offset + available, isDirect);
     return available;
   }
 
@@ -209,6 +215,15 @@ export class DiskFs {
     if (what === 0 && !grows) return false;
     this.#changed(grows ? end : 0);
     return true;
+  }
+
+  /** What made it necessary is told; that this fails, too, as it may on a full host, is not. */
+  #undoGrowth(from: number, to: number): void {
+    try {
+      this.disk.undoGrowth(from, to);
+    } catch {
+      // The image is larger than what is shown, by zeros.
+    }
   }
 
   /** @param end of what changed, which the disk holds now */

@@ -14,6 +14,9 @@ const NUMBERS = [
   'firstFree',
   'fileEnd',
   'tableChanges',
+  'headerSize',
+  'toldSize',
+  'clearedTo',
 ] as const;
 const DISK_SIZE = 0;
 const L1_SIZE = 1;
@@ -24,6 +27,9 @@ const TABLE_SIZE = 5;
 const FIRST_FREE = 6;
 const FILE_END = 7;
 const TABLE_CHANGES = 8;
+const HEADER_SIZE = 9;
+const TOLD_SIZE = 10;
+const CLEARED_TO = 11;
 
 const CHANGED = 0;
 const UNSYNCED = 1;
@@ -129,6 +135,30 @@ export class ImageState {
   }
   set tableChanges(count: number) {
     this.#numbers[TABLE_CHANGES] = count;
+  }
+
+  /** Bytes of the guest disk as the header in the file has them. */
+  get headerSize(): number {
+    return this.#numbers[HEADER_SIZE]!;
+  }
+  set headerSize(bytes: number) {
+    this.#numbers[HEADER_SIZE] = bytes;
+  }
+
+  /** Bytes of the guest disk as the next commit writes them into the header. */
+  get toldSize(): number {
+    return this.#numbers[TOLD_SIZE]!;
+  }
+  set toldSize(bytes: number) {
+    this.#numbers[TOLD_SIZE] = bytes;
+  }
+
+  /** Guest offset: between the size in the header and this nothing is left from before the disk grew. */
+  get clearedTo(): number {
+    return this.#numbers[CLEARED_TO]!;
+  }
+  set clearedTo(offset: number) {
+    this.#numbers[CLEARED_TO] = offset;
   }
 
   /** Metadata differs from the file. */

@@ -1,12 +1,13 @@
 /** What an image is, as plain data: the schema of `qcow2fs info --json`. */
 import { FileStorage, openReadOnly } from '../host/file-storage.js';
 import { describeCipher } from '../luks/cipher.js';
+import type { Allocation } from './allocation.js';
 import { type Bitmap, readBitmaps } from './format/bitmaps.js';
 import { featureNames } from './format/features.js';
 import type { Header } from './format/header.js';
 import { diskTable, type Image, readImage, readUpTo } from './image.js';
 import { qcow2Parameters } from './parameters.js';
-import { type Allocation, Qcow2Disk } from './qcow2-disk.js';
+import { Qcow2Disk } from './qcow2-disk.js';
 import { readLuksHeader } from './unlock.js';
 
 /** Runs that are looked at; what a more fragmented image holds stays unknown. */

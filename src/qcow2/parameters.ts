@@ -56,6 +56,9 @@ export function qcow2Parameters(
     tableSize: (header.refcountTableClusters * header.clusterSize) / ENTRY_BYTES,
     firstFree: 1,
     tableChanges: 0,
+    headerSize: table.size,
+    toldSize: table.size,
+    clearedTo: table.size,
     fileEnd: Math.ceil(storage.size() / header.clusterSize) * header.clusterSize,
   });
   return {

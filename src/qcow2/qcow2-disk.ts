@@ -2,6 +2,7 @@
 import type { Disk, Extent, ExtentVisitor, ScanBudget } from '../disk.js';
 import { Qcow2fsError } from '../errors.js';
 import type { Storage } from '../storage.js';
+import { ALLOCATION_KEY, type Allocation } from './allocation.js';
 import { ClusterData } from './cluster-data.js';
 import { CompressedClusters, type SharedCompression } from './compressed.js';
 import type { EncryptionState } from './encryption.js';
@@ -15,15 +16,6 @@ import { ImageWriter, type WriteParameters } from './writing/image-writer.js';
 /** Runs of backing files that are looked at to tell whether they are zeros; if there are more, they count as data. */
 const MAX_BACKING_STEPS = 64;
 
-/** Guest bytes by the way they are stored. */
-export interface Allocation {
-  data: number;
-  compressed: number;
-  zero: number;
-  unallocated: number;
-  damaged: number;
-}
-
 /** Everything but the files: plain data that travels to other threads. */
 export interface Qcow2Parameters {
   readonly geometry: Geometry;
@@ -33,14 +25,6 @@ export interface Qcow2Parameters {
   /** Undefined for a disk that is read-only. */
   readonly writing: WriteParameters | undefined;
 }
-
-const ALLOCATION_KEY = {
-  [RunKind.unallocated]: 'unallocated',
-  [RunKind.data]: 'data',
-  [RunKind.zero]: 'zero',
-  [RunKind.compressed]: 'compressed',
-  [RunKind.corrupt]: 'damaged',
-} as const;
 
 export class Qcow2Disk implements Disk {
   readonly readOnly: boolean;
@@ -148,6 +132,11 @@ export class Qcow2Disk implements Disk {
   resize(size: number): void {
     const writer = this.#writable();
     this.#exclusively(() => writer.resize(Math.ceil(size / SECTOR_SIZE) * SECTOR_SIZE));
+  }
+
+  undoGrowth(from: number, to: number): void {
+    const writer = this.#writable();
+    this.#exclusively(() => writer.undoGrowth(from, to));
   }
 
   flush(): void {

@@ -96,8 +96,8 @@ export const FUSE_FAULTS: readonly Fault[] = [
   {
     name: 'fuse-write-ends-early',
     file: 'src/fuse/disk-fs.ts',
-    find: 'Math.max(0, Math.min(length, disk.size - offset));',
-    replace: 'Math.max(0, Math.min(length, disk.size - offset - 1));',
+    find: 'Math.max(0, Math.min(length, grown - offset));',
+    replace: 'Math.max(0, Math.min(length, grown - offset - 1));',
     suspects: ['unit/fuse/disk-fs', 'unit/fuse/writing', 'mount/space'],
   },
   {

@@ -194,9 +194,23 @@ export const WRITING_FAULTS: readonly Fault[] = [
   {
     name: 'writing-growth-shows-backing',
     file: 'src/qcow2/writing/resize.ts',
-    find: 'Math.min(size, Math.max(clusterEnd, backingSize))',
-    replace: 'Math.min(clusterEnd, Math.max(size, backingSize))',
+    find: 'Math.max(clusterEnd, Math.min(size, backingSize))',
+    replace: 'Math.max(clusterEnd, Math.min(0, backingSize))',
     suspects: ['mount/resizable', 'writing/special'],
+  },
+  {
+    name: 'writing-growth-told-before-it-is-cleared',
+    file: 'src/qcow2/writing/resize.ts',
+    find: '      state.clearedTo = cleared;\n',
+    replace: '      state.clearedTo = size;\n',
+    suspects: ['mount/resizable', 'writing/special', 'writing/crash'],
+  },
+  {
+    name: 'writing-growth-never-told',
+    file: 'src/qcow2/writing/commit.ts',
+    find: 'if (state.toldSize !== state.headerSize) {',
+    replace: 'if (state.toldSize < state.headerSize) {',
+    suspects: ['writing/special', 'mount/resizable'],
   },
   {
     name: 'writing-growth-over-vm-state',

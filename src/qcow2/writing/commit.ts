@@ -6,7 +6,9 @@
  *   1. New L2 tables and refcount blocks were filled with zeros when they were allocated, and guest data and what is
  *      copied with it was written when it came: nothing in the file refers to any of it yet.
  *   2. Refcount blocks, in which counts were only raised.
- *   3. Sync. Then the entries of new refcount blocks in the refcount table, if any, and sync again.
+ *   3. Sync. Then the entries of new refcount blocks in the refcount table, if any, and sync again. Then the size of a
+ *      disk that grew, and sync again: before anything beyond the old size is referred to, which a later growth would
+ *      show (resize.ts).
  *   4. L2 entries, and L1 entries of new L2 tables: now everything that they refer to is there and counted.
  *   5. Sync. What was written before is on stable storage and can be found.
  *   6. Counts of what nothing refers to any more, and holes for clusters whose count is zero. Only now may a freed
@@ -15,6 +17,7 @@
 import type { Storage } from '../../storage.js';
 import type { MetadataCache } from '../metadata.js';
 import type { Allocator } from './allocator.js';
+import { writeDiskSize } from './header-fields.js';
 import type { Refcounts } from './refcounts.js';
 
 export class Committer {
@@ -57,6 +60,12 @@ export class Committer {
       refcountTable.writeDirty(this.#image, state.tableOffset, state.tableSize);
       this.syncImage();
       refcountTable.markClean();
+    }
+    if (state.toldSize !== state.headerSize) {
+      const size = state.toldSize;
+      writeDiskSize(this.#image, size);
+      this.syncImage();
+      state.headerSize = size;
     }
     if (l1Table.isDirty || slices.nextDirty(0) !== -1) {
       this.#metadata.writeDirtySlices();

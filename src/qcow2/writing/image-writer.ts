@@ -21,7 +21,7 @@ import { MetadataMap, type SharedMetadataMap } from './metadata-map.js';
 import { PendingFrees, type SharedPendingFrees } from './pending-frees.js';
 import { growRefcountTable } from './refcount-growth.js';
 import { Refcounts, type SharedRefcounts } from './refcounts.js';
-import { growDisk } from './resize.js';
+import { growDisk, undoGrowth } from './resize.js';
 import { ClusterWriter, type OldContent } from './writer.js';
 
 /** More unsynced data than this would keep the lock for long. */
@@ -196,11 +196,16 @@ export class ImageWriter {
         backingSize,
         commit: () => this.#committer.commit(),
         sync: () => this.#committer.syncImage(),
-        syncAll: () => this.#committer.syncAll(),
         erase: (offset, length) => this.#eraseAll(offset, length),
       },
       size,
     );
+  }
+
+  /** See `Disk`. */
+  undoGrowth(from: number, to: number): void {
+    const { metadata } = this.#parts;
+    undoGrowth({ metadata, erase: (offset, length) => this.#eraseAll(offset, length) }, from, to);
   }
 
   /** An entry that makes no sense was met. */

@@ -5,7 +5,7 @@ import { MAX_L1_BYTES } from '../format/limits.js';
 import type { Geometry } from '../geometry.js';
 import type { MetadataCache } from '../metadata.js';
 import type { Allocator } from './allocator.js';
-import { writeDiskSize, writeL1Location } from './header-fields.js';
+import { writeL1Location } from './header-fields.js';
 import type { MetadataMap } from './metadata-map.js';
 
 const ENTRY_BYTES = 8;
@@ -23,15 +23,14 @@ export interface ResizeParts {
   readonly commit: () => void;
   /** Of the image. */
   readonly sync: () => void;
-  /** Of the data file, too. */
-  readonly syncAll: () => void;
   /** Makes a range read as zeros. */
   readonly erase: (offset: number, length: number) => void;
 }
 
 /**
  * The new part reads as zeros, whatever the backing file has there and whatever the last cluster held beyond the old
- * end. The header tells the new size only when all of that is on disk.
+ * end: that is cleared in the file before the header can tell the new size, which is up to the next commit. So what is
+ * appended in small pieces is not synced piece by piece.
  *
  * @param size bytes, a multiple of 512, larger than the disk is
  * @throws Qcow2fsError `too-large` when the L1 table cannot map that much
@@ -48,21 +47,39 @@ export function growDisk(parts: ResizeParts, size: number): void {
   else refuseLeftovers(parts, entries);
   state.l1Size = Math.max(state.l1Size, entries);
 
-  const clusterEnd = Math.ceil(oldSize / geometry.clusterSize) * geometry.clusterSize;
-  const dirtyEnd = Math.min(size, Math.max(clusterEnd, backingSize));
-  state.diskSize = size;
+  const clusterEnd = Math.ceil(state.clearedTo / geometry.clusterSize) * geometry.clusterSize;
+  const cleared = Math.max(clusterEnd, Math.min(size, backingSize));
   try {
     if (dataFile !== undefined) growDataFile(dataFile, oldSize, size);
-    if (dirtyEnd > oldSize) parts.erase(oldSize, dirtyEnd - oldSize);
-    parts.commit();
-    // A commit that has nothing to write syncs nothing, and the data file may have changed all the same.
-    if (dataFile !== undefined) parts.syncAll();
-    writeDiskSize(image, size);
+    if (cleared > state.clearedTo) {
+      // Only a part of the disk can be erased.
+      state.diskSize = Math.max(size, cleared);
+      parts.erase(state.clearedTo, cleared - state.clearedTo);
+      parts.commit();
+      state.clearedTo = cleared;
+    }
   } catch (error) {
     state.diskSize = oldSize;
     throw error;
   }
-  parts.sync();
+  showSize(parts, size);
+}
+
+/**
+ * Takes back a growth that no commit has told yet, because what it was for failed. Whatever it was filled with goes.
+ * @param from what the disk grew to; if it has another size by now, somebody else relies on it
+ */
+export function undoGrowth(parts: Pick<ResizeParts, 'metadata' | 'erase'>, from: number, to: number): void {
+  const { state } = parts.metadata;
+  if (state.diskSize !== from || to < state.headerSize) return;
+  parts.erase(to, from - to);
+  if (to >= state.headerSize) showSize(parts, to);
+}
+
+function showSize({ metadata: { state } }: Pick<ResizeParts, 'metadata'>, size: number): void {
+  state.diskSize = size;
+  state.toldSize = size;
+  state.changed = true;
 }
 
 /** What the file has beyond the old end must not become part of the disk. */

@@ -287,6 +287,14 @@ describe('a FUSE request to a disk that can be written', () => {
     expect([disk.size, overruns]).to.deep.equal([5120, 0]);
   });
 
+  it('WRITE that makes the disk larger and then fails leaves its size', () => {
+    use(4096, true);
+    disk.failure = new Qcow2fsError('no-space', 'the host is full');
+    expect(write(5000, 'abc').error).to.equal(E.ENOSPC);
+    expect(disk.size).to.equal(4096);
+    expect(ask(OP.GETATTR, Buffer.alloc(16)).body.readBigUInt64LE(16 + 8)).to.equal(4096n);
+  });
+
   it('WRITE that cannot make the disk larger leaves its size', () => {
     use(4096, true);
     disk.resize = () => {

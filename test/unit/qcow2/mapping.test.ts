@@ -168,6 +168,9 @@ function stateOf(model: Model): SharedImageState {
     firstFree: 0,
     fileEnd: 0,
     tableChanges: 0,
+    headerSize: model.size,
+    toldSize: model.size,
+    clearedTo: model.size,
   });
 }
 

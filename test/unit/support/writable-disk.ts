@@ -48,6 +48,10 @@ export class WritableDisk implements Disk {
     this.content = Buffer.concat([this.content, Buffer.alloc(Math.ceil(size / 512) * 512 - this.size)]);
   }
 
+  undoGrowth(from: number, to: number): void {
+    if (this.size === from) this.content = this.content.subarray(0, to);
+  }
+
   flush(): void {
     this.calls.push('flush');
   }
