@@ -3,6 +3,7 @@ import path from 'node:path';
 import { errnoName, hostReason, Qcow2fsError } from '../errors.js';
 import fs from '../fs.js';
 import { workingDirectory } from '../host/arguments.js';
+import { findMount } from './find-mount.js';
 
 /** Where `..` leads behind a symbolic link only the host knows, so it is asked; else the path stays as it was given. */
 export function absolutePath(file: string): string {
@@ -43,6 +44,9 @@ export function leaveLostDirectory(): void {
  */
 export function resolveMountpoint(mountpoint: string, hint = 'see what is mounted: qcow2fs list'): string {
   const absolute = absolutePath(mountpoint);
+  // A daemon that hangs is not asked: what is mounted there is known without a look at it.
+  const entry = findMount(absolute);
+  if (entry !== undefined) return entry.mountpoint;
   try {
     return fs.realpathSync(absolute);
   } catch (error) {

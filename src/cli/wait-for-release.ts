@@ -5,7 +5,7 @@ import { isAlive, type MountState, readFailure, removeState } from '../daemon/st
 import { Qcow2fsError } from '../errors.js';
 import fs from '../fs.js';
 import { findMountUser, type MountUser } from '../host/mount-users.js';
-import { shellWord } from '../printable.js';
+import { mountTable } from '../host/mounts.js';
 
 const POLL_INTERVAL = 5;
 /** Milliseconds that a daemon may take to release the image. */
@@ -24,7 +24,7 @@ export async function waitForRelease({ device, userId, state }: DetachedDisk): P
     const waited = Date.now() - start;
     if (waited > PATIENCE_WITH_USERS * (looks + 1)) {
       looks++;
-      const user = findMountUser(device);
+      const user = mountTable().some((entry) => entry.device === device) ? undefined : findMountUser(device);
       if (user !== undefined) throw stillServed(state, describeUser(user));
     }
     if (waited > PATIENCE)
@@ -43,14 +43,16 @@ export async function waitForRelease({ device, userId, state }: DetachedDisk): P
 }
 
 /**
- * Waits for disks that were mounted at a path, or are in another mount namespace.
+ * Waits for disks of this user that were mounted at a path, or are in another mount namespace. What other users say of
+ * theirs is not waited for.
  * @returns whether there were any
  * @throws as `waitForRelease`
  */
 export async function waitForDetached(place: string): Promise<boolean> {
   const places = [place, realPath(place)];
   const found = detachedDisks().filter(
-    ({ state }) => places.includes(state.mountpoint) || places.includes(state.disk),
+    ({ state, userId }) =>
+      userId === process.getuid!() && (places.includes(state.mountpoint) || places.includes(state.disk)),
   );
   for (const disk of found) await waitForRelease(disk);
   return found.length > 0;
@@ -71,8 +73,8 @@ function stillServed({ mountpoint, pid }: MountState, what: string): Qcow2fsErro
 function describeUser({ pid, name, mountpoint }: MountUser): string {
   const who = `process ${pid} (${name})`;
   if (mountpoint === undefined) return `still serves ${who}, which has it open; end that first`;
-  const command = `nsenter -t ${pid} -m umount ${shellWord(mountpoint)}`;
-  return `still serves the mount namespace of ${who}; end that first, or unmount it there: ${command}`;
+  // No command: what runs in a mount namespace of somebody else is what its owner put there.
+  return `still serves the mount namespace of ${who}, which has it on ${mountpoint}; end that process first`;
 }
 
 function logOf({ log }: MountState): string {

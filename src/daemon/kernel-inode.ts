@@ -12,8 +12,8 @@ import { type Held, openRoot } from '../host/mounts.js';
 import type { FailureLog } from './log.js';
 import type { OwnMount } from './session.js';
 
-/** How long a reply waits at most for the time that it should show: milliseconds. */
-const PATIENCE = 1000;
+/** How long a close waits at most for its time: milliseconds. The program that sets it has ended before. */
+const PATIENCE = 1500;
 
 export class KernelInode {
   readonly #mount: OwnMount;
@@ -61,11 +61,19 @@ export class KernelInode {
     if (!this.#isRestoring) void this.#restore();
   };
 
-  /** Tells the modification time, and then sends the reply that waited for it. A late time is better than no reply. */
+  /**
+   * Tells the modification time, which is now, and then sends the reply that waited for it: a close has to end. A program
+   * that sets a time meanwhile wins.
+   */
   readonly sendLater = (fd: number, reply: Uint8Array): void => {
-    // One after the other: what comes while the time is told may be about a later one.
+    const { inode } = this.#fs;
+    const { settings } = inode;
+    // One after the other.
     this.#telling = this.#telling.then(() =>
-      this.#change((root) => setModificationTime(root, this.#name, this.#fs.inode.times.mtime)),
+      this.#change(async (root) => {
+        const now = BigInt(Date.now()) * 1_000_000n;
+        if (inode.settings === settings) await setModificationTime(root, this.#name, now);
+      }),
     );
     void Promise.race([this.#telling, delay(PATIENCE, undefined, { ref: false })]).then(() =>
       send(fd, reply),

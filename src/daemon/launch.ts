@@ -5,7 +5,7 @@
  *
  * The launcher hands the daemon one end of a pipe and ends with the status that it reads there: 0 as soon as the disk
  * can be opened, or what the daemon ended with. A daemon that dies in between cannot unmount; so it says before what it
- * has mounted (`mount 43`, by its ID), and the launcher does it.
+ * has mounted (`mount 43 0:39 2147`: see `MountName`), and the launcher does it.
  */
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
@@ -15,7 +15,7 @@ import { commandLine, programArguments } from '../host/arguments.js';
 import { HIDDEN_DEBUGGER } from '../host/debugger.js';
 import { closeDescriptors, type Inherited, inheritedDescriptors, isOpen } from '../host/descriptors.js';
 import { keepFromChildren } from '../host/libc.js';
-import { mountOf, unmount } from '../host/mounts.js';
+import { type MountName, mountOf, unmount } from '../host/mounts.js';
 import { isRunning } from '../host/processes.js';
 
 const PROGRAM = fileURLToPath(new URL('../cli/main.js', import.meta.url));
@@ -29,20 +29,22 @@ let launcher = 0;
 let statusFd: number | undefined;
 let inherited: readonly Inherited[] = [];
 
-/** The ID of a mount whose daemon has died: what the shell script starts the program for. */
+/** The name of a mount whose daemon has died: what the shell script starts the program for. */
 const LOST_MOUNT = 'QCOW2FS_LOST_MOUNT';
 
 /** To be called first of all. @returns whether this process was only to unmount what a daemon left */
 export function unmountLost(): boolean {
-  const id = process.env[LOST_MOUNT];
-  if (id === undefined) return false;
-  unmountLazily(id);
+  const lost = process.env[LOST_MOUNT];
+  if (lost === undefined) return false;
+  unmountLazily(lost);
   return true;
 }
 
-function unmountLazily(id: string): void {
+/** @param lost as `announceMount` wrote it */
+function unmountLazily(lost: string): void {
   try {
-    const entry = mountOf(id);
+    const [id = '', device = '', unique] = lost.split(' ');
+    const entry = mountOf({ id, device, unique });
     if (entry !== undefined) unmount(entry, true);
   } catch {
     // Somebody else has done it, or covered it.
@@ -77,9 +79,9 @@ export function letGoOfCaller(kept?: number): void {
 }
 
 /** Tells the launcher what to unmount when this process dies before the disk is ready. */
-export function announceMount(id: string): void {
+export function announceMount({ id, device, unique }: MountName): void {
   try {
-    if (statusFd !== undefined) fs.writeSync(statusFd, `mount ${id}\n`);
+    if (statusFd !== undefined) fs.writeSync(statusFd, `mount ${[id, device, unique].join(' ').trim()}\n`);
   } catch {
     // There is no launcher any more, which shows when it is to be released.
   }
@@ -135,9 +137,10 @@ export function launch(): Promise<number> {
       resolve(READY);
     });
     answer?.once('end', () => {
+      if (/^0$/m.test(text)) return;
       const status = /^\d+$/m.exec(text)?.[0];
       if (status !== undefined) return resolve(Number(status));
-      const lost = /^mount (\d+)$/m.exec(text)?.[1];
+      const lost = /^mount (.+)$/m.exec(text)?.[1];
       if (lost !== undefined) unmountLazily(lost);
       reject(new Qcow2fsError('internal', 'the daemon ended before the disk was ready; its log may say why'));
     });

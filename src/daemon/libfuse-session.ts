@@ -1,6 +1,7 @@
 /** The libfuse transport as a session: everything runs in the main thread. */
 import type { Disk } from '../disk.js';
 import { Qcow2fsError } from '../errors.js';
+import fs from '../fs.js';
 import { DiskFs, type DiskFsOptions } from '../fuse/disk-fs.js';
 import { mountLibfuse } from '../fuse/libfuse.js';
 import { fuseDescriptors, isFuseDescriptor } from '../host/fuse-device.js';
@@ -29,6 +30,11 @@ export async function startLibfuseSession(
   await mountLibfuse(new DiskFs(disk, fsOptions), { ...options, mountpoint: mountpoint.path }, onFailure);
   const descriptor = fuseDescriptors().find((fd) => !before.includes(fd));
   const mount = new OwnMount(Number(descriptor), mountpoint);
+  // libfuse mounts by the path.
+  if (mount.entry !== undefined && mount.entry.mountpoint !== fs.readlinkSync(mountpoint.at)) {
+    mount.unmount(true);
+    throw new Qcow2fsError('mountpoint', `${mountpoint.path}: a directory above it was renamed meanwhile`);
+  }
 
   let finish: () => void = () => {};
   const ended = new Promise<void>((resolve) => {

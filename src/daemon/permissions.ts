@@ -1,6 +1,5 @@
 /** Who may open the disk of a mount. */
-import fs from '../fs.js';
-import { grantsOf } from '../host/grants.js';
+import { grantsOf, isReachedByOwner } from '../host/grants.js';
 import { notice } from '../notice.js';
 import type { Layers } from '../qcow2/chain.js';
 
@@ -25,8 +24,7 @@ export function grantedMode(wanted: number, layers: Layers, owner: number, group
       // What is below the image is never written.
       const bits = (permissions: number): number =>
         depth > 0 && permissions & READ ? READ_WRITE : permissions;
-      // Whoever owns the file could give himself all rights.
-      const own = mounts || fs.fstatSync(fd).uid === owner ? 0o700 : bits(granted.others) << 6;
+      const own = mounts || isReachedByOwner(fd, owner) ? 0o700 : bits(granted.others) << 6;
       const left = mode & (own | (bits(granted.group) << 3) | bits(granted.others));
       if (left !== mode) notice(`${path}: grants no more than ${octal(left)} of --mode ${octal(wanted)}`);
       mode = left;

@@ -5,8 +5,10 @@ import { tryOpen } from '../host/disk-programs.js';
 import {
   type Connection,
   type MountEntry,
+  type MountName,
   mountedAt,
   mountOf,
+  nameOf,
   openConnection,
   openRoot,
   servedBy,
@@ -37,7 +39,7 @@ export interface SessionOptions {
 /** The mount of a session, by what the kernel calls it: paths may lead elsewhere by the time they are used. */
 export class OwnMount {
   readonly device: string;
-  readonly #id: string | undefined;
+  readonly #name: MountName | undefined;
   readonly #mountpoint: string;
   readonly #connection: Connection;
 
@@ -45,15 +47,15 @@ export class OwnMount {
   constructor(fd: number, { path }: Mountpoint) {
     const entry = servedBy(fd) ?? mountedAt(path);
     this.#mountpoint = path;
-    this.#id = entry?.id;
+    this.#name = entry && nameOf(entry);
     this.device = entry?.device ?? '';
     this.#connection = openConnection(this.device);
-    if (entry !== undefined) announceMount(entry.id);
+    if (this.#name !== undefined) announceMount(this.#name);
   }
 
   /** The mount as it is now; undefined when it is not mounted any more. */
   get entry(): MountEntry | undefined {
-    return this.#id === undefined ? undefined : mountOf(this.#id);
+    return this.#name && mountOf(this.#name);
   }
 
   /**

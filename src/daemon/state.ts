@@ -37,6 +37,8 @@ export interface MountState {
 /** Of one file, of a text in it, and of files for one device: what others write is not believed to be reasonable. */
 const MAX_STATE_BYTES = 64 * 1024;
 const MAX_TEXT = 8192;
+/** Disks of a user that are looked at. */
+const MAX_DISKS = 256;
 const MAX_STATES = 100;
 
 /** How long why a daemon failed is kept for who unmounts: milliseconds. */
@@ -145,10 +147,10 @@ export function readState(device: string, userId: number): MountState | undefine
 export function statesOf(userId: number): { readonly device: string; readonly state: MountState }[] {
   const states: { device: string; state: MountState }[] = [];
   inOwnDirectories(userId, (directory) => {
-    for (const name of namesIn(directory)) {
+    for (const name of namesIn(directory).slice(0, MAX_DISKS)) {
       const [, major, minor, pid] = /^(\d+)-(\d+)\.(\d+)\.json$/.exec(name) ?? [];
       const state = major === undefined ? undefined : readStateFile(path.join(directory, name), userId);
-      if (state?.pid === Number(pid)) states.push({ device: `${major}:${minor}`, state: state! });
+      if (String(state?.pid) === pid) states.push({ device: `${major}:${minor}`, state: state! });
     }
   });
   return states;

@@ -38,6 +38,7 @@ export class StopOnSignal {
   /** The first signal that came. */
   #signal: NodeJS.Signals | undefined;
   #signalledAt = 0;
+  #isDetached = false;
 
   /** From here on a signal no longer simply ends the process: it is about to mount. */
   constructor(image: string) {
@@ -73,7 +74,7 @@ export class StopOnSignal {
   async #unmount(session: Session, signal: NodeJS.Signals): Promise<void> {
     notifyServiceManager('STOPPING=1');
     try {
-      await this.#service.release();
+      await Promise.race([this.#service.release(), tooLate()]);
       session.unmount(false);
     } catch {
       log(`${this.#image}: ${signal}: the disk is in use; its users have ${GRACE / 1000} s to finish`);
@@ -83,6 +84,8 @@ export class StopOnSignal {
   }
 
   #detach(session: Session): void {
+    if (this.#isDetached) return;
+    this.#isDetached = true;
     try {
       session.unmount(true);
     } catch (error) {
@@ -93,6 +96,7 @@ export class StopOnSignal {
   /** Ends the service; when that does not wake its threads, the process goes. */
   #abort(session: Session): void {
     clearTimeout(this.#timer);
+    this.#detach(session);
     session.abort();
     this.#timer = setTimeout(() => void this.#end(session), ABORT_GRACE);
   }
@@ -144,6 +148,12 @@ export async function withdraw(session: Session, reason: unknown): Promise<void>
   await session.ended.catch(() => {});
   clearTimeout(abort);
   clearTimeout(end);
+}
+
+/** What is to be given back may wait for somebody else. */
+async function tooLate(): Promise<never> {
+  await delay(GRACE, undefined, { ref: false });
+  throw new Error('it takes too long');
 }
 
 /** Threads that wait for requests cannot be ended from inside, and `process.exit` would wait for them. */

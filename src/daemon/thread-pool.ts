@@ -1,6 +1,6 @@
 /** The threads that serve one mount. */
 import { Worker } from 'node:worker_threads';
-import { fromErrorRecord, Qcow2fsError } from '../errors.js';
+import { fromErrorRecord, hostReason, Qcow2fsError } from '../errors.js';
 import fs from '../fs.js';
 import type { DiskFsOptions } from '../fuse/disk-fs.js';
 import { allocateLookout } from '../fuse/lookout.js';
@@ -16,7 +16,11 @@ const STDERR = 2;
 let early: ServingThread | undefined;
 
 export function startThreadEarly(): void {
-  early = new ServingThread();
+  try {
+    early = new ServingThread();
+  } catch {
+    // Whoever needs it says why it cannot start.
+  }
 }
 
 /** The threads of a mount to come: none where libfuse serves, in the main thread. */
@@ -97,12 +101,22 @@ function passOn(text: Buffer): void {
   }
 }
 
+/** @throws Qcow2fsError `host-io` */
+function startWorker(): Worker {
+  try {
+    return new Worker(new URL('./worker.js', import.meta.url), { stdout: true, stderr: true });
+  } catch (error) {
+    const reason = hostReason(error);
+    throw new Qcow2fsError('host-io', `cannot start a thread: ${reason}; raise the limits: ulimit -u, -v`);
+  }
+}
+
 class ServingThread {
   /**
    * With streams of its own: joining them to those of the process would make the pipes of whoever called it
    * non-blocking, and would hold a terminal.
    */
-  readonly #worker = new Worker(new URL('./worker.js', import.meta.url), { stdout: true, stderr: true });
+  readonly #worker = startWorker();
   /** Fulfilled when the thread ended well; rejects when it broke down. */
   readonly #ended: Promise<void>;
 

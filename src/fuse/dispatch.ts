@@ -23,7 +23,6 @@ import {
 } from './reply.js';
 import {
   BODY,
-  GETATTR_END,
   HANDLE,
   HANDLE_END,
   LEN,
@@ -158,15 +157,11 @@ export class Dispatcher {
         return 0;
       case Opcode.FSYNC:
       case Opcode.SYNCFS:
-        // The kernel holds the inode's lock, which it takes to learn the time: so that comes with FLUSH or GETATTR.
         this.#fs.disk.flush();
         return 0;
       case Opcode.STATFS:
         return this.#statfs(reply);
       case Opcode.GETATTR:
-        // That of lseek(2), under the inode's lock, comes with a file handle, and that of stat(2) without.
-        if (this.#fs.isDisk(inode) && length >= GETATTR_END && request.readUInt32LE(BODY) === 0)
-          this.#awaitsTime = this.#fs.inode.takeOwedTime();
         return this.#getattr(inode, reply);
       default:
         if (PATH_OPCODES.has(opcode)) return -this.#fs.immutableErrno;

@@ -10,8 +10,6 @@ export const READ_SIZE = BODY + fuse.readIn.offsets.size;
 /** Requests about an open descriptor begin with its file handle. */
 export const HANDLE = BODY;
 export const HANDLE_END = BODY + 8;
-/** A GETATTR (fuse_getattr_in) begins with flags; the only one says that it has a file handle. */
-export const GETATTR_END = BODY + 16;
 export const WRITE_OFFSET = BODY + fuse.writeIn.offsets.offset;
 export const WRITE_SIZE = BODY + fuse.writeIn.offsets.size;
 export const WRITE_CACHED = BODY + fuse.writeIn.offsets.writeFlags;

@@ -10,6 +10,8 @@ import type { Held } from './mounts.js';
 const INHERITED = 3;
 /** Whoever waits for the file goes on then: milliseconds. */
 const TIMEOUT = 10_000;
+/** A time that comes later might replace one that a program has set. */
+const TIME_TIMEOUT = 1000;
 const NS_PER_SECOND = 1_000_000_000n;
 
 /**
@@ -24,7 +26,8 @@ export function setSize(held: Held, name: string | undefined, size: number): Pro
 export function setModificationTime(held: Held, name: string | undefined, mtime: bigint): Promise<void> {
   const seconds = mtime / NS_PER_SECOND - (mtime % NS_PER_SECOND < 0n ? 1n : 0n);
   const rest = String(mtime - seconds * NS_PER_SECOND).padStart(9, '0');
-  return run(held, 'touch', ['--no-create', '-m', `--date=@${seconds}.${rest}`, '--', inherited(name)]);
+  const args = ['--no-create', '-m', `--date=@${seconds}.${rest}`, '--', inherited(name)];
+  return run(held, 'touch', args, TIME_TIMEOUT);
 }
 
 /** Opens the file for reading, and closes it. */
@@ -36,11 +39,11 @@ function inherited(name: string | undefined): string {
   return `/proc/self/fd/${INHERITED}${name === undefined ? '' : `/${name}`}`;
 }
 
-function run({ fd }: Held, program: string, args: readonly string[]): Promise<void> {
+function run({ fd }: Held, program: string, args: readonly string[], timeout = TIMEOUT): Promise<void> {
   return new Promise((resolve, reject) => {
     const child = spawn(...commandLine(program, args), {
       stdio: ['ignore', 'ignore', 'pipe', fd],
-      timeout: TIMEOUT,
+      timeout,
       killSignal: 'SIGKILL',
       env: { ...process.env, LC_ALL: 'C' },
     });

@@ -22,9 +22,9 @@ export class ErrorMapFile {
   constructor(file: string, image: string, snapshot: string | undefined, size: number) {
     const of = snapshot === undefined ? '' : `, snapshot ${printableJson(snapshot)}`;
     this.#base = { size, title: `Made by qcow2fs of ${printableJson(image)}${of}` };
-    this.#isNew = !refuseOther(file, `${MAPFILE_MARKS[0]} ${this.#base.title}`);
     this.#path = withoutLink(file);
     this.#place = placeOf(this.#path);
+    this.#isNew = !refuseOther(this.#path, this.#place, `${MAPFILE_MARKS[0]} ${this.#base.title}`);
     this.write([], 0);
   }
 
@@ -64,16 +64,19 @@ function placeOf(file: string): string {
 
 /**
  * A slip of the fingers must not replace an image by a map of it, nor the map of another one, nor one that ddrescue made.
+ * @param file its name, for messages
+ * @param place where it is; a link there was put there by somebody after the name was followed
  * @param firstLine of our own maps of this image
  * @returns whether there is a file
  */
-function refuseOther(file: string, firstLine: string): boolean {
+function refuseOther(file: string, place: string, firstLine: string): boolean {
   let beginning: string;
   try {
-    if (!(fs.statSync(file, { throwIfNoEntry: false })?.isFile() ?? true)) {
+    if (!(fs.lstatSync(place, { throwIfNoEntry: false })?.isFile() ?? true)) {
       throw new Qcow2fsError('host-io', `${file}: not a regular file, which an error map must be`);
     }
-    const fd = fs.openSync(file, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
+    const { O_RDONLY, O_NONBLOCK, O_NOFOLLOW } = fs.constants;
+    const fd = fs.openSync(place, O_RDONLY | O_NONBLOCK | O_NOFOLLOW);
     const bytes = Buffer.alloc(Buffer.byteLength(firstLine) + 1);
     beginning = bytes.toString('utf8', 0, fs.readSync(fd, bytes));
     fs.closeSync(fd);

@@ -16,6 +16,8 @@ export interface Grants {
 
 const NOTHING: Grants = { group: 0, others: 0 };
 const SEARCH = 1;
+const OWNER_SEARCH = 0o100;
+const NO_GROUP = -1;
 /** May do everything anyway. */
 const ROOT = 0;
 
@@ -43,6 +45,22 @@ export function grantsOf(fd: number, owner: number, group: number): Grants {
     return granted;
   } catch {
     return NOTHING;
+  }
+}
+
+/** Whether a user has the file as its owner, and may search all directories above it: then all rights are his to give. */
+export function isReachedByOwner(fd: number, owner: number): boolean {
+  if (fs.fstatSync(fd).uid !== owner) return false;
+  try {
+    let isReached = true;
+    forEachDirectoryAbove(fd, (directory) => {
+      const { uid, mode } = fs.fstatSync(directory);
+      const { others } = surely(listOf(directory), ROOT, NO_GROUP);
+      if (!(uid === owner ? mode & OWNER_SEARCH : others & SEARCH)) isReached = false;
+    });
+    return isReached;
+  } catch {
+    return false;
   }
 }
 

@@ -169,6 +169,20 @@ export function deviceOf(path: string): string | undefined {
   return `${buffer.readUInt32LE(STATX_DEVICE)}:${buffer.readUInt32LE(STATX_DEVICE + 4)}`;
 }
 
+const STATX_MNT_ID_UNIQUE = 0x4000;
+const STATX_MNT_ID = 144;
+
+/** The ID of the mount of a file that no other mount ever has; undefined before Linux 6.8. Sends no request. */
+export function uniqueMountIdOf(path: string): string | undefined {
+  const statx = foreignIfPresent(
+    'int statx(int dir, const char *path, int flags, uint32_t mask, void *buffer)',
+  );
+  const buffer = Buffer.alloc(STATX_BYTES);
+  if (statx?.(AT_FDCWD, path, AT_STATX_DONT_SYNC, STATX_MNT_ID_UNIQUE, buffer) !== 0) return undefined;
+  const isTold = (buffer.readUInt32LE(0) & STATX_MNT_ID_UNIQUE) !== 0;
+  return isTold ? String(buffer.readBigUInt64LE(STATX_MNT_ID)) : undefined;
+}
+
 const F_SETFD = 2;
 const F_DUPFD_CLOEXEC = 1030;
 const FD_CLOEXEC = 1;

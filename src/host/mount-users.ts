@@ -8,7 +8,7 @@
  */
 import fs from '../fs.js';
 import { deviceOf } from './libc.js';
-import { unescapeOctal } from './mounts-linux.js';
+import { FILE_SYSTEM_TYPE, unescapeOctal } from './mounts-linux.js';
 
 export interface MountUser {
   readonly pid: number;
@@ -32,7 +32,9 @@ function findNamespace(processes: readonly string[], device: string): MountUser 
     seen.add(namespace);
     for (const line of read(`/proc/${pid}/mountinfo`).split('\n')) {
       const [, , mounted, , mountpoint = ''] = line.split(' ', 5);
-      if (mounted === device) return userOf(pid, unescapeOctal(mountpoint));
+      // The number of a file system that has ended is given to the next.
+      if (mounted === device && line.includes(` - ${FILE_SYSTEM_TYPE} `))
+        return userOf(pid, unescapeOctal(mountpoint));
     }
   }
   return undefined;

@@ -6,7 +6,7 @@ import fs from '../fs.js';
 import { shellWord } from '../printable.js';
 import { createTrace } from '../trace.js';
 import { commandLine } from './arguments.js';
-import { MNT_DETACH, UMOUNT_NOFOLLOW, unmount as unmountDirectly } from './libc.js';
+import { MNT_DETACH, UMOUNT_NOFOLLOW, uniqueMountIdOf, unmount as unmountDirectly } from './libc.js';
 import type { Connection, Held, MountEntry, MountSystem } from './mounts.js';
 import { descriptorPath, mountIdOf } from './place.js';
 import { O_PATH } from './walk.js';
@@ -62,6 +62,17 @@ function pin({ id, mountpoint }: MountEntry, place: string): Held {
       ? `another file system is mounted on top; unmount that first: umount ${shellWord(mountpoint)}`
       : 'the path leads elsewhere now: a directory above it was renamed',
   );
+}
+
+function unique(entry: MountEntry): string | undefined {
+  try {
+    const root = openRoot(entry);
+    const id = uniqueMountIdOf(root.path);
+    root.close();
+    return id;
+  } catch {
+    return undefined;
+  }
 }
 
 /** Whether another mount is on top of this one. */
@@ -187,4 +198,4 @@ export function unescapeOctal(text: string): string {
   return text.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
 }
 
-export const linuxMounts: MountSystem = { table, unmount, openRoot, served, connection };
+export const linuxMounts: MountSystem = { table, unmount, openRoot, unique, served, connection };

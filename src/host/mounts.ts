@@ -7,7 +7,7 @@ import { linuxMounts } from './mounts-linux.js';
 
 /** A mounted qcow2fs, as the kernel's mount table tells. */
 export interface MountEntry {
-  /** The kernel's name for it, of which no other mount has the same while it lasts (statx(2), stx_mnt_id). */
+  /** The kernel's number for it, which the next mount may have when it has gone (proc(5), mountinfo). */
   readonly id: string;
   /** Where it is now: whoever may rename a directory above it may make this path lead elsewhere. */
   readonly mountpoint: string;
@@ -34,6 +34,8 @@ export interface MountSystem {
    * @throws Qcow2fsError `mountpoint` when its path leads elsewhere
    */
   openRoot(entry: MountEntry): Held;
+  /** See `MountName`; undefined, too, when its path leads elsewhere. */
+  unique(entry: MountEntry): string | undefined;
   /** The mount whose requests come by this descriptor. */
   served(fd: number): MountEntry | undefined;
   /** See `Connection`. */
@@ -76,9 +78,23 @@ export function mountedAt(path: string): MountEntry | undefined {
   return mountTable().findLast((entry) => entry.mountpoint === path);
 }
 
+/** What a mount is called for good. */
+export interface MountName {
+  readonly id: string;
+  readonly device: string;
+  /** Never another mount's, as ID and device are as soon as it has gone; undefined where the kernel does not tell. */
+  readonly unique: string | undefined;
+}
+
+export function nameOf(entry: MountEntry): MountName {
+  const { id, device } = entry;
+  return { id, device, unique: system().unique(entry) };
+}
+
 /** The mount as it is now; undefined when it is not mounted any more. */
-export function mountOf(id: string): MountEntry | undefined {
-  return mountTable().find((entry) => entry.id === id);
+export function mountOf({ id, device, unique }: MountName): MountEntry | undefined {
+  const found = mountTable().find((entry) => entry.id === id && entry.device === device);
+  return found === undefined || unique === undefined || system().unique(found) === unique ? found : undefined;
 }
 
 /** See `MountSystem`. */

@@ -2,6 +2,7 @@
 
 import path from 'node:path';
 import fs, { type Stats } from '../fs.js';
+import { descriptorPath } from './place.js';
 import { readAcl, writeAcl } from './posix-acl.js';
 
 /**
@@ -16,7 +17,7 @@ export function replaceFile(file: string, text: string): void {
   const temporary = path.join(path.dirname(file), `.qcow2fs-${process.pid}.tmp`);
   const fd = fs.openSync(temporary, 'wx', old === undefined ? 0o666 : 0o600);
   try {
-    if (old !== undefined && !takeOver(old, file, fd, temporary)) {
+    if (old !== undefined && !takeOver(old, file, fd)) {
       fs.rmSync(temporary);
       overwrite(file, old, text);
       return;
@@ -32,30 +33,43 @@ export function replaceFile(file: string, text: string): void {
   }
 }
 
-/** @returns false when the new file cannot have what the old one has */
-function takeOver(old: Stats, file: string, fd: number, temporary: string): boolean {
+/**
+ * By descriptors: whoever may write the directory can put a link in the place of either name.
+ * @returns false when the new file cannot have what the old one has
+ */
+function takeOver(old: Stats, file: string, fd: number): boolean {
+  let of: number | undefined;
   try {
+    of = openSame(file, old, fs.constants.O_RDONLY);
     const made = fs.fstatSync(fd);
     if (made.uid !== old.uid || made.gid !== old.gid) fs.fchownSync(fd, old.uid, old.gid);
     // A new file may have got one from its directory.
-    writeAcl(temporary, readAcl(file));
+    writeAcl(descriptorPath(fd), readAcl(descriptorPath(of)));
     fs.fchmodSync(fd, old.mode & 0o7777);
     return true;
   } catch {
     return false;
+  } finally {
+    if (of !== undefined) fs.closeSync(of);
   }
 }
 
-/** Unless another file has taken its place meanwhile. */
 function overwrite(file: string, old: Stats, text: string): void {
-  const fd = fs.openSync(file, fs.constants.O_WRONLY | fs.constants.O_NOFOLLOW);
+  const fd = openSame(file, old, fs.constants.O_WRONLY);
   try {
-    const { dev, ino } = fs.fstatSync(fd);
-    if (dev !== old.dev || ino !== old.ino) throw new Error('another file is there now');
     fs.ftruncateSync(fd);
     fs.writeFileSync(fd, text);
     fs.fsyncSync(fd);
   } finally {
     fs.closeSync(fd);
   }
+}
+
+/** @throws Error when another file has taken its place */
+function openSame(file: string, old: Stats, access: number): number {
+  const fd = fs.openSync(file, access | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK);
+  const { dev, ino } = fs.fstatSync(fd);
+  if (dev === old.dev && ino === old.ino) return fd;
+  fs.closeSync(fd);
+  throw new Error('another file is there now');
 }

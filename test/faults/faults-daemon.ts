@@ -187,8 +187,8 @@ export const DAEMON_FAULTS: readonly Fault[] = [
   {
     name: 'daemon-lost-mount-stays',
     file: 'src/daemon/session.ts',
-    find: 'if (entry !== undefined) announceMount(entry.id);',
-    replace: 'if (entry === undefined) announceMount(this.device);',
+    find: 'if (this.#name !== undefined) announceMount(this.#name);',
+    replace: "if (this.#name?.device === '') announceMount(this.#name);",
     suspects: ['mount/starting'],
   },
   {
