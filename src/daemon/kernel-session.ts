@@ -3,13 +3,13 @@ import type { Disk } from '../disk.js';
 import { DiskFs, type DiskFsOptions } from '../fuse/disk-fs.js';
 import { MAX_READ_AHEAD } from '../fuse/dispatch.js';
 import { mountKernel, raiseReadAhead } from '../fuse/mount-linux.js';
-import { assertRoom } from '../host/limits.js';
+import { assertProcesses, assertRoom } from '../host/limits.js';
 import { RwLock } from '../host/rw-lock.js';
 import type { Layers } from '../qcow2/chain.js';
 import { locksOf } from '../qcow2/parameters.js';
 import { KernelInode } from './kernel-inode.js';
 import { FailureLog } from './log.js';
-import { OwnMount, type Session, type SessionOptions, whenOpen } from './session.js';
+import { OwnMount, type Session, type SessionOptions, SPARE_PROCESSES, whenOpen } from './session.js';
 import type { ThreadPool } from './thread-pool.js';
 
 /** What a mount opens besides: a second device for each thread, and what starting programs takes. */
@@ -33,6 +33,7 @@ export async function startKernelSession(
   const { mountpoint } = options;
   await threads.attach(layers, fsOptions, failures);
   assertRoom(SPARE_DESCRIPTORS, SPARE_BYTES);
+  await assertProcesses(SPARE_PROCESSES);
   const { path, at, singleFile } = mountpoint;
   const fd = mountKernel({ ...options, mountpoint: path, at, singleFile, readOnly: disk.readOnly });
   const mount = new OwnMount(fd, mountpoint);

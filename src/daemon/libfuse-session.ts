@@ -5,7 +5,8 @@ import fs from '../fs.js';
 import { DiskFs, type DiskFsOptions } from '../fuse/disk-fs.js';
 import { mountLibfuse } from '../fuse/libfuse.js';
 import { fuseDescriptors, isFuseDescriptor } from '../host/fuse-device.js';
-import { OwnMount, type Session, type SessionOptions, whenOpen } from './session.js';
+import { assertProcesses } from '../host/limits.js';
+import { OwnMount, type Session, type SessionOptions, SPARE_PROCESSES, whenOpen } from './session.js';
 
 /**
  * libfuse tells nobody that its loop ended, but it closes its descriptor of /dev/fuse then; so that is looked at:
@@ -26,6 +27,7 @@ export async function startLibfuseSession(
       `${mountpoint.path}: the libfuse transport needs a directory; leave out --transport libfuse`,
     );
   }
+  await assertProcesses(SPARE_PROCESSES);
   const before = fuseDescriptors();
   await mountLibfuse(new DiskFs(disk, fsOptions), { ...options, mountpoint: mountpoint.path }, onFailure);
   const descriptor = fuseDescriptors().find((fd) => !before.includes(fd));

@@ -17,6 +17,9 @@ import {
 import { announceMount } from './launch.js';
 import type { Mountpoint } from './mountpoint.js';
 
+/** Programs and threads that mounting, opening and unmounting start. */
+export const SPARE_PROCESSES = 6;
+
 export interface Session {
   /** `major:minor` of the mount; empty where it was unmounted before it could be told. */
   readonly device: string;

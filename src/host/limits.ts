@@ -1,7 +1,8 @@
 /** Whether the limits of this process (getrlimit(2)) leave room for what it is about to need. Linux only. */
 
+import { type ChildProcess, spawn } from 'node:child_process';
 import os from 'node:os';
-import { Qcow2fsError } from '../errors.js';
+import { hostReason, Qcow2fsError } from '../errors.js';
 import fs from '../fs.js';
 
 /** Limits in bytes, how /proc/self/status counts what is used, and who sets them. */
@@ -24,6 +25,30 @@ export function assertRoom(descriptors: number, bytes: number): void {
       'host-io',
       `memory is limited to ${wanted} KiB too little: raise the limit: ${option}`,
     );
+  }
+}
+
+/** A limit on processes that is larger leaves room for a few. */
+const MANY_PROCESSES = 4096;
+
+/**
+ * Tries it, because all processes and threads of the user count.
+ * @throws Qcow2fsError `host-io` when not so many processes, or threads, can be started besides
+ */
+export async function assertProcesses(count: number): Promise<void> {
+  if (limitOf('Max processes') > MANY_PROCESSES) return;
+  const children: ChildProcess[] = [];
+  try {
+    for (let index = 0; index < count; index++) {
+      const child = spawn('cat', { stdio: ['pipe', 'ignore', 'ignore'] });
+      await new Promise((resolve, reject) => child.once('spawn', resolve).once('error', reject));
+      children.push(child);
+    }
+  } catch (error) {
+    const advice = 'raise the limit: ulimit -u';
+    throw new Qcow2fsError('host-io', `too few processes can be started: ${hostReason(error)}; ${advice}`);
+  } finally {
+    for (const child of children) child.kill('SIGKILL');
   }
 }
 

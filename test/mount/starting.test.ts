@@ -9,6 +9,7 @@ import { daemonsOf, endMount, mountsAt } from '../support/mounts.js';
 import { withNodeOptions } from '../support/node-options.js';
 import { BIN, expectQcow2fs } from '../support/qcow2fs.js';
 import { useScratch } from '../support/scratch.js';
+import { NOBODY, useOrdinaryUser } from '../support/users.js';
 import { waitUntil } from '../support/wait.js';
 
 const PRELOAD = new URL('./dying-at-start.js', import.meta.url).href;
@@ -22,6 +23,8 @@ describe('a mount that cannot start', () => {
   const scratch = useScratch();
   const defer = useCleanUp();
   const image = imagePath(createImage(scratch.subdir(), { size: MiB }));
+  const home = scratch.path('home');
+  useOrdinaryUser(home);
 
   /** Everything is as before, or the disk is there: nothing in between. */
   async function expectNothingOrAll(
@@ -54,6 +57,33 @@ describe('a mount that cannot start', () => {
       }
     });
   }
+
+  it('for the number of processes leaves nothing', async () => {
+    const { uid, gid } = NOBODY;
+    const ownImage = `${home}/image`;
+    fs.copyFileSync(image, ownImage);
+    fs.chownSync(ownImage, uid, gid);
+    for (const transport of TRANSPORTS) {
+      for (let count = 10; count <= 40; count += 5) {
+        const mountpoint = fs.mkdtempSync(`${home}/`);
+        fs.chownSync(mountpoint, uid, gid);
+        defer(() => endMount(mountpoint));
+        const args = ['mount', '--transport', transport, '--log', `${home}/log`, ownImage, mountpoint];
+        const limited = [
+          'prlimit',
+          `--nproc=${count}`,
+          'setpriv',
+          `--reuid=${uid}`,
+          `--regid=${gid}`,
+          '--clear-groups',
+        ];
+        const { status } = spawnSync(limited[0]!, [...limited.slice(1), 'env', `HOME=${home}`, BIN, ...args]);
+        if (status === 0) expectQcow2fs(['umount', mountpoint], { uid, gid });
+        else expect(mountsAt(mountpoint), `${transport}, ${count} processes`).to.deep.equal([]);
+        await waitUntil('nobody serves it', () => daemonsOf(mountpoint).length === 0);
+      }
+    }
+  });
 
   for (const file of [false, true]) {
     it(`because the daemon is killed at its first requests leaves no mount on a ${file ? 'file' : 'directory'}`, async () => {
