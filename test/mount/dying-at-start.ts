@@ -1,13 +1,23 @@
 /**
- * Preloaded into a daemon (node --import): it is killed at the n-th call to /dev/fuse of its threads, which is before the
- * disk is ready. DYING_CALL is n.
+ * Preloaded into a daemon (node --import): it, or one of its threads, dies before the disk is ready.
+ *
+ *   DYING_CALL    at which call to /dev/fuse of a thread, from 0; `load`: before a thread has loaded
+ *   DYING_THREAD  only the thread ends; otherwise the daemon is killed
  */
 import { isMainThread } from 'node:worker_threads';
 import { interceptTransfers } from '../support/host-calls.js';
 
-let left = Number(process.env['DYING_CALL']);
+const { DYING_CALL: when, DYING_THREAD: onlyThread } = process.env;
+
+function die(): void {
+  if (onlyThread) process.exit(3);
+  process.kill(process.pid, 'SIGKILL');
+}
+
+if (!isMainThread && when === 'load') die();
+let left = Number(when);
 
 interceptTransfers(({ length, position }, perform) => {
-  if (!isMainThread && position === undefined && left-- === 0) process.kill(process.pid, 'SIGKILL');
+  if (!isMainThread && position === undefined && left-- === 0) die();
   return perform(length);
 });

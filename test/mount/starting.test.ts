@@ -100,4 +100,22 @@ describe('a mount that cannot start', () => {
       }
     });
   }
+
+  for (const transport of ['a directory', 'a file']) {
+    for (const when of ['load', '0', '1', '2']) {
+      const step = when === 'load' ? 'it loads' : `call ${when} to the device`;
+      it(`because a thread dies when ${step} leaves no mount on ${transport}`, async () => {
+        const mountpoint = transport === 'a file' ? scratch.path(`thread-${when}`) : scratch.subdir();
+        if (transport === 'a file') fs.writeFileSync(mountpoint, '');
+        defer(() => endMount(mountpoint));
+        const env = { ...withNodeOptions(`--import ${PRELOAD}`), DYING_CALL: when, DYING_THREAD: '1' };
+        const args = ['mount', '--threads', '2', '--log', `${mountpoint}.log`, image, mountpoint];
+        const { status, stderr } = spawnSync(BIN, args, { env, encoding: 'utf8' });
+        expect(stderr).to.match(/^qcow2fs: [^\n]*\n$/);
+        expect(status).to.be.above(0);
+        expect(mountsAt(mountpoint)).to.deep.equal([]);
+        await waitUntil('nobody serves it', () => daemonsOf(mountpoint).length === 0);
+      });
+    }
+  }
 });
