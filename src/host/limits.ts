@@ -48,7 +48,10 @@ export async function assertProcesses(count: number): Promise<void> {
     const advice = 'raise the limit: ulimit -u';
     throw new Qcow2fsError('host-io', `too few processes can be started: ${hostReason(error)}; ${advice}`);
   } finally {
+    // They count until they have ended.
+    const ended = children.map((child) => new Promise((resolve) => child.once('exit', resolve)));
     for (const child of children) child.kill('SIGKILL');
+    await Promise.all(ended);
   }
 }
 
