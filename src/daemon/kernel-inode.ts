@@ -1,5 +1,5 @@
 /**
- * What the kernel is told about the inode of the disk, where it does not ask: see fuse/inode.ts for who owns what. By
+ * Brings size and times to the kernel where it does not ask for them: see fuse/inode.ts for who owns what. By
  * the identity of the mount, never by its path.
  */
 
@@ -63,7 +63,7 @@ export class KernelInode {
 
   /**
    * Tells the modification time, which is now, and then sends the reply that waited for it: a close has to end. A program
-   * that sets a time meanwhile wins.
+   * that sets a time in between wins.
    */
   readonly sendLater = (fd: number, reply: Uint8Array): void => {
     const { inode } = this.#fs;

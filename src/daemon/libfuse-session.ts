@@ -35,7 +35,10 @@ export async function startLibfuseSession(
   // libfuse mounts by the path.
   if (mount.entry !== undefined && mount.entry.mountpoint !== fs.readlinkSync(mountpoint.at)) {
     mount.unmount(true);
-    throw new Qcow2fsError('mountpoint', `${mountpoint.path}: a directory above it was renamed meanwhile`);
+    throw new Qcow2fsError(
+      'mountpoint',
+      `${mountpoint.path}: a directory above it was renamed during the mount; try again`,
+    );
   }
 
   let finish: () => void = () => {};

@@ -142,7 +142,7 @@ export class MetadataCache implements MutableMetadata {
 
   /**
    * As `fill`, for a thread that holds no lock: none is held while the host reads. What was read does not count when
-   * tables changed meanwhile.
+   * tables changed in between.
    */
   fillBesideLock(sliceKey: number): void {
     this.enterShared();

@@ -143,7 +143,7 @@ export const FINDING_KINDS = {
     advice: 'name snapshots by their name, or delete one',
   },
   bitmap: {
-    meaning: 'a bitmap makes no sense: QEMU does not open the image',
+    meaning: 'a bitmap is invalid: QEMU does not open the image',
     severity: 'corruption',
     remedy: 'none',
     advice: COPY,
