@@ -181,7 +181,7 @@ export const DAEMON_FAULTS: readonly Fault[] = [
     name: 'daemon-mounts-by-path',
     file: 'src/fuse/mount-linux.ts',
     find: 'libc.mount(source, at,',
-    replace: 'libc.mount(source, options.mountpoint,',
+    replace: 'libc.mount(source, at === source ? at : mountpoint,',
     suspects: ['mount/identity'],
   },
   {

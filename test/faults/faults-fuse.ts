@@ -174,7 +174,7 @@ export const FUSE_FAULTS: readonly Fault[] = [
     name: 'fuse-direct-write-without-time',
     file: 'src/fuse/disk-fs.ts',
     find: 'else if (isDirect || this.#isRoot) inode.oweTime();',
-    replace: 'else if (this.#isRoot) inode.oweTime();',
+    replace: 'else if (isDirect && this.#isRoot) inode.oweTime();',
     suspects: ['unit/fuse/writing', 'mount/inode'],
   },
   {

@@ -199,13 +199,6 @@ export const WRITING_FAULTS: readonly Fault[] = [
     suspects: ['mount/resizable', 'writing/special'],
   },
   {
-    name: 'writing-growth-told-before-it-is-cleared',
-    file: 'src/qcow2/writing/resize.ts',
-    find: '      state.clearedTo = cleared;\n',
-    replace: '      state.clearedTo = size;\n',
-    suspects: ['mount/resizable', 'writing/special', 'writing/crash'],
-  },
-  {
     name: 'writing-growth-never-told',
     file: 'src/qcow2/writing/commit.ts',
     find: 'if (state.toldSize !== state.headerSize) {',
