@@ -3,10 +3,11 @@
 process.on('SIGUSR1', () => {});
 
 import { findLauncher, releaseLauncher, unmountLost } from '../daemon/launch.js';
-import { startThreadEarly } from '../daemon/thread-pool.js';
+import { startThreadEarly, threadsServe } from '../daemon/thread-pool.js';
 import { programArguments } from '../host/arguments.js';
 import { closeDebugger } from '../host/debugger.js';
 import { ignoreWhatCallerIgnores } from '../host/end-signals.js';
+import { exitAtOnce } from '../host/libc.js';
 import { findServiceManager } from '../host/service-manager.js';
 
 closeDebugger();
@@ -18,5 +19,6 @@ findServiceManager();
 const { run } = await import('./program.js');
 const status = await run(programArguments());
 releaseLauncher(status);
+if (threadsServe()) exitAtOnce(status);
 // fuse-native leaves handles behind that would keep the process.
 process.exit(status);

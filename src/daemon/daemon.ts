@@ -10,6 +10,7 @@ import { allocateInode } from '../fuse/inode.js';
 import type { OpenFile } from '../host/file-storage.js';
 import { usableGroup } from '../host/grants.js';
 import { becomeIoFlusher } from '../host/io-flusher.js';
+import { exitAtOnce } from '../host/libc.js';
 import { processStartTime } from '../host/processes.js';
 import { notifyServiceManager } from '../host/service-manager.js';
 import { onNotice } from '../notice.js';
@@ -29,7 +30,7 @@ import { grantedMode } from './permissions.js';
 import { detectSectorSize } from './sector-size.js';
 import type { Session, SessionOptions } from './session.js';
 import { type MountState, removeOwnState, writeState } from './state.js';
-import { endProcess, StopOnSignal } from './stop.js';
+import { StopOnSignal } from './stop.js';
 import type { ThreadPool } from './thread-pool.js';
 
 /**
@@ -233,7 +234,7 @@ async function serve(
     log(`${image}: the mount broke down: ${toErrorRecord(error).message}`);
     session.abort();
     removeOwnState(session.device);
-    endProcess();
+    exitAtOnce(1);
   }
   complete(config, session, disk, state);
 }

@@ -16,6 +16,7 @@ import {
 } from '../host/mounts.js';
 import { announceMount } from './launch.js';
 import type { Mountpoint } from './mountpoint.js';
+import { withdraw } from './stop.js';
 
 /** Programs and threads that mounting, opening and unmounting start. */
 export const SPARE_PROCESSES = 6;
@@ -111,13 +112,7 @@ export async function whenOpen(
     endedEarly.catch(() => {});
     return session;
   } catch (error) {
-    try {
-      mount.unmount(true);
-    } catch {
-      // Somebody else has done it.
-    }
-    mount.abort();
-    await ended.catch(() => {});
+    await withdraw(session, error);
     throw error;
   }
 }

@@ -2,6 +2,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { hostReason, toErrorRecord } from '../errors.js';
 import { getEndSignals } from '../host/end-signals.js';
+import { exitAtOnce } from '../host/libc.js';
 import { notifyServiceManager } from '../host/service-manager.js';
 import { log } from './log.js';
 import type { Session } from './session.js';
@@ -106,7 +107,7 @@ export class StopOnSignal {
     log(`${this.#image}: ended while the disk was in use`);
     await Promise.race([this.#service.release().catch(() => {}), delay(RELEASE_GRACE)]);
     removeOwnState(session.device);
-    endProcess();
+    exitAtOnce(1);
   }
 
   #tryFlush(): void {
@@ -125,7 +126,7 @@ export class StopOnSignal {
       this.#session.abort();
       removeOwnState(this.#session.device);
     }
-    endProcess();
+    exitAtOnce(1);
   }
 }
 
@@ -143,7 +144,7 @@ export async function withdraw(session: Session, reason: unknown): Promise<void>
   const abort = setTimeout(() => session.abort(), GRACE);
   const end = setTimeout(() => {
     log(`${toErrorRecord(reason).message}; ended while the disk was in use`);
-    endProcess();
+    exitAtOnce(1);
   }, GRACE + ABORT_GRACE);
   await session.ended.catch(() => {});
   clearTimeout(abort);
@@ -154,9 +155,4 @@ export async function withdraw(session: Session, reason: unknown): Promise<void>
 async function tooLate(): Promise<never> {
   await delay(GRACE, undefined, { ref: false });
   throw new Error('it takes too long');
-}
-
-/** Threads that wait for requests cannot be ended from inside, and `process.exit` would wait for them. */
-export function endProcess(): void {
-  process.kill(process.pid, 'SIGKILL');
 }

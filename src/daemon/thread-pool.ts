@@ -14,6 +14,12 @@ const STDERR = 2;
 
 /** A thread for a mount that is probably to come: it takes longer to load than everything else. */
 let early: ServingThread | undefined;
+let serving = 0;
+
+/** Whether threads wait for requests: they end only when the file system does, and `process.exit` waits for them. */
+export function threadsServe(): boolean {
+  return serving > 0;
+}
 
 export function startThreadEarly(): void {
   try {
@@ -67,6 +73,8 @@ export class ThreadPool {
       thread.onOverrun(() => this.#onOverrun());
       thread.onDeferredReply((source, reply) => this.#onDeferredReply(source, reply));
       thread.onLosses((losses) => this.#onLosses(losses));
+      serving++;
+      thread.onExit(() => serving--);
       await thread.run({ type: 'serve', fd, lookout, thread: index + 1 });
     };
     await Promise.all(this.#threads.map(serve));
@@ -169,6 +177,10 @@ class ServingThread {
     this.#worker.on('message', (report: WorkerReport) => {
       if (report.type === 'losses') listener(report.losses);
     });
+  }
+
+  onExit(listener: () => void): void {
+    this.#worker.on('exit', listener);
   }
 
   terminate(): void {

@@ -206,6 +206,19 @@ export function keepFromChildren(fd: number): void {
   control(fd, F_SETFD, FD_CLOEXEC);
 }
 
+/**
+ * Ends the process as exit_group(2) does it. `process.exit` waits for all threads, and one that waits for a request of
+ * /dev/fuse does not end before its file system does.
+ */
+export function exitAtOnce(status: number): never {
+  try {
+    foreign('void _exit(int status)')(status);
+  } finally {
+    process.kill(process.pid, 'SIGKILL');
+  }
+  throw new Error('a killed process goes on');
+}
+
 /** Leaves the terminal and its process group, unless the process leads one (setsid(2)). */
 export function leaveSession(): void {
   foreign('int setsid()')();
