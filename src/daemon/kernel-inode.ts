@@ -14,6 +14,8 @@ import type { OwnMount } from './session.js';
 
 /** How long a close waits at most for its time: milliseconds. The program that sets it has ended before. */
 const PATIENCE = 1500;
+/** How long a program may write past the page cache before the modification time shows it: milliseconds. */
+const INTERVAL = 1000;
 
 export class KernelInode {
   readonly #mount: OwnMount;
@@ -38,6 +40,9 @@ export class KernelInode {
     this.#name = name;
     this.#fs = diskFs;
     this.#failures = failures;
+    setInterval(() => {
+      if (diskFs.inode.takeOwedTime()) void this.#tell();
+    }, INTERVAL).unref();
   }
 
   /** Those of the root of a file system are zero in a kernel that caches writes, until they are set. */
@@ -61,11 +66,13 @@ export class KernelInode {
     if (!this.#isRestoring) void this.#restore();
   };
 
-  /**
-   * Tells the modification time, which is now, and then sends the reply that waited for it: a close has to end. A program
-   * that sets a time in between wins.
-   */
+  /** Tells the modification time, and then sends the reply that waited for it: a close has to end. */
   readonly sendLater = (fd: number, reply: Uint8Array): void => {
+    void Promise.race([this.#tell(), delay(PATIENCE, undefined, { ref: false })]).then(() => send(fd, reply));
+  };
+
+  /** The time is now: the kernel's own may be later than the write. A program that sets a time in between wins. */
+  #tell(): Promise<void> {
     const { inode } = this.#fs;
     const { settings } = inode;
     // One after the other.
@@ -75,10 +82,8 @@ export class KernelInode {
         if (inode.settings === settings) await setModificationTime(root, this.#name, now);
       }),
     );
-    void Promise.race([this.#telling, delay(PATIENCE, undefined, { ref: false })]).then(() =>
-      send(fd, reply),
-    );
-  };
+    return this.#telling;
+  }
 
   async #restore(): Promise<void> {
     this.#isRestoring = true;

@@ -12,8 +12,8 @@
  *   returns. Size and times are owned here. So they are for libfuse, which has no such cache.
  * - A write past the page cache (FOPEN_DIRECT_IO) does not move a modification time that the kernel owns, and nothing
  *   moves that of the root of a file system (a disk that is mounted on a file). It is owed to the kernel then, and told
- *   when the descriptor is closed: see `oweTime`. Not earlier: for FSYNC and some GETATTRs the kernel holds the lock
- *   that it takes to learn a time. And it is the time of the close: the kernel's own may be later than the write.
+ *   within a second and when the descriptor is closed: see `oweTime`. Not by the request itself: for FSYNC and some
+ *   GETATTRs the kernel holds the lock that it takes to learn a time.
  * - Dirty pages come only from descriptors that may read and write, by write(2) or a shared mmap. Before the last one's
  *   RELEASE the kernel has written all of them. LSEEK and GETATTR come without regard to dirty pages, so while such a
  *   descriptor is open everything counts as data.

@@ -54,7 +54,7 @@ let input = Buffer.alloc(0);
 /** For a cluster that finds no slot. */
 let spare = Buffer.alloc(0);
 
-/** A run stays where it is while it is read: the caller holds the lock, or has begun a read (`ImageState.beginRead`). */
+/** A run stays where it is while it is read: the caller holds the lock, or has pinned it (`ImageState.pin`). */
 export class CompressedClusters {
   readonly ahead: ReadAhead;
   readonly #storage: Storage;

@@ -35,7 +35,7 @@ const CHANGED = 0;
 const UNSYNCED = 1;
 const TOUCHED = 2;
 const FROZEN = 3;
-const READS = 4;
+const PINS = 4;
 const DRAINING = 5;
 const FLAGS = 6;
 
@@ -59,6 +59,8 @@ export function allocateImageState(initial: InitialState): SharedImageState {
 export class ImageState {
   readonly #numbers: Float64Array;
   readonly #flags: Int32Array;
+  /** Of this thread. */
+  #ownPins = 0;
 
   constructor(shared: SharedImageState) {
     this.#numbers = new Float64Array(shared.numbers);
@@ -193,33 +195,35 @@ export class ImageState {
   }
 
   /**
-   * A read of host bytes begins that a lookup found: call it under the lock of that lookup, which may be released then.
-   * What the disk gives up from now on stays as it is until `endRead`.
+   * Host bytes that a lookup found are about to be read or written: call it under the lock of that lookup, which may be
+   * released then. What the disk gives up from now on is not used for anything else until `unpin`.
    */
-  beginRead(): void {
-    Atomics.add(this.#flags, READS, 1);
+  pin(): void {
+    this.#ownPins++;
+    Atomics.add(this.#flags, PINS, 1);
   }
 
-  endRead(): void {
-    const reads = Atomics.sub(this.#flags, READS, 1) - 1;
-    if (reads === 0 && Atomics.load(this.#flags, DRAINING) !== 0) Atomics.notify(this.#flags, READS);
+  unpin(): void {
+    this.#ownPins--;
+    Atomics.sub(this.#flags, PINS, 1);
+    if (Atomics.load(this.#flags, DRAINING) !== 0) Atomics.notify(this.#flags, PINS);
   }
 
   /**
-   * Waits for the reads that are under way; no other one begins while the caller has the exclusive lock.
+   * Waits until no other thread has pinned anything; none does while the caller has the exclusive lock.
    * @param patience milliseconds
    * @returns false when they take longer
    */
-  drainReads(patience: number): boolean {
+  drainPins(patience: number): boolean {
     const deadline = Date.now() + patience;
     Atomics.store(this.#flags, DRAINING, 1);
     try {
       for (;;) {
-        const reads = Atomics.load(this.#flags, READS);
-        if (reads === 0) return true;
+        const pins = Atomics.load(this.#flags, PINS);
+        if (pins === this.#ownPins) return true;
         const left = deadline - Date.now();
         if (left <= 0) return false;
-        Atomics.wait(this.#flags, READS, reads, left);
+        Atomics.wait(this.#flags, PINS, pins, left);
       }
     } finally {
       Atomics.store(this.#flags, DRAINING, 0);

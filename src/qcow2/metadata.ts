@@ -7,9 +7,10 @@
  *   L2 slices    lock        a slice cache; pairs of u32 as above
  *   used marks   nothing     set at each hit, cleared by the search for a victim; a lost mark costs one read
  *
- * A mapping that was looked up is valid until the lock is released. Data is written under the lock that found its place;
- * it is read beside the lock, and so are L2 slices for reads, so that a host that takes seconds for one read holds up
- * nothing else: what a read under way may still want is given back only when it has ended (`ImageState.beginRead`).
+ * A mapping that was looked up is valid until the lock is released, and its place as long as it is pinned: what is still
+ * being read or written is given back only when that has ended (`ImageState.pin`). So data is read, and written where it
+ * lies already, beside the lock, and so are L2 slices read: a host that takes seconds for one request holds up nothing
+ * else. What needs a new place is written under the exclusive lock, as is metadata.
  */
 import { Qcow2fsError } from '../errors.js';
 import { RwLock } from '../host/rw-lock.js';

@@ -10,11 +10,9 @@ import { SECTOR_SIZE } from './format/units.js';
 import type { Geometry } from './geometry.js';
 import { Mapping, Run, RunKind } from './mapping.js';
 import { MetadataCache, type SharedMetadata } from './metadata.js';
+import { DiskContent } from './old-content.js';
 import type { Erasure } from './writing/eraser.js';
 import { ImageWriter, type WriteParameters } from './writing/image-writer.js';
-
-/** Runs of backing files that are looked at to tell whether they are zeros; if there are more, they count as data. */
-const MAX_BACKING_STEPS = 64;
 
 /** Everything but the files: plain data that travels to other threads. */
 export interface Qcow2Parameters {
@@ -38,8 +36,8 @@ export class Qcow2Disk implements Disk {
   readonly #compressed: CompressedClusters;
   readonly #writer: ImageWriter | undefined;
   readonly #run = new Run();
-  /** For reading what a write does not cover, while `#run` describes the write. */
-  readonly #oldRun = new Run();
+  /** What a change does not cover. */
+  readonly #old: DiskContent;
 
   constructor(
     parameters: Qcow2Parameters,
@@ -57,6 +55,11 @@ export class Qcow2Disk implements Disk {
     this.#backing = backing;
     this.#mapping = new Mapping(geometry);
     this.#compressed = new CompressedClusters(image, compression);
+    this.#old = new DiskContent(geometry, this.#metadata, this.#mapping, backing, {
+      pin: (offset, length, run) => this.#pin(offset, length, run),
+      fill: (offset) => this.#fill(offset),
+      read: (run, target, at, offset) => this.#readRun(run, target, at, offset),
+    });
     this.#writer =
       writing &&
       new ImageWriter(writing, {
@@ -66,11 +69,7 @@ export class Qcow2Disk implements Disk {
         metadata: this.#metadata,
         mapping: this.#mapping,
         backingSize: backing?.size ?? 0,
-        old: {
-          read: (target, at, length, offset) => this.#readOld(target, at, length, offset),
-          isZero: (offset, length) => this.#isZero(offset, length),
-          hasBacking: (offset) => offset < (backing?.size ?? 0),
-        },
+        old: this.#old,
       });
   }
 
@@ -84,7 +83,7 @@ export class Qcow2Disk implements Disk {
     let inflates = false;
     while (done < length) {
       const at = offset + done;
-      while (!this.#findToRead(at, length - done, run)) this.#fill(at);
+      while (!this.#pin(at, length - done, run)) this.#fill(at);
       try {
         if (run.kind === RunKind.compressed && !inflates) {
           inflates = true;
@@ -92,7 +91,7 @@ export class Qcow2Disk implements Disk {
         }
         this.#readRun(run, target, targetOffset + done, at);
       } finally {
-        this.#metadata.state.endRead();
+        this.#metadata.state.unpin();
       }
       done += run.length;
     }
@@ -111,13 +110,14 @@ export class Qcow2Disk implements Disk {
   write(source: Buffer, sourceOffset: number, length: number, offset: number): void {
     const writer = this.#writable();
     writer.mark(offset, length);
-    let done = 0;
-    while (done < length) {
+    for (let done = 0; done < length; ) {
       const at = offset + done;
       const left = length - done;
       const written = this.#writeInPlace(writer, source, sourceOffset + done, left, at);
       done +=
-        written > 0 ? written : this.#exclusively(() => writer.write(source, sourceOffset + done, left, at));
+        written > 0
+          ? written
+          : this.#change(at, left, () => writer.write(source, sourceOffset + done, left, at));
     }
   }
 
@@ -187,13 +187,13 @@ export class Qcow2Disk implements Disk {
   }
 
   /**
-   * Finds a run that stays where it is, beside the lock, until `endRead`.
+   * Finds a run that stays where it is, beside the lock, until `ImageState.unpin`.
    * @returns false when its slice is not cached; there is nothing to end then
    */
-  #findToRead(offset: number, length: number, run: Run): boolean {
+  #pin(offset: number, length: number, run: Run): boolean {
     const metadata = this.#metadata.enterShared();
     const found = this.#mapping.find(metadata, offset, length, run);
-    if (found) this.#metadata.state.beginRead();
+    if (found) this.#metadata.state.pin();
     this.#metadata.leaveShared();
     return found;
   }
@@ -204,13 +204,13 @@ export class Qcow2Disk implements Disk {
     const { ahead } = this.#compressed;
     const { clusterSize, sliceCoverage } = this.#geometry;
     ahead.advance(offset + clusterSize);
-    if (this.#findToRead(offset, Math.min(clusterSize, this.size - offset), run)) {
+    if (this.#pin(offset, Math.min(clusterSize, this.size - offset), run)) {
       try {
         if (run.kind === RunKind.compressed) this.#compressed.prefetch(run);
       } catch {
         // Nothing is kept of it.
       } finally {
-        this.#metadata.state.endRead();
+        this.#metadata.state.unpin();
       }
       return;
     }
@@ -230,14 +230,13 @@ export class Qcow2Disk implements Disk {
   /** @returns bytes written where they lie already; 0 when the beginning of the range needs more than that */
   #writeInPlace(writer: ImageWriter, source: Buffer, at: number, length: number, offset: number): number {
     const run = this.#run;
-    const metadata = this.#metadata.enterShared();
+    while (!this.#pin(offset, length, run)) this.#fill(offset);
     try {
-      if (!this.#mapping.find(metadata, offset, length, run)) return 0;
       if (!writer.canWriteInPlace(run, offset, run.length)) return 0;
       this.#data.write(source, at, run.length, offset, run.hostOffset);
       return run.length;
     } finally {
-      this.#metadata.leaveShared();
+      this.#metadata.state.unpin();
     }
   }
 
@@ -245,7 +244,18 @@ export class Qcow2Disk implements Disk {
     const writer = this.#writable();
     writer.mark(offset, length);
     for (let done = 0; done < length; ) {
-      done += this.#exclusively(() => writer.erase(how, offset + done, length - done));
+      const at = offset + done;
+      done += this.#change(at, length - done, () => writer.erase(how, at, length - done));
+    }
+  }
+
+  /** The beginning of a range under the exclusive lock. @returns bytes changed */
+  #change(offset: number, length: number, action: () => number): number {
+    try {
+      this.#old.prefetch(offset, length);
+      return this.#exclusively(action);
+    } finally {
+      this.#old.release();
     }
   }
 
@@ -260,38 +270,6 @@ export class Qcow2Disk implements Disk {
 
   #fill(offset: number): void {
     this.#metadata.fillBesideLock(this.#mapping.sliceKey(offset));
-  }
-
-  /** As `read`, for a thread that holds the exclusive lock. */
-  #readOld(target: Buffer, at: number, length: number, offset: number): void {
-    const run = this.#oldRun;
-    for (let done = 0; done < length; done += run.length) {
-      this.#findOld(offset + done, length - done);
-      this.#readRun(run, target, at + done, offset + done);
-    }
-  }
-
-  #isZero(offset: number, length: number): boolean {
-    const run = this.#oldRun;
-    for (let done = 0; done < length; done += run.length) {
-      this.#findOld(offset + done, length - done);
-      if (run.kind === RunKind.zero) continue;
-      if (run.kind !== RunKind.unallocated || !this.#isBackingZero(offset + done, run.length)) return false;
-    }
-    return true;
-  }
-
-  #isBackingZero(offset: number, length: number): boolean {
-    const backing = this.#backing;
-    const covered = backing ? Math.min(length, backing.size - offset) : 0;
-    if (covered <= 0) return true;
-    return backing!.scan(offset, covered, ({ data }) => !data, { steps: MAX_BACKING_STEPS });
-  }
-
-  #findOld(offset: number, length: number): void {
-    if (this.#mapping.find(this.#metadata, offset, length, this.#oldRun)) return;
-    this.#metadata.fill(this.#mapping.sliceKey(offset));
-    this.#mapping.find(this.#metadata, offset, length, this.#oldRun);
   }
 
   /** The run at `offset`; where its table cannot be read, a corrupt one. */

@@ -131,9 +131,23 @@ export const WRITING_FAULTS: readonly Fault[] = [
   {
     name: 'writing-frees-what-is-read',
     file: 'src/qcow2/image-state.ts',
-    find: 'if (reads === 0) return true;',
-    replace: 'if (reads >= 0) return true;',
-    suspects: ['concurrency/stuck-read'],
+    find: 'if (pins === this.#ownPins) return true;',
+    replace: 'if (pins >= this.#ownPins) return true;',
+    suspects: ['concurrency/stuck-host'],
+  },
+  {
+    name: 'writing-pinned-content-is-always-current',
+    file: 'src/qcow2/old-content.ts',
+    find: 'if (edge.offset !== offset || length > edge.length || kind !== edge.run.kind) return undefined;',
+    replace: 'if (edge.offset !== offset) return undefined;',
+    suspects: ['concurrency/stuck-host'],
+  },
+  {
+    name: 'writing-reads-edges-under-lock',
+    file: 'src/qcow2/qcow2-disk.ts',
+    find: 'this.#old.prefetch(offset, length);',
+    replace: '',
+    suspects: ['concurrency/stuck-host'],
   },
   {
     name: 'writing-reads-need-writes',

@@ -94,6 +94,21 @@ describe('the modification time of a disk', () => {
     });
   }
 
+  for (const { name: place, args, file } of PLACES) {
+    it(`${place} moves while a program that only writes keeps it open`, async () => {
+      const image = createImage(scratch.subdir(), { size: SIZE });
+      const mountpoint = file ? scratch.path('open') : scratch.subdir();
+      if (file) fs.writeFileSync(mountpoint, '');
+      const { disk } = mountWritableOn(defer, imagePath(image), mountpoint, args);
+      fs.utimesSync(disk, LONG_AGO, LONG_AGO);
+      const fd = fs.openSync(disk, O_WRONLY);
+      fs.writeSync(fd, 'x', 0);
+      await waitUntil('the time moves', () => fs.statSync(disk).mtimeMs > LONG_AGO * 1000);
+      fs.closeSync(fd);
+      expectQcow2fs(['umount', mountpoint]);
+    });
+  }
+
   it('is what a program sets after its writes past the page cache, and no one waits', () => {
     const image = createImage(scratch.subdir(), { size: SIZE });
     const { disk, mountpoint } = mountWritableOn(defer, imagePath(image), scratch.subdir());

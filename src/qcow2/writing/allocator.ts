@@ -9,6 +9,7 @@
  *   punched   bytes that hold nothing, of a used cluster or of the data file: a hole after the next commit
  */
 import { Qcow2fsError } from '../../errors.js';
+import { notice } from '../../notice.js';
 import type { Storage } from '../../storage.js';
 import { type HostOffset, hex, host } from '../format/units.js';
 import type { ImageState } from '../image-state.js';
@@ -21,8 +22,13 @@ import type { Refcounts } from './refcounts.js';
 
 const FREE = 'the reference counts say that clusters are free at';
 
-/** How long a commit waits for reads that began before it: milliseconds. They take as long only where a host is stuck. */
-const READ_PATIENCE = 50;
+/**
+ * How long a commit waits for reads and writes that began before it: milliseconds. They take as long only where a host
+ * is stuck.
+ */
+const PATIENCE = 50;
+/** The same where there is no room to wait for the next commit. */
+const LAST_PATIENCE = 2000;
 
 /** Contiguous host clusters, each counted once. */
 export interface HostRun {
@@ -153,12 +159,15 @@ export class Allocator {
 
   /**
    * For the commit, when nothing in the file refers to what was released: lowers counts and makes holes. What a failure
-   * leaves is done by the next commit, and so is all of it where a read may still want some.
+   * leaves is done by the next commit, and so is all of it while somebody still reads or writes there. Where there are
+   * too many to wait, they stay counted.
    */
   settleFrees(): void {
     if (this.#frees.isEmpty) return;
-    if (!this.#state.drainReads(this.#frees.isFull ? Number.POSITIVE_INFINITY : READ_PATIENCE)) {
-      this.#state.changed = true;
+    const { isFull } = this.#frees;
+    if (!this.#state.drainPins(isFull ? LAST_PATIENCE : PATIENCE)) {
+      if (isFull) this.#abandonFrees();
+      else this.#state.changed = true;
       return;
     }
     try {
@@ -169,6 +178,13 @@ export class Allocator {
       throw error;
     }
     for (const [offset, length] of this.#frees.takePunches()) punchIfPossible(this.#data, offset, length);
+  }
+
+  #abandonFrees(): void {
+    this.#frees.clear();
+    notice(
+      `${this.#image.path}: the host does not answer, so clusters that nothing uses any more stay counted; give them back after the unmount: qcow2fs check --repair leaks`,
+    );
   }
 
   #lowerCounts(): void {

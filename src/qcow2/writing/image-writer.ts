@@ -27,8 +27,8 @@ import { ClusterWriter, type OldContent } from './writer.js';
 /** More unsynced data than this would keep the lock for long. */
 const MUCH_KIB = 4096;
 
-/** How long a write of a part of an encrypted sector waits for reads: milliseconds. A host may hang. */
-const READ_PATIENCE = 50;
+/** How long a write of a part of an encrypted sector waits for others: milliseconds. A host may hang. */
+const PATIENCE = 50;
 
 /** Plain data: it travels to the threads. */
 export interface WriteParameters {
@@ -149,7 +149,7 @@ export class ImageWriter {
     });
   }
 
-  /** True for bytes that may simply be written where they are. Any lock will do. */
+  /** True for bytes that may simply be written where they are: a run that is pinned. */
   canWriteInPlace(run: Run, offset: number, length: number): boolean {
     const { state } = this.#parts.metadata;
     if (run.kind !== RunKind.data || !run.owned || !state.touched || state.frozen) return false;
@@ -168,7 +168,7 @@ export class ImageWriter {
     }
     const { data, metadata } = this.#parts;
     // Who reads other bytes of an encrypted sector while it is written would decrypt two halves that do not go together.
-    if (data.isPartial(offset, run.length)) metadata.state.drainReads(READ_PATIENCE);
+    if (data.isPartial(offset, run.length)) metadata.state.drainPins(PATIENCE);
     data.write(source, at, run.length, offset, run.hostOffset);
     return run.length;
   }

@@ -83,6 +83,11 @@ export class PendingFrees {
     return this.#clusters.count === 0 && this.#punches.count === 0;
   }
 
+  clear(): void {
+    this.#clusters.clear();
+    this.#punches.clear();
+  }
+
   /** One reference less for each of the clusters. */
   addClusters(first: number, count: number): void {
     this.#clusters.add(first, count);

@@ -1,0 +1,194 @@
+/** One request that the host does not answer holds up nothing else, and does in the end what it is for. */
+import { once } from 'node:events';
+import { Worker } from 'node:worker_threads';
+import { expect } from 'chai';
+import type { Disk } from '../../src/disk.js';
+import { attachDisk, openLayers } from '../../src/qcow2/chain.js';
+import { checkImage, createImage, type Image, imagePath, KiB, MiB, qemuIo } from '../support/images.js';
+import { useScratch } from '../support/scratch.js';
+import { GATED_BYTE, type GatedUse } from './gated-worker.js';
+
+const CLUSTER = 64 * KiB;
+const L2_SLICE = 4096;
+/** Mapped by another L2 table. */
+const FAR = 600 * MiB;
+
+function build(dir: string): Image {
+  const image = createImage(dir, { size: 1024 * MiB });
+  qemuIo(image, ['write -P 1 0 64k', 'write -P 2 1M 64k', `write -P 3 ${FAR} 64k`]);
+  return image;
+}
+
+type Gated = Pick<GatedUse, 'use' | 'length' | 'hangs'>;
+
+const READ: Gated = { use: 'read', length: CLUSTER, hangs: { call: 'read', length: CLUSTER } };
+
+/** Uses the disk while another thread hangs in the host. @returns what that one has read or written in the end */
+async function besideStuck(
+  image: Image,
+  writable: boolean,
+  gated: Gated,
+  use: (disk: Disk) => void,
+  after: (disk: Disk) => void = () => {},
+): Promise<Buffer> {
+  const layers = openLayers(imagePath(image), { writable });
+  const disk = await attachDisk(layers);
+  // What comes before the first change needs the lock.
+  if (gated.use === 'write') disk.write(Buffer.alloc(512, 3), 0, 512, FAR);
+  const gate = new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT);
+  const workerData: GatedUse = { layers, gate, ...gated };
+  const worker = new Worker(new URL('./gated-worker.js', import.meta.url), { workerData });
+  const exit = once(worker, 'exit');
+  await once(worker, 'message');
+  const answer = once(worker, 'message');
+  try {
+    use(disk);
+  } finally {
+    Atomics.store(new Int32Array(gate), 0, 1);
+    Atomics.notify(new Int32Array(gate), 0);
+  }
+  const [content] = (await answer) as [Uint8Array];
+  await exit;
+  after(disk);
+  disk.close();
+  return Buffer.from(content);
+}
+
+function expectByte(disk: Disk, offset: number, byte: number): void {
+  const bytes = Buffer.alloc(512);
+  disk.read(bytes, 0, 512, offset);
+  expect(
+    bytes.every((value) => value === byte),
+    `at ${offset}`,
+  ).to.equal(true);
+}
+
+describe('a read that hangs', () => {
+  const scratch = useScratch();
+
+  it('lets others read what is cached and what is not', async () => {
+    const image = build(scratch.subdir());
+    const content = await besideStuck(image, false, READ, (disk) => {
+      expectByte(disk, MiB, 2);
+      expectByte(disk, FAR, 3);
+    });
+    expect(content.equals(Buffer.alloc(CLUSTER, 1))).to.equal(true);
+  });
+
+  it('of a table lets others read, write and flush, and finds what they made of it', async () => {
+    const image = build(scratch.subdir());
+    const use = (disk: Disk): void => {
+      expectByte(disk, FAR, 3);
+      expectByte(disk, MiB, 2);
+      disk.write(Buffer.alloc(512, 4), 0, 512, FAR);
+      disk.discard(0, CLUSTER);
+      disk.flush();
+      disk.write(Buffer.alloc(CLUSTER, 5), 0, CLUSTER, 0);
+      disk.flush();
+    };
+    const content = await besideStuck(
+      image,
+      true,
+      { ...READ, hangs: { call: 'read', length: L2_SLICE } },
+      use,
+    );
+    expect(content.equals(Buffer.alloc(CLUSTER, 5))).to.equal(true);
+    checkImage(image);
+  });
+
+  it('lets others write and flush, and keeps the cluster that it reads until it ends', async () => {
+    const image = build(scratch.subdir());
+    const content = await besideStuck(image, true, READ, (disk) => {
+      disk.discard(0, CLUSTER);
+      disk.flush();
+      disk.write(Buffer.alloc(8 * CLUSTER, 9), 0, 8 * CLUSTER, 8 * MiB);
+      disk.flush();
+      expectByte(disk, 0, 0);
+      expectByte(disk, 8 * MiB, 9);
+      expectByte(disk, FAR, 3);
+    });
+    expect(content.equals(Buffer.alloc(CLUSTER, 1))).to.equal(true);
+    // The last flush gave the cluster back.
+    checkImage(image);
+  });
+});
+
+describe('a write that hangs', () => {
+  const scratch = useScratch();
+
+  it('lets others read, write and flush, and reaches no cluster that is used anew', async () => {
+    const image = build(scratch.subdir());
+    await besideStuck(
+      image,
+      true,
+      { use: 'write', length: CLUSTER, hangs: { call: 'write', length: CLUSTER } },
+      (disk) => {
+        expectByte(disk, MiB, 2);
+        disk.write(Buffer.alloc(512, 4), 0, 512, MiB);
+        disk.discard(0, CLUSTER);
+        disk.flush();
+        disk.write(Buffer.alloc(8 * CLUSTER, 9), 0, 8 * CLUSTER, 8 * MiB);
+        disk.write(Buffer.alloc(CLUSTER, 5), 0, CLUSTER, 0);
+        disk.flush();
+      },
+      (disk) => {
+        for (let i = 0; i < 8; i++) expectByte(disk, 8 * MiB + i * CLUSTER, 9);
+        expectByte(disk, 0, 5);
+        expectByte(disk, MiB, 4);
+      },
+    );
+    checkImage(image);
+  });
+
+  const TAIL: Gated = { use: 'write', length: 512, hangs: { call: 'read', length: CLUSTER - 512 } };
+
+  it('since its backing file does lets others use the disk, and keeps what they write in its cluster', async () => {
+    const dir = scratch.subdir();
+    build(dir);
+    const image = createImage(dir, {
+      name: 'overlay',
+      size: 1024 * MiB,
+      backing: { file: 'image.qcow2', format: 'qcow2' },
+    });
+    await besideStuck(
+      image,
+      true,
+      TAIL,
+      (disk) => {
+        expectByte(disk, MiB, 2);
+        disk.write(Buffer.alloc(512, 8), 0, 512, CLUSTER / 2);
+        disk.flush();
+      },
+      (disk) => {
+        expectByte(disk, 0, GATED_BYTE);
+        expectByte(disk, 512, 1);
+        expectByte(disk, CLUSTER / 2, 8);
+        expectByte(disk, CLUSTER - 512, 1);
+      },
+    );
+    checkImage(image);
+  });
+
+  it('since its backing file does finds the rest of its cluster as it is in the end', async () => {
+    const dir = scratch.subdir();
+    build(dir);
+    for (const erased of [false, true]) {
+      const name = `overlay-${erased}`;
+      const image = createImage(dir, {
+        name,
+        size: 1024 * MiB,
+        backing: { file: 'image.qcow2', format: 'qcow2' },
+      });
+      const use = (disk: Disk): void => {
+        if (erased) disk.discard(0, CLUSTER);
+        disk.flush();
+      };
+      await besideStuck(image, true, TAIL, use, (disk) => {
+        expectByte(disk, 0, GATED_BYTE);
+        expectByte(disk, 512, erased ? 0 : 1);
+        expectByte(disk, CLUSTER - 512, erased ? 0 : 1);
+      });
+      checkImage(image);
+    }
+  });
+});
