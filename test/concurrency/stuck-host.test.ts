@@ -3,8 +3,18 @@ import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { expect } from 'chai';
 import type { Disk } from '../../src/disk.js';
+import { onNotice } from '../../src/notice.js';
 import { attachDisk, openLayers } from '../../src/qcow2/chain.js';
-import { checkImage, createImage, type Image, imagePath, KiB, MiB, qemuIo } from '../support/images.js';
+import {
+  checkImage,
+  createImage,
+  type Image,
+  imagePath,
+  KiB,
+  MiB,
+  qemuIo,
+  removeLeaks,
+} from '../support/images.js';
 import { useScratch } from '../support/scratch.js';
 import { GATED_BYTE, type GatedUse } from './gated-worker.js';
 
@@ -110,6 +120,29 @@ describe('a read that hangs', () => {
     expect(content.equals(Buffer.alloc(CLUSTER, 1))).to.equal(true);
     // The last flush gave the cluster back.
     checkImage(image);
+  });
+});
+
+describe('a read that hangs while thousands of clusters are given up', () => {
+  const scratch = useScratch();
+  afterEach(() => onNotice(() => {}));
+
+  it('lets others go on, and leaves clusters counted that nothing uses', async () => {
+    const cluster = 512;
+    const image = createImage(scratch.subdir(), { size: 10 * MiB, clusterSize: cluster });
+    qemuIo(image, ['write -P 1 0 10M']);
+    const notices: string[] = [];
+    onNotice((message) => notices.push(message));
+    const length = 3 * cluster;
+    const gated: Gated = { use: 'read', length, hangs: { call: 'read', length } };
+    await besideStuck(image, true, gated, (disk) => {
+      // Every second one: no two of them are one run.
+      for (let at = 8 * cluster; at < 9 * MiB; at += 2 * cluster) disk.discard(at, cluster);
+      disk.flush();
+    });
+    expect(notices).to.have.length(1);
+    expect(notices[0]).to.match(/: the host does not answer, so clusters .* qcow2fs check --repair leaks$/);
+    removeLeaks(image);
   });
 });
 

@@ -28,7 +28,7 @@ const FREE = 'the reference counts say that clusters are free at';
  */
 const PATIENCE = 50;
 /** The same where there is no room to wait for the next commit. */
-const LAST_PATIENCE = 2000;
+const LAST_PATIENCE = 1000;
 
 /** Contiguous host clusters, each counted once. */
 export interface HostRun {
