@@ -8,6 +8,7 @@ import { RwLock } from '../host/rw-lock.js';
 import type { Layers } from '../qcow2/chain.js';
 import { locksOf } from '../qcow2/parameters.js';
 import { KernelInode } from './kernel-inode.js';
+import { announceMountpoint } from './launch.js';
 import { FailureLog } from './log.js';
 import { OwnMount, type Session, type SessionOptions, SPARE_PROCESSES, whenOpen } from './session.js';
 import type { ThreadPool } from './thread-pool.js';
@@ -35,6 +36,7 @@ export async function startKernelSession(
   assertRoom(SPARE_DESCRIPTORS, SPARE_BYTES);
   await assertProcesses(SPARE_PROCESSES);
   const { path, at, singleFile } = mountpoint;
+  announceMountpoint(path);
   const fd = mountKernel({ ...options, mountpoint: path, at, singleFile, readOnly: disk.readOnly });
   const mount = new OwnMount(fd, mountpoint);
   const served = threads.serve(fd);

@@ -4,8 +4,9 @@
  * sees in time that a mount is wanted; else the program launches itself once more.
  *
  * The launcher hands the daemon one end of a pipe and ends with the status that it reads there: 0 as soon as the disk
- * can be opened, or what the daemon ended with. A daemon that dies in between cannot unmount; so it says before what it
- * has mounted (`mount 43 0:39 2147`: see `MountName`), and the launcher does it.
+ * can be opened, or what the daemon ended with. A daemon that dies in between cannot unmount; so it says where it is
+ * about to mount (`mount at:` and the path in base64), then what it has mounted (`mount 43 0:39 2147`: see `MountName`),
+ * and the launcher unmounts that.
  */
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
@@ -15,7 +16,7 @@ import { commandLine, programArguments } from '../host/arguments.js';
 import { HIDDEN_DEBUGGER } from '../host/debugger.js';
 import { closeDescriptors, type Inherited, inheritedDescriptors, isOpen } from '../host/descriptors.js';
 import { keepFromChildren } from '../host/libc.js';
-import { type MountName, mountOf, unmount } from '../host/mounts.js';
+import { type MountEntry, type MountName, mountedAt, mountOf, unmount } from '../host/mounts.js';
 import { isRunning } from '../host/processes.js';
 
 const PROGRAM = fileURLToPath(new URL('../cli/main.js', import.meta.url));
@@ -29,8 +30,9 @@ let launcher = 0;
 let statusFd: number | undefined;
 let inherited: readonly Inherited[] = [];
 
-/** The name of a mount whose daemon has died: what the shell script starts the program for. */
+/** The mount of a daemon that has died: what the shell script starts the program for. */
 const LOST_MOUNT = 'QCOW2FS_LOST_MOUNT';
+const AT = 'at:';
 
 /** To be called first of all. @returns whether this process was only to unmount what a daemon left */
 export function unmountLost(): boolean {
@@ -40,15 +42,24 @@ export function unmountLost(): boolean {
   return true;
 }
 
-/** @param lost as `announceMount` wrote it */
+/** @param lost as it was announced */
 function unmountLazily(lost: string): void {
   try {
-    const [id = '', device = '', unique] = lost.split(' ');
-    const entry = mountOf({ id, device, unique });
+    const entry = findLost(lost);
     if (entry !== undefined) unmount(entry, true);
   } catch {
     // Somebody else has done it, or covered it.
   }
+}
+
+function findLost(lost: string): MountEntry | undefined {
+  if (lost.startsWith(AT)) {
+    // Nothing was mounted there when the daemon claimed the place, and nobody else could claim it.
+    const entry = mountedAt(Buffer.from(lost.slice(AT.length), 'base64').toString());
+    return entry?.userId === process.getuid?.() ? entry : undefined;
+  }
+  const [id = '', device = '', unique] = lost.split(' ');
+  return mountOf({ id, device, unique });
 }
 
 /** To be called before anything else is opened. @returns whether a launcher waits for this process */
@@ -78,10 +89,19 @@ export function letGoOfCaller(kept?: number): void {
   if (statusFd !== undefined) keepFromChildren(statusFd);
 }
 
+/** Tells the launcher where to unmount when this process dies before it can tell what. */
+export function announceMountpoint(path: string): void {
+  announce(`${AT}${Buffer.from(path).toString('base64')}`);
+}
+
 /** Tells the launcher what to unmount when this process dies before the disk is ready. */
 export function announceMount({ id, device, unique }: MountName): void {
+  announce([id, device, unique].join(' ').trim());
+}
+
+function announce(mount: string): void {
   try {
-    if (statusFd !== undefined) fs.writeSync(statusFd, `mount ${[id, device, unique].join(' ').trim()}\n`);
+    if (statusFd !== undefined) fs.writeSync(statusFd, `mount ${mount}\n`);
   } catch {
     // There is no launcher any more, which shows when it is to be released.
   }
@@ -140,7 +160,7 @@ export function launch(): Promise<number> {
       if (/^0$/m.test(text)) return;
       const status = /^\d+$/m.exec(text)?.[0];
       if (status !== undefined) return resolve(Number(status));
-      const lost = /^mount (.+)$/m.exec(text)?.[1];
+      const lost = [...text.matchAll(/^mount (.+)$/gm)].at(-1)?.[1];
       if (lost !== undefined) unmountLazily(lost);
       reject(new Qcow2fsError('internal', 'the daemon ended before the disk was ready; its log may say why'));
     });

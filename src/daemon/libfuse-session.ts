@@ -6,6 +6,7 @@ import { DiskFs, type DiskFsOptions } from '../fuse/disk-fs.js';
 import { mountLibfuse } from '../fuse/libfuse.js';
 import { fuseDescriptors, isFuseDescriptor } from '../host/fuse-device.js';
 import { assertProcesses } from '../host/limits.js';
+import { announceMountpoint } from './launch.js';
 import { OwnMount, type Session, type SessionOptions, SPARE_PROCESSES, whenOpen } from './session.js';
 
 /**
@@ -29,6 +30,7 @@ export async function startLibfuseSession(
   }
   await assertProcesses(SPARE_PROCESSES);
   const before = fuseDescriptors();
+  announceMountpoint(mountpoint.path);
   await mountLibfuse(new DiskFs(disk, fsOptions), { ...options, mountpoint: mountpoint.path }, onFailure);
   const descriptor = fuseDescriptors().find((fd) => !before.includes(fd));
   const mount = new OwnMount(Number(descriptor), mountpoint);

@@ -63,18 +63,33 @@ describe('a mount that cannot start', () => {
     const ownImage = `${home}/image`;
     fs.copyFileSync(image, ownImage);
     fs.chownSync(ownImage, uid, gid);
-    for (let count = 10; count <= 40; count += 5) {
-      const mountpoint = fs.mkdtempSync(`${home}/`);
-      fs.chownSync(mountpoint, uid, gid);
-      defer(() => endMount(mountpoint));
-      const args = ['mount', '--log', `${home}/log`, ownImage, mountpoint];
-      const as = ['setpriv', `--reuid=${uid}`, `--regid=${gid}`, '--clear-groups', 'env', `HOME=${home}`];
-      const { status } = spawnSync('prlimit', [`--nproc=${count}`, ...as, BIN, ...args]);
-      if (status === 0) expectQcow2fs(['umount', mountpoint], { uid, gid });
-      else expect(mountsAt(mountpoint), `${count} processes`).to.deep.equal([]);
-      await waitUntil('nobody serves it', () => daemonsOf(mountpoint).length === 0);
+    const as = ['setpriv', `--reuid=${uid}`, `--regid=${gid}`, '--clear-groups', 'env', `HOME=${home}`];
+    for (const transport of TRANSPORTS) {
+      for (let count = 10; count <= 40; count += 5) {
+        const mountpoint = fs.mkdtempSync(`${home}/`);
+        fs.chownSync(mountpoint, uid, gid);
+        defer(() => endMount(mountpoint));
+        const args = ['mount', '--transport', transport, '--log', `${home}/log`, ownImage, mountpoint];
+        const { status } = spawnSync('prlimit', [`--nproc=${count}`, ...as, BIN, ...args]);
+        if (status === 0) expectQcow2fs(['umount', mountpoint], { uid, gid });
+        else expect(mountsAt(mountpoint), `${count} processes`).to.deep.equal([]);
+        await waitUntil('nobody serves it', () => daemonsOf(mountpoint).length === 0);
+      }
     }
   });
+
+  for (const transport of TRANSPORTS) {
+    it(`because the daemon is killed when it has mounted leaves no mount: ${transport}`, () => {
+      const mountpoint = scratch.subdir();
+      defer(() => endMount(mountpoint));
+      const env = { ...withNodeOptions(`--import ${PRELOAD}`), DYING_CALL: 'mounted' };
+      const args = ['mount', '--transport', transport, '--log', `${mountpoint}.log`, image, mountpoint];
+      const { status, stderr } = spawnSync(BIN, args, { env, encoding: 'utf8' });
+      expect(stderr).to.match(/^qcow2fs: the daemon ended before the disk was ready[^\n]*\n$/);
+      expect(status).to.equal(1);
+      expect(mountsAt(mountpoint)).to.deep.equal([]);
+    });
+  }
 
   for (const file of [false, true]) {
     it(`because the daemon is killed at its first requests leaves no mount on a ${file ? 'file' : 'directory'}`, async () => {
