@@ -72,7 +72,7 @@ export function problemOfDirectories(userId: number): string | undefined {
     }
     problems.push(`${name} ${place}`);
   }
-  return `the state of mounts has no directory (${problems.join('; ')}), so umount cannot wait for the daemon; remove one of them`;
+  return `the state of mounts has no directory (${problems.join('; ')}), so umount cannot wait for the daemon; make one of them: yours, mode 0700`;
 }
 
 /** Names in a directory, of which there may be any number. */

@@ -7,12 +7,16 @@ import fs from '../fs.js';
 import * as libc from '../host/libc.js';
 import { FILE_SYSTEM_TYPE, runHelper } from '../host/mounts-linux.js';
 import { createTrace } from '../trace.js';
+import { MAX_TRANSFER } from './dispatch.js';
 import { MOUNT_FLAGS, type MountWord } from './mount-words.js';
 import { S_IFDIR, S_IFREG } from './protocol.js';
 
 const debug = createTrace('mount');
 
 const DEVICE = '/dev/fuse';
+
+/** With pages of 64 KiB the kernel would ask for more than a reply has room for. */
+const MAX_READ = `max_read=${MAX_TRANSFER}`;
 
 export interface MountOptions {
   /** Its path, for messages and for the helper. */
@@ -88,6 +92,7 @@ function mountDirectly(options: MountOptions): number {
     `user_id=${process.getuid!()}`,
     `group_id=${process.getgid!()}`,
     'default_permissions',
+    MAX_READ,
     ...(allowOther ? ['allow_other'] : []),
   ];
   const always = libc.MS_NOSUID | libc.MS_NODEV | (readOnly ? libc.MS_RDONLY : 0);
@@ -113,6 +118,7 @@ function mountByHelper(options: MountOptions): number {
     'nosuid',
     'nodev',
     'default_permissions',
+    MAX_READ,
     `fsname=${source.replace(/[\\,]/g, '\\$&')}`,
     'subtype=qcow2fs',
     ...(allowOther ? ['allow_other'] : []),

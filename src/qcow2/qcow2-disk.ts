@@ -230,9 +230,17 @@ export class Qcow2Disk implements Disk {
   /** @returns bytes written where they lie already; 0 when the beginning of the range needs more than that */
   #writeInPlace(writer: ImageWriter, source: Buffer, at: number, length: number, offset: number): number {
     const run = this.#run;
-    while (!this.#pin(offset, length, run)) this.#fill(offset);
+    for (;;) {
+      const metadata = this.#metadata.enterShared();
+      const found = this.#mapping.find(metadata, offset, length, run);
+      const inPlace = found && writer.canWriteInPlace(run, offset, run.length);
+      if (inPlace) this.#metadata.state.pin();
+      this.#metadata.leaveShared();
+      if (inPlace) break;
+      if (found) return 0;
+      this.#fill(offset);
+    }
     try {
-      if (!writer.canWriteInPlace(run, offset, run.length)) return 0;
       this.#data.write(source, at, run.length, offset, run.hostOffset);
       return run.length;
     } finally {

@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, realpath, rm, writeFile } from 'node:fs/promises';
 import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type Candidate, REFERENCE, SUBJECT, which } from './candidates.js';
+import { BEFORE, type Candidate, REFERENCE, SUBJECT, which } from './candidates.js';
 import { chart } from './chart.js';
 import { runGrowth } from './growth.js';
 import { ImageStore } from './images.js';
@@ -57,7 +57,7 @@ async function measureAll(
   const plan = { ...given, candidates, store: new ImageStore(dirs.images, given.size), dir: dirs.work };
   if (given.growth !== 'only') await runRounds(plan, results, progress);
   if (given.growth !== 'without') {
-    const two = candidates.filter(({ name }) => name === SUBJECT || name === REFERENCE);
+    const two = candidates.filter(({ name }) => [SUBJECT, REFERENCE, BEFORE].includes(name));
     const short = {
       rounds: Math.min(given.rounds, GROWTH_ROUNDS),
       seconds: Math.min(given.seconds, GROWTH_SECONDS),

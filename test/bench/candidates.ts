@@ -1,6 +1,7 @@
 /** The programs that are compared: for each, how it presents an image as a raw file, and how it stops. */
 
 import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { KIND_NAMES, type KindName } from './kinds.js';
 
@@ -40,9 +41,11 @@ export interface Candidate {
 export const SUBJECT = 'qcow2fs';
 export const REFERENCE = 'qsd';
 
+/** An earlier state of qcow2fs, with which a change is compared. */
+export const BEFORE = 'before';
+
 // This file runs from dist/test/bench.
-const qcow2fs = fileURLToPath(new URL('../../../bin/qcow2fs', import.meta.url));
-const qcow2fsBuilt = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
+const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
 
 const secretObject = (secret: string | undefined) =>
   secret === undefined ? [] : ['--object', `secret,id=s,file=${secret}`];
@@ -51,27 +54,32 @@ const secretUse = (secret: string | undefined) =>
 const umount = (mountpoint: string) =>
   process.getuid?.() === 0 ? ['umount', mountpoint] : ['fusermount3', '-u', mountpoint];
 
-const ours: Candidate = {
-  name: SUBJECT,
+/** @param root a checkout of qcow2fs that is built */
+const qcow2fs = (name: string, root: string): Candidate => ({
+  name,
   kinds: KIND_NAMES,
   writes: true,
-  program: qcow2fsBuilt,
+  program: join(root, 'dist/src/cli/main.js'),
   remedy: 'make build',
   versions: [
-    [qcow2fs, '--version'],
+    [join(root, 'bin/qcow2fs'), '--version'],
     [process.execPath, '--version'],
   ],
   disk: 'disk.raw',
   mountsOnFile: false,
   mount: ({ image, secret, dir, readOnly }) => [
-    ...[qcow2fs, 'mount'],
+    ...[join(root, 'bin/qcow2fs'), 'mount'],
     ...(readOnly ? ['-r'] : []),
     ...(secret === undefined ? [] : ['--secret-file', secret]),
     ...[image, dir],
   ],
   stays: false,
-  unmount: (mountpoint) => [qcow2fs, 'umount', mountpoint],
-};
+  unmount: (mountpoint) => [join(root, 'bin/qcow2fs'), 'umount', mountpoint],
+});
+
+const ours = qcow2fs(SUBJECT, ROOT);
+
+export const earlier = (root: string): Candidate => qcow2fs(BEFORE, root);
 
 export const CANDIDATES: readonly Candidate[] = [
   ours,

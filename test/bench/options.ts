@@ -1,7 +1,8 @@
 /** The command line. */
 
+import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { CANDIDATES, type Candidate } from './candidates.js';
+import { CANDIDATES, type Candidate, earlier, SUBJECT } from './candidates.js';
 import { KINDS, type Kind } from './kinds.js';
 import { WORKLOADS, type Workload } from './workloads.js';
 
@@ -14,6 +15,7 @@ const USAGE = `usage: bench [options]
   --rows LIST          ${wrap(WORKLOADS.map((workload) => workload.name))}
   --only LIST          ${KINDS.map((kind) => kind.name).join(',')}
   --candidates LIST    ${CANDIDATES.map((candidate) => candidate.name).join(',')} (libfuse only on request)
+  --before DIR         another checkout of qcow2fs, built: only that is compared, unless others are named
   --growth WHETHER     ${GROWTH.join(',')}: measure also, not or nothing but what growth does
   --dir DIR            make the images in DIR and leave them there for the next run
   --out DIR            write benchmarks.md and benchmarks.svg there`;
@@ -46,8 +48,8 @@ export function options(): Options | string {
     size: positive('size', given.size, 512) * 2 ** 20,
     workloads: select('rows', given.rows, WORKLOADS, (workload) => workload.name),
     kinds: select('only', given.only, KINDS, (kind) => kind.name),
-    candidates: candidatesOf(given.candidates),
-    asked: given.candidates !== undefined,
+    candidates: candidatesOf(given.candidates, given.before),
+    asked: given.candidates !== undefined || given.before !== undefined,
     growth: select('growth', given.growth ?? 'with', GROWTH, (word) => word)[0] ?? 'with',
     dir: given.dir,
     out: given.out,
@@ -65,6 +67,7 @@ function parse() {
         rows: text,
         only: text,
         candidates: text,
+        before: text,
         growth: text,
         dir: text,
         out: text,
@@ -84,7 +87,13 @@ function positive(name: string, text: string | undefined, otherwise: number): nu
 }
 
 /** Without a list, all but those that are measured on request. */
-function candidatesOf(list: string | undefined): Candidate[] {
+function candidatesOf(list: string | undefined, before: string | undefined): Candidate[] {
+  if (before !== undefined) {
+    return [
+      ...select('candidates', list ?? SUBJECT, CANDIDATES, ({ name }) => name),
+      earlier(resolve(before)),
+    ];
+  }
   const usual = CANDIDATES.filter(({ onRequest }) => onRequest !== true).map(({ name }) => name);
   return select('candidates', list ?? usual.join(','), CANDIDATES, ({ name }) => name);
 }

@@ -1,6 +1,6 @@
 /** Rows and their medians as a Markdown table. */
 
-import { type Candidate, REFERENCE, SUBJECT } from './candidates.js';
+import { BEFORE, type Candidate, REFERENCE, SUBJECT } from './candidates.js';
 import type { Results } from './results.js';
 import type { Row } from './rows.js';
 
@@ -9,20 +9,21 @@ export function table(rows: readonly Row[], candidates: readonly Candidate[], re
   const names = candidates
     .map(({ name }) => name)
     .filter((name) => rows.some(({ id }) => results.median(id, name) !== undefined));
-  const head = ['', 'unit', ...names, `${SUBJECT} / ${REFERENCE}`];
+  const reference = names.includes(BEFORE) ? BEFORE : REFERENCE;
+  const head = ['', 'unit', ...names, `${SUBJECT} / ${reference}`];
   const body = rows
     .filter(({ id }) => names.some((name) => results.median(id, name) !== undefined))
     .map((row) => {
       const cells = names.map((name) => formatValue(row, results.median(row.id, name)));
-      return [row.title, row.unit, ...cells, formatRatio(ratio(row, results))];
+      return [row.title, row.unit, ...cells, formatRatio(ratio(row, results, reference))];
     });
   return layOut(head, body);
 }
 
 /** What the subject is of the reference, if both have been measured. */
-export function ratio({ id }: Row, results: Results): number | undefined {
-  const [subject, reference] = [results.median(id, SUBJECT), results.median(id, REFERENCE)];
-  return subject === undefined || !reference ? undefined : subject / reference;
+export function ratio({ id }: Row, results: Results, reference = REFERENCE): number | undefined {
+  const [ours, theirs] = [results.median(id, SUBJECT), results.median(id, reference)];
+  return ours === undefined || !theirs ? undefined : ours / theirs;
 }
 
 export function formatRatio(value: number | undefined): string {

@@ -149,7 +149,7 @@ export class ImageWriter {
     });
   }
 
-  /** True for bytes that may simply be written where they are: a run that is pinned. */
+  /** True for bytes that may simply be written where they are, once they are pinned. Any lock will do. */
   canWriteInPlace(run: Run, offset: number, length: number): boolean {
     const { state } = this.#parts.metadata;
     if (run.kind !== RunKind.data || !run.owned || !state.touched || state.frozen) return false;
