@@ -4,23 +4,10 @@
  * still has it at the same place, which is pinned; there the bytes of backing files, of snapshots and of compressed
  * clusters never change.
  */
-import type { Disk } from '../disk.js';
 import type { Geometry } from './geometry.js';
-import { type Mapping, Run, RunKind } from './mapping.js';
+import { Run, RunKind } from './mapping.js';
 import type { MetadataCache } from './metadata.js';
-import type { OldContent } from './writing/writer.js';
-
-/** Runs of backing files that are looked at to tell whether they are zeros; if there are more, they count as data. */
-const MAX_BACKING_STEPS = 64;
-
-/** How the disk is read. */
-export interface RunReader {
-  /** Finds and pins the run at `offset`, beside the lock. @returns false when its slice is not cached; nothing is pinned */
-  pin(offset: number, length: number, run: Run): boolean;
-  /** Fills the cache with the slice, beside the lock. */
-  fill(offset: number): void;
-  read(run: Run, target: Buffer, at: number, offset: number): void;
-}
+import type { Reader } from './reader.js';
 
 /** What lies before or behind a change in the same subcluster. */
 class Edge {
@@ -32,28 +19,18 @@ class Edge {
   bytes = Buffer.alloc(0);
 }
 
-export class DiskContent implements OldContent {
-  readonly #geometry: Geometry;
+export class OldContent {
+  readonly #unitSize: number;
   readonly #metadata: MetadataCache;
-  readonly #mapping: Mapping;
-  readonly #backing: Disk | undefined;
-  readonly #runs: RunReader;
+  readonly #reader: Reader;
   readonly #run = new Run();
   readonly #head = new Edge();
   readonly #tail = new Edge();
 
-  constructor(
-    geometry: Geometry,
-    metadata: MetadataCache,
-    mapping: Mapping,
-    backing: Disk | undefined,
-    runs: RunReader,
-  ) {
-    this.#geometry = geometry;
+  constructor({ unitSize }: Geometry, metadata: MetadataCache, reader: Reader) {
+    this.#unitSize = unitSize;
     this.#metadata = metadata;
-    this.#mapping = mapping;
-    this.#backing = backing;
-    this.#runs = runs;
+    this.#reader = reader;
   }
 
   /**
@@ -61,7 +38,7 @@ export class DiskContent implements OldContent {
    * pins what it has read until `release`.
    */
   prefetch(offset: number, length: number): void {
-    const { unitSize } = this.#geometry;
+    const unitSize = this.#unitSize;
     const before = offset % unitSize;
     const end = offset + length;
     const unitEnd = Math.ceil(end / unitSize) * unitSize;
@@ -73,46 +50,50 @@ export class DiskContent implements OldContent {
     for (const edge of [this.#head, this.#tail]) {
       if (edge.length === 0) continue;
       edge.length = 0;
-      this.#metadata.state.unpin();
+      this.#reader.unpin();
     }
   }
 
+  /** What the disk reads, under the exclusive lock. */
   read(target: Buffer, at: number, length: number, offset: number): void {
     const run = this.#run;
     for (let done = 0; done < length; done += run.length) {
-      this.#find(offset + done, length - done);
+      this.#reader.find(offset + done, length - done, run);
       const edge = this.#edgeOf(run, offset + done);
-      if (edge === undefined) this.#runs.read(run, target, at + done, offset + done);
+      if (edge === undefined) this.#reader.read(run, target, at + done, offset + done);
       else edge.bytes.copy(target, at + done, 0, run.length);
     }
   }
 
+  /** True when the mapping alone proves that the bytes are zeros. Needs the exclusive lock. */
   isZero(offset: number, length: number): boolean {
     const run = this.#run;
     for (let done = 0; done < length; done += run.length) {
-      this.#find(offset + done, length - done);
+      this.#reader.find(offset + done, length - done, run);
       if (run.kind === RunKind.zero) continue;
-      if (run.kind !== RunKind.unallocated || !this.#isBackingZero(offset + done, run.length)) return false;
+      if (run.kind !== RunKind.unallocated || !this.#reader.isBackingZero(offset + done, run.length))
+        return false;
     }
     return true;
   }
 
+  /** True when a backing file has something at `offset`. */
   hasBacking(offset: number): boolean {
-    return offset < (this.#backing?.size ?? 0);
+    return this.#reader.hasBacking(offset);
   }
 
   #prefetch(edge: Edge, offset: number, length: number): void {
     if (length <= 0) return;
     const { run } = edge;
-    while (!this.#runs.pin(offset, length, run)) this.#runs.fill(offset);
+    this.#reader.pin(offset, length, run);
     try {
       if (!this.#hasOldContent(run, offset)) return;
-      if (edge.bytes.length === 0) edge.bytes = Buffer.alloc(this.#geometry.unitSize);
-      this.#runs.read(run, edge.bytes, 0, offset);
+      if (edge.bytes.length === 0) edge.bytes = Buffer.alloc(this.#unitSize);
+      this.#reader.read(run, edge.bytes, 0, offset);
       edge.offset = offset;
       edge.length = run.length;
     } finally {
-      if (edge.length === 0) this.#metadata.state.unpin();
+      if (edge.length === 0) this.#reader.unpin();
     }
   }
 
@@ -126,18 +107,5 @@ export class DiskContent implements OldContent {
     const edge = offset < this.#tail.offset || this.#tail.length === 0 ? this.#head : this.#tail;
     if (edge.offset !== offset || length > edge.length || kind !== edge.run.kind) return undefined;
     return kind === RunKind.unallocated || hostOffset === edge.run.hostOffset ? edge : undefined;
-  }
-
-  #find(offset: number, length: number): void {
-    if (this.#mapping.find(this.#metadata, offset, length, this.#run)) return;
-    this.#metadata.fill(this.#mapping.sliceKey(offset));
-    this.#mapping.find(this.#metadata, offset, length, this.#run);
-  }
-
-  #isBackingZero(offset: number, length: number): boolean {
-    const backing = this.#backing;
-    const covered = backing ? Math.min(length, backing.size - offset) : 0;
-    if (covered <= 0) return true;
-    return backing!.scan(offset, covered, ({ data }) => !data, { steps: MAX_BACKING_STEPS });
   }
 }

@@ -10,7 +10,8 @@ import { SECTOR_SIZE } from './format/units.js';
 import type { Geometry } from './geometry.js';
 import { Mapping, Run, RunKind } from './mapping.js';
 import { MetadataCache, type SharedMetadata } from './metadata.js';
-import { DiskContent } from './old-content.js';
+import { OldContent } from './old-content.js';
+import { Reader } from './reader.js';
 import type { Erasure } from './writing/eraser.js';
 import { ImageWriter, type WriteParameters } from './writing/image-writer.js';
 
@@ -33,11 +34,11 @@ export class Qcow2Disk implements Disk {
   readonly #backing: Disk | undefined;
   readonly #metadata: MetadataCache;
   readonly #mapping: Mapping;
-  readonly #compressed: CompressedClusters;
+  readonly #reader: Reader;
   readonly #writer: ImageWriter | undefined;
   readonly #run = new Run();
   /** What a change does not cover. */
-  readonly #old: DiskContent;
+  readonly #old: OldContent;
 
   constructor(
     parameters: Qcow2Parameters,
@@ -54,12 +55,9 @@ export class Qcow2Disk implements Disk {
     this.#data = new ClusterData(dataFile ?? image, encryption, this.#metadata.state, geometry.clusterSize);
     this.#backing = backing;
     this.#mapping = new Mapping(geometry);
-    this.#compressed = new CompressedClusters(image, compression);
-    this.#old = new DiskContent(geometry, this.#metadata, this.#mapping, backing, {
-      pin: (offset, length, run) => this.#pin(offset, length, run),
-      fill: (offset) => this.#fill(offset),
-      read: (run, target, at, offset) => this.#readRun(run, target, at, offset),
-    });
+    const compressed = new CompressedClusters(image, compression);
+    this.#reader = new Reader(image.path, this.#metadata, this.#mapping, this.#data, compressed, backing);
+    this.#old = new OldContent(geometry, this.#metadata, this.#reader);
     this.#writer =
       writing &&
       new ImageWriter(writing, {
@@ -83,26 +81,27 @@ export class Qcow2Disk implements Disk {
     let inflates = false;
     while (done < length) {
       const at = offset + done;
-      while (!this.#pin(at, length - done, run)) this.#fill(at);
+      this.#reader.pin(at, length - done, run);
       try {
         if (run.kind === RunKind.compressed && !inflates) {
           inflates = true;
-          this.#compressed.ahead.note(offset, length);
+          this.#reader.compressed.ahead.note(offset, length);
         }
-        this.#readRun(run, target, targetOffset + done, at);
+        if (run.kind === RunKind.corrupt) this.#writer?.noteCorruption();
+        this.#reader.read(run, target, targetOffset + done, at);
       } finally {
-        this.#metadata.state.unpin();
+        this.#reader.unpin();
       }
       done += run.length;
     }
   }
 
   get canReadAhead(): boolean {
-    return this.#compressed.ahead.isWanted(this.size) || (this.#backing?.canReadAhead ?? false);
+    return this.#reader.compressed.ahead.isWanted(this.size) || (this.#backing?.canReadAhead ?? false);
   }
 
   readAhead(): void {
-    const { ahead } = this.#compressed;
+    const { ahead } = this.#reader.compressed;
     if (ahead.isWanted(this.size)) this.#readAheadAt(ahead.next);
     else this.#backing?.readAhead();
   }
@@ -186,39 +185,24 @@ export class Qcow2Disk implements Disk {
     }
   }
 
-  /**
-   * Finds a run that stays where it is, beside the lock, until `ImageState.unpin`.
-   * @returns false when its slice is not cached; there is nothing to end then
-   */
-  #pin(offset: number, length: number, run: Run): boolean {
-    const metadata = this.#metadata.enterShared();
-    const found = this.#mapping.find(metadata, offset, length, run);
-    if (found) this.#metadata.state.pin();
-    this.#metadata.leaveShared();
-    return found;
-  }
-
-  /** What fails here is told to who reads it. */
+  /** Failures surface at the actual read. */
   #readAheadAt(offset: number): void {
     const run = this.#run;
-    const { ahead } = this.#compressed;
+    const { ahead } = this.#reader.compressed;
     const { clusterSize, sliceCoverage } = this.#geometry;
     ahead.advance(offset + clusterSize);
-    if (this.#pin(offset, Math.min(clusterSize, this.size - offset), run)) {
-      try {
-        if (run.kind === RunKind.compressed) this.#compressed.prefetch(run);
-      } catch {
-        // Nothing is kept of it.
-      } finally {
-        this.#metadata.state.unpin();
-      }
-      return;
-    }
-    ahead.advance(offset);
     try {
-      this.#fill(offset);
+      this.#reader.pin(offset, Math.min(clusterSize, this.size - offset), run);
     } catch {
       ahead.advance(offset + sliceCoverage);
+      return;
+    }
+    try {
+      if (run.kind === RunKind.compressed) this.#reader.compressed.prefetch(run);
+    } catch {
+      // Nothing is kept of it.
+    } finally {
+      this.#reader.unpin();
     }
   }
 
@@ -238,13 +222,13 @@ export class Qcow2Disk implements Disk {
       this.#metadata.leaveShared();
       if (inPlace) break;
       if (found) return 0;
-      this.#fill(offset);
+      this.#reader.fill(offset);
     }
     try {
       this.#data.write(source, at, run.length, offset, run.hostOffset);
       return run.length;
     } finally {
-      this.#metadata.state.unpin();
+      this.#reader.unpin();
     }
   }
 
@@ -276,10 +260,6 @@ export class Qcow2Disk implements Disk {
     }
   }
 
-  #fill(offset: number): void {
-    this.#metadata.fillBesideLock(this.#mapping.sliceKey(offset));
-  }
-
   /** The run at `offset`; where its table cannot be read, a corrupt one. */
   #locate(offset: number, maxLength: number): Run {
     const run = this.#run;
@@ -289,7 +269,7 @@ export class Qcow2Disk implements Disk {
       this.#metadata.leaveShared();
       if (found) return run;
       try {
-        this.#fill(offset);
+        this.#reader.fill(offset);
       } catch (error) {
         if (!(error instanceof Qcow2fsError) || error.kind === 'internal') throw error;
         const { sliceCoverage } = this.#geometry;
@@ -343,31 +323,5 @@ export class Qcow2Disk implements Disk {
       problem: undefined,
       hostOffset: place === undefined ? undefined : place + covered,
     });
-  }
-
-  #readRun(run: Run, target: Buffer, at: number, offset: number): void {
-    switch (run.kind) {
-      case RunKind.unallocated:
-        this.#readBacking(target, at, run.length, offset);
-        return;
-      case RunKind.zero:
-        target.fill(0, at, at + run.length);
-        return;
-      case RunKind.data:
-        this.#data.read(target, at, run.length, offset, run.hostOffset);
-        return;
-      case RunKind.compressed:
-        this.#compressed.read(run, target, at, offset);
-        return;
-      case RunKind.corrupt:
-        this.#writer?.noteCorruption();
-        throw new Qcow2fsError('corrupt', `${this.#image.path}: ${run.problem}`);
-    }
-  }
-
-  #readBacking(target: Buffer, at: number, length: number, offset: number): void {
-    const available = this.#backing ? Math.max(0, Math.min(length, this.#backing.size - offset)) : 0;
-    if (available > 0) this.#backing?.read(target, at, available, offset);
-    if (available < length) target.fill(0, at + available, at + length);
   }
 }

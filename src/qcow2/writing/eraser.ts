@@ -7,11 +7,12 @@ import type { ClusterData } from '../cluster-data.js';
 import type { Geometry } from '../geometry.js';
 import { type Mapping, Run } from '../mapping.js';
 import type { MetadataCache } from '../metadata.js';
+import type { OldContent } from '../old-content.js';
 import type { Allocator } from './allocator.js';
 import { ClusterEntry, unitMask } from './cluster-entry.js';
 import type { Corruption } from './corruption.js';
 import type { L2Tables } from './l2-tables.js';
-import type { ClusterWriter, OldContent } from './writer.js';
+import type { ClusterWriter } from './writer.js';
 
 /** Whether the host gets its space back, or keeps it for later writes. */
 export type Erasure = 'discard' | 'zero';

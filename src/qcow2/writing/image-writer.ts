@@ -11,6 +11,7 @@ import { hex } from '../format/units.js';
 import type { Geometry } from '../geometry.js';
 import { type Mapping, Run, RunKind } from '../mapping.js';
 import type { MetadataCache } from '../metadata.js';
+import type { OldContent } from '../old-content.js';
 import { Allocator } from './allocator.js';
 import { Committer } from './commit.js';
 import { Corruption } from './corruption.js';
@@ -22,7 +23,7 @@ import { PendingFrees, type SharedPendingFrees } from './pending-frees.js';
 import { growRefcountTable } from './refcount-growth.js';
 import { Refcounts, type SharedRefcounts } from './refcounts.js';
 import { growDisk, undoGrowth } from './resize.js';
-import { ClusterWriter, type OldContent } from './writer.js';
+import { ClusterWriter } from './writer.js';
 
 /** More unsynced data than this would keep the lock for long. */
 const MUCH_KIB = 4096;

@@ -8,19 +8,11 @@ import type { ClusterData } from '../cluster-data.js';
 import { hex, host } from '../format/units.js';
 import type { Geometry } from '../geometry.js';
 import type { MetadataCache } from '../metadata.js';
+import type { OldContent } from '../old-content.js';
 import type { Allocator, HostRun } from './allocator.js';
 import { ClusterEntry, unitMask } from './cluster-entry.js';
 import type { Corruption } from './corruption.js';
 import type { L2Tables } from './l2-tables.js';
-
-/** What the disk reads now, for what a write does not cover. */
-export interface OldContent {
-  read(target: Buffer, at: number, length: number, offset: number): void;
-  /** True when the mapping alone proves that the bytes are zeros. */
-  isZero(offset: number, length: number): boolean;
-  /** True when a backing file has something at `offset`. */
-  hasBacking(offset: number): boolean;
-}
 
 export class ClusterWriter {
   readonly #geometry: Geometry;
