@@ -1,4 +1,5 @@
 /** `qcow2fs mount`: presents an image as one raw file. */
+import path from 'node:path';
 import type { Command } from 'commander';
 import { type DaemonConfig, DEFAULT_MODE } from '../daemon/config.js';
 import type { ReadyListener } from '../daemon/daemon.js';
@@ -138,10 +139,9 @@ async function serveInForeground(config: DaemonConfig): Promise<void> {
 
 async function serveInBackground(config: DaemonConfig, logFile: string | undefined): Promise<void> {
   const { Background } = await import('../daemon/background.js');
-  const background = new Background(
-    logFile === undefined ? undefined : absolutePath(logFile),
-    descriptorOf(config.imagePath),
-  );
+  const log = logFile === undefined ? undefined : absolutePath(logFile);
+  if (log !== undefined) assertNotCovered(log, config.mountpoint);
+  const background = new Background(log, descriptorOf(config.imagePath));
   let failure: unknown;
   const release: ReadyListener = (disk, devices) => {
     try {
@@ -159,6 +159,14 @@ async function serveInBackground(config: DaemonConfig, logFile: string | undefin
     background.giveBack();
     throw error;
   }
+}
+
+/** @throws Qcow2fsError `usage` for a log that nobody could see while the disk is mounted */
+function assertNotCovered(log: string, mountpoint: string): void {
+  const directory = path.dirname(log);
+  const real = fs.existsSync(directory) ? path.join(fs.realpathSync(directory), path.basename(log)) : log;
+  if (real !== mountpoint && !real.startsWith(`${mountpoint}/`)) return;
+  throw new Qcow2fsError('usage', `--log ${log}: the mounted disk would cover it; name a file elsewhere`);
 }
 
 function toConfig(image: string, mountpoint: string, options: MountFlags): DaemonConfig {

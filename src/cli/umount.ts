@@ -53,8 +53,10 @@ async function umount(mountpoint: string, { quiet }: { quiet?: boolean }): Promi
     warn(`${printable(entry.mountpoint)}: unmounted; the disk stays in use on ${places.join(', ')}`);
   }
   if (!isLast) return;
-  const problem = state === undefined ? problemOfDirectories(userId) : undefined;
-  if (problem !== undefined) warn(`warning: ${entry.mountpoint}: unmounted, but ${problem}`);
+  if (state === undefined) {
+    const problem = problemOfDirectories(userId) ?? 'its daemon left no state, so umount cannot wait for it';
+    warn(`warning: ${entry.mountpoint}: unmounted, but ${problem}`);
+  }
   if (state !== undefined) await waitForRelease({ device: entry.device, userId, state });
 }
 
@@ -75,7 +77,8 @@ async function giveBackLoops(
 ): Promise<readonly LoopDevice[]> {
   if (userId !== 0 || process.geteuid!() !== 0) return [];
   const own = state?.loop === undefined ? [] : [state.loop];
-  const hasEnded = state === undefined ? problemAt(mountpoint) === 'ENOTCONN' : !isAlive(state);
+  const isServed = state !== undefined && isAlive(state);
+  const hasEnded = !isServed && problemAt(mountpoint) === 'ENOTCONN';
   const others = hasEnded ? loopsBelow(mountpoint) : [];
   const loops = [...own, ...others].filter(isAttached);
   if (!hasEnded && loops.length > 0) refuseOtherLoops(mountpoint, loops);

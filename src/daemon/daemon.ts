@@ -14,7 +14,7 @@ import { exitAtOnce } from '../host/libc.js';
 import { processStartTime } from '../host/processes.js';
 import { notifyServiceManager } from '../host/service-manager.js';
 import { onNotice } from '../notice.js';
-import { attachDisk, type Layers, openLayers } from '../qcow2/chain.js';
+import { attachDisk, filesOf, type Layers, openLayers } from '../qcow2/chain.js';
 import { wipeKey } from '../qcow2/encryption.js';
 import { removeOverlay } from '../qcow2/writing/overlay.js';
 import { WatchedDisk } from '../watched-disk.js';
@@ -23,7 +23,7 @@ import { BlockCount } from './counting.js';
 import { MountErrorMap } from './error-map.js';
 import { startKernelSession } from './kernel-session.js';
 import { startLibfuseSession } from './libfuse-session.js';
-import { FailureLog, log } from './log.js';
+import { assertNoLog, FailureLog, log } from './log.js';
 import { detachWhenUnmounted, type Loop, startLoop } from './loop.js';
 import { claimMountpoint, type Mountpoint } from './mountpoint.js';
 import { grantedMode } from './permissions.js';
@@ -69,6 +69,7 @@ export async function runDaemon(
     const noteFailure = new FailureLog(failures).note;
     onNotice(noteFailure);
     const layers = openAndWipe(config);
+    assertNoLog(filesOf(layers));
     madeOverlay = config.overlay === undefined ? undefined : layers[0].file;
     disk = await attachDisk(layers);
     if (config.errorMap !== undefined) {

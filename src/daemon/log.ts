@@ -5,6 +5,8 @@
 import path from 'node:path';
 import { type ErrorRecord, errnoName, hostReason, Qcow2fsError, toErrorRecord } from '../errors.js';
 import fs from '../fs.js';
+import { isOpen } from '../host/descriptors.js';
+import type { OpenFile } from '../host/file-storage.js';
 import { redirect } from '../host/libc.js';
 import { openSyslog, toSyslog } from '../host/syslog.js';
 import { printable } from '../printable.js';
@@ -42,7 +44,9 @@ export function openLog(file: string): void {
   let fd: number;
   try {
     makeDirectories(path.dirname(file));
-    fd = fs.openSync(file, 'a', 0o600);
+    // A FIFO without a reader would be waited for.
+    const { O_WRONLY, O_APPEND, O_CREAT, O_NONBLOCK } = fs.constants;
+    fd = fs.openSync(file, O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK, 0o600);
   } catch (error) {
     throw new Qcow2fsError(
       'host-io',
@@ -53,6 +57,22 @@ export function openLog(file: string): void {
   redirect(fd, STDERR);
   openSyslog();
   fs.closeSync(fd);
+}
+
+/**
+ * What is logged must not change the image.
+ * @throws Qcow2fsError `usage` when the log is one of these files
+ */
+export function assertNoLog(files: readonly OpenFile[]): void {
+  if (!isOpen(STDERR)) return;
+  const { dev, ino } = fs.fstatSync(STDERR, { bigint: true });
+  const found = files.find(({ device, inode }) => device === dev && inode === ino);
+  if (found !== undefined) {
+    throw new Qcow2fsError(
+      'usage',
+      `${found.path}: cannot be the log of its own disk; name another: --log FILE`,
+    );
+  }
 }
 
 /** As `fs.mkdirSync(..., { recursive: true })`, which does not return where nothing can be made, as below /proc. */

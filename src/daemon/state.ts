@@ -44,6 +44,8 @@ const MAX_STATES = 100;
 /** How long why a daemon failed is kept for who unmounts: milliseconds. */
 const FAILURE_LIFETIME = 10 * 60_000;
 
+const FRESH = '.new';
+
 function fileName(device: string, pid: number): string {
   return `${prefix(device)}${pid}.json`;
 }
@@ -55,16 +57,26 @@ function prefix(device: string): string {
 /** @throws Qcow2fsError `host-io` when there is no place for it */
 export function writeState(device: string, state: MountState): void {
   inOwnDirectory((directory) => {
-    sweep(directory);
+    sweep(directory, device);
     const file = path.join(directory, fileName(device, state.pid));
-    fs.writeFileSync(`${file}.new`, `${JSON.stringify(state)}\n`, { mode: 0o600 });
-    fs.renameSync(`${file}.new`, file);
+    const fresh = `${file}${FRESH}`;
+    try {
+      fs.writeFileSync(fresh, `${JSON.stringify(state)}\n`, { mode: 0o600 });
+      fs.renameSync(fresh, file);
+    } catch (error) {
+      fs.rmSync(fresh, { force: true });
+      throw error;
+    }
   });
 }
 
-/** Removes what killed daemons left of mounts that are gone, too, and failures that nobody asked for. */
-function sweep(directory: string): void {
+/**
+ * Removes what killed daemons left of mounts that are gone, and failures that were never read.
+ * @param own the caller's: what other processes wrote about it is about an earlier mount with the same number
+ */
+function sweep(directory: string, own: string): void {
   const mounted = new Set(mountTable().map(({ device }) => device.replace(':', '-')));
+  mounted.delete(own.replace(':', '-'));
   for (const name of namesIn(directory).filter((one) => one.endsWith('.json'))) {
     const file = path.join(directory, name);
     const state = readStateFile(file, process.getuid!());
@@ -140,7 +152,8 @@ export function readState(device: string, userId: number): MountState | undefine
       if (state !== undefined) states.push(state);
     }
   });
-  return states.sort((a, b) => b.since - a.since)[0];
+  // A daemon writes its failure when nothing is mounted any more: the number is another mount's by then.
+  return states.filter(({ failure }) => failure === undefined).sort((a, b) => b.since - a.since)[0];
 }
 
 /** All that a user has mounted, with the device of each, as far as this process may read it. */
@@ -156,10 +169,15 @@ export function statesOf(userId: number): { readonly device: string; readonly st
   return states;
 }
 
-/** Why the last writes of a mount that was served by process `pid` may be lost; undefined when they are not. */
+/**
+ * Why the last writes of a mount that was served by process `pid` may be lost; undefined when they are not. To be asked
+ * when the process has ended: one that ends in order removes its state, or leaves its failure there.
+ */
 export function readFailure(device: string, userId: number, pid: number): string | undefined {
   const name = fileName(device, pid);
-  return inOwnDirectories(userId, (directory) => readStateFile(path.join(directory, name), userId))?.failure;
+  const state = inOwnDirectories(userId, (directory) => readStateFile(path.join(directory, name), userId));
+  if (state === undefined || state.readOnly === true) return undefined;
+  return state.failure ?? (isAlive(state) ? undefined : `its daemon (process ${pid}) was killed`);
 }
 
 export function isAlive(state: MountState): boolean {

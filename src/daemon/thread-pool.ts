@@ -5,6 +5,7 @@ import fs from '../fs.js';
 import type { DiskFsOptions } from '../fuse/disk-fs.js';
 import { allocateLookout } from '../fuse/lookout.js';
 import type { DeferredReplyListener } from '../fuse/serve.js';
+import { assertRoom } from '../host/limits.js';
 import type { Layers } from '../qcow2/chain.js';
 import type { LossesListener } from '../watched-disk.js';
 import type { DaemonConfig } from './config.js';
@@ -29,8 +30,17 @@ export function startThreadEarly(): void {
   }
 }
 
-/** The threads of a mount to come: none where libfuse serves, in the main thread. */
+/** What a thread of Node.js takes at least: descriptors, and bytes of address space. */
+const THREAD_DESCRIPTORS = 5;
+const THREAD_BYTES = 600_000 * 1024;
+
+/**
+ * The threads of a mount to come: none where libfuse serves, in the main thread.
+ * @throws Qcow2fsError `host-io` where the limits leave no room for them
+ */
 export function startThreads({ transport, threads, log, errorMap }: DaemonConfig): ThreadPool {
+  const more = transport === 'kernel' ? threads - (early === undefined ? 0 : 1) : 0;
+  if (more > 0) assertRoom(more * THREAD_DESCRIPTORS, more * THREAD_BYTES);
   return new ThreadPool(transport === 'kernel' ? threads : 0, log !== undefined, errorMap !== undefined);
 }
 

@@ -122,8 +122,8 @@ export class Dispatcher {
     try {
       result = this.#perform(opcode, request, length, reply);
     } catch (error) {
-      this.#onFailure(error);
-      result = -errnoOf(error);
+      if (!(error instanceof RangeError)) this.#onFailure(error);
+      result = opcode === Opcode.LSEEK && error instanceof RangeError ? -Errno.ENXIO : -errnoOf(error);
     }
     if (debug.enabled) debug('%s: %s', opcodeName(opcode), describeResult(result));
     if (result === NO_REPLY) return 0;
@@ -332,7 +332,8 @@ export class Dispatcher {
     if (!this.#fs.isDisk(inode)) return -Errno.EISDIR;
     const offset = readU64(request, WRITE_OFFSET);
     const size = request.readUInt32LE(WRITE_SIZE);
-    if (WRITE_DATA + size > length || !Number.isSafeInteger(offset + size)) return -Errno.EINVAL;
+    if (WRITE_DATA + size > length) return -Errno.EINVAL;
+    if (!Number.isSafeInteger(offset + size)) return -Errno.EFBIG;
     const cached = (request.readUInt32LE(WRITE_CACHED) & fuse.WRITE_CACHE) !== 0;
     const isDirect = !cached && request.readUInt32LE(HANDLE) === Handle.directWriter;
     const written = this.#fs.write(request, WRITE_DATA, size, offset, isDirect);

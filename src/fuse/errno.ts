@@ -20,8 +20,8 @@ const ERRNO_OF_HOST: Readonly<Record<string, number>> = {
 };
 
 export function errnoOf(error: unknown): number {
-  // A number beyond 2^53 - 1, which no request of a kernel carries.
-  if (error instanceof RangeError) return Errno.EINVAL;
+  // A size or an offset beyond 2^53 - 1.
+  if (error instanceof RangeError) return Errno.EFBIG;
   if (!(error instanceof Qcow2fsError)) return Errno.EIO;
   if (error.kind === 'host-io') return ERRNO_OF_HOST[errnoName(error.cause) ?? ''] ?? Errno.EIO;
   return ERRNO_OF_KIND[error.kind] ?? Errno.EIO;

@@ -28,7 +28,8 @@ function findNamespace(processes: readonly string[], device: string): MountUser 
   const seen = new Set<string>();
   for (const pid of processes) {
     const namespace = link(`/proc/${pid}/ns/mnt`);
-    if (namespace === undefined || seen.has(namespace)) continue;
+    // Threads of the kernel have no program: nobody can end them.
+    if (namespace === undefined || seen.has(namespace) || link(`/proc/${pid}/exe`) === undefined) continue;
     seen.add(namespace);
     for (const line of read(`/proc/${pid}/mountinfo`).split('\n')) {
       const [, , mounted, , mountpoint = ''] = line.split(' ', 5);

@@ -96,6 +96,7 @@ function unmount(entry: MountEntry, lazy: boolean): void {
     const place = `${descriptorPath(parent)}/${path.basename(mountpoint)}`;
     pin(entry, place).close();
     if (process.geteuid?.() === 0 && unmountAsRoot(entry, place, lazy)) return;
+    assertOwn(entry);
     const result = runHelper(['-u', ...(lazy ? ['-z'] : []), '--', mountpoint], []);
     if (result.status !== 0) throw unmountFailure(mountpoint, result.message);
   } catch (error) {
@@ -104,6 +105,13 @@ function unmount(entry: MountEntry, lazy: boolean): void {
   } finally {
     if (parent !== undefined) fs.closeSync(parent);
   }
+}
+
+/** The helper would say that it cannot find the mount. */
+function assertOwn({ mountpoint, userId }: MountEntry): void {
+  if (userId === undefined || userId === process.getuid?.() || process.geteuid?.() === 0) return;
+  const who = userId === 0 ? 'root' : `user ${userId} or root`;
+  throw new Qcow2fsError('mountpoint', `${mountpoint}: only ${who} may unmount it`);
 }
 
 /** @returns false for root without CAP_SYS_ADMIN, who is an ordinary user here */

@@ -94,6 +94,13 @@ interface RawLayer {
 /** The image itself first, what stands at the bottom last. */
 export type Layers = readonly [Qcow2Layer, ...(Qcow2Layer | RawLayer)[]];
 
+/** All files of a chain, external data files included. */
+export function filesOf(layers: Layers): OpenFile[] {
+  return layers.flatMap((layer) =>
+    layer.kind === 'qcow2' && layer.dataFile !== undefined ? [layer.file, layer.dataFile] : [layer.file],
+  );
+}
+
 /**
  * @param path the image on the command line
  * @throws Qcow2fsError; nothing stays open then

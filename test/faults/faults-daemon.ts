@@ -110,8 +110,8 @@ export const DAEMON_FAULTS: readonly Fault[] = [
   {
     name: 'daemon-log-truncated',
     file: 'src/daemon/log.ts',
-    find: "fs.openSync(file, 'a', 0o600)",
-    replace: "fs.openSync(file, 'w', 0o600)",
+    find: 'O_WRONLY | O_APPEND | O_CREAT',
+    replace: 'O_WRONLY | fs.constants.O_TRUNC | O_CREAT',
     suspects: ['mount/launch', 'mount/syslog'],
   },
   {

@@ -54,8 +54,8 @@ export const FUSE_FAULTS: readonly Fault[] = [
   {
     name: 'fuse-write-beyond-request',
     file: 'src/fuse/dispatch.ts',
-    find: 'if (WRITE_DATA + size > length ||',
-    replace: 'if (size > length ||',
+    find: 'if (WRITE_DATA + size > length)',
+    replace: 'if (size > length)',
     suspects: ['unit/fuse/writing', 'unit/fuse/dispatch', 'fuzz'],
   },
   {
@@ -131,8 +131,8 @@ export const FUSE_FAULTS: readonly Fault[] = [
   {
     name: 'fuse-mount-without-permissions',
     file: 'src/fuse/mount-linux.ts',
-    find: "    'default_permissions',\n    ...(allowOther",
-    replace: '    ...(allowOther',
+    find: "    'default_permissions',\n    MAX_READ,\n    ...(allowOther",
+    replace: '    MAX_READ,\n    ...(allowOther',
     suspects: ['mount/users', 'unit/fuse'],
   },
   {

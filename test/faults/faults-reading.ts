@@ -74,16 +74,16 @@ export const READING_FAULTS: readonly Fault[] = [
   },
   {
     name: 'reading-backing-end-not-cleared',
-    file: 'src/qcow2/qcow2-disk.ts',
+    file: 'src/qcow2/reader.ts',
     find: 'if (available < length) target.fill(0, at + available, at + length);',
     replace: 'if (available === 0) target.fill(0, at, at + length);',
     suspects: ['matrix', 'unit/qcow2/chain'],
   },
   {
     name: 'reading-corrupt-entry-passes',
-    file: 'src/qcow2/qcow2-disk.ts',
+    file: 'src/qcow2/reader.ts',
     find: "throw new Qcow2fsError('corrupt', `",
-    replace: "if (this.#writer) throw new Qcow2fsError('corrupt', `",
+    replace: "if (offset > 0) throw new Qcow2fsError('corrupt', `",
     suspects: ['unit/qcow2/chain', 'mount/damage', 'cli/hash-damage'],
   },
   {

@@ -21,7 +21,14 @@ import {
   writeSecret,
 } from '../support/images.js';
 import { lane } from '../support/lane.js';
-import { daemonOf, isRunning, logLines, mountsAt, mountWritableOn } from '../support/mounts.js';
+import {
+  daemonOf,
+  isRunning,
+  logLines,
+  mountsAt,
+  mountWritableOn,
+  umountOfKilled,
+} from '../support/mounts.js';
 import { patternBytes, SECTOR_SIZE } from '../support/pattern.js';
 import { expectQcow2fs, keyOptions } from '../support/qcow2fs.js';
 import { tool } from '../support/run.js';
@@ -105,7 +112,7 @@ describe('a daemon killed with -9', () => {
 
   /** The image can be used again at once, and made clean. */
   function expectUsable(image: Image, mountpoint: string): void {
-    expectQcow2fs(['umount', mountpoint]);
+    umountOfKilled(mountpoint);
     const again = mountWritableOn(defer, imagePath(image), mountpoint);
     withFile(again.disk, 'r+', (fd) => {
       const bytes = Buffer.alloc(DATA.length);
@@ -132,7 +139,7 @@ describe('a daemon killed with -9', () => {
         await kill(daemonOf(mountpoint));
         expectWritten(image);
         if (lane(['fsync', 'close'], [name]).includes(name)) expectUsable(image, mountpoint);
-        else expectQcow2fs(['umount', mountpoint]);
+        else umountOfKilled(mountpoint);
       });
     }
   }
@@ -221,7 +228,7 @@ describe('a daemon killed with -9', () => {
             logLines(log).filter((line) => !/mounted on/.test(line)),
             where,
           ).to.deep.equal([]);
-          expectQcow2fs(['umount', mountpoint]);
+          umountOfKilled(mountpoint);
           try {
             expectNoCorruption(image);
             expected.verify(convertToRaw(image));

@@ -37,6 +37,7 @@ describe('a mount that cannot start', () => {
       return;
     }
     expect(stderr, 'one line').to.match(/^qcow2fs: [^\n]*\n$/);
+    expect(status).to.equal(3);
     expect(mountsAt(mountpoint)).to.deep.equal([]);
     await waitUntil('nobody serves it', () => daemonsOf(mountpoint).length === 0);
     expect(fs.readdirSync(mountpoint)).to.deep.equal([]);
@@ -57,6 +58,17 @@ describe('a mount that cannot start', () => {
       }
     });
   }
+
+  it('for too few descriptors for its threads leaves nothing', async () => {
+    const mountpoint = scratch.subdir();
+    defer(() => endMount(mountpoint));
+    const command = 'ulimit -n 64; exec "$@"';
+    const args = ['mount', '--threads', '32', '--log', `${mountpoint}.log`, image, mountpoint];
+    const { status, stderr } = spawnSync('sh', ['-c', command, 'sh', BIN, ...args], { encoding: 'utf8' });
+    expect(stderr).to.match(/^qcow2fs: \d+ file descriptors too few: raise the limit: ulimit -n\n$/);
+    expect(status).to.equal(3);
+    await expectNothingOrAll(mountpoint, status, stderr);
+  });
 
   it('for the number of processes leaves nothing', async () => {
     const { uid, gid } = NOBODY;

@@ -106,6 +106,16 @@ describe('qcow2fs umount and list', () => {
     await waitUntil('the daemon has ended', () => !isRunning(daemon));
   });
 
+  it('name a program, and no thread of the kernel, where the first mount namespace still has the disk', () => {
+    const { mountpoint } = mountOn(defer, makeImage(), scratch.subdir());
+    const elsewhere = ['-m', '--propagation', 'private', BIN, 'umount', mountpoint];
+    const { status, stderr } = spawnSync('unshare', elsewhere, { encoding: 'utf8' });
+    expect(status).to.equal(9);
+    const pid = /namespace of process (\d+)/.exec(stderr)?.[1];
+    expect(fs.readlinkSync(`/proc/${pid}/exe`)).to.match(/^\//);
+    expectQcow2fs(['umount', mountpoint]);
+  });
+
   it('know how large a disk is by now', async () => {
     const { disk } = mountWritableOn(defer, makeImage(), scratch.subdir(), ['--resizable']);
     withFile(disk, 'r+', (fd) => fs.ftruncateSync(fd, 5 * MiB));

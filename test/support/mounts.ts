@@ -1,6 +1,7 @@
 /** Mounts on any mountpoint, and the daemons that serve them as processes. */
 import fs from 'node:fs';
 import path from 'node:path';
+import { expect } from 'chai';
 import type { Defer } from './clean-up.js';
 import { daemonsOf, isRunning, mountsAt } from './processes.js';
 import { expectQcow2fs, type Outcome, qcow2fs, type RunAs } from './qcow2fs.js';
@@ -63,6 +64,15 @@ export function tryMount(
 ): Outcome {
   defer(() => endMount(mountpoint));
   return qcow2fs(['mount', ...args, mountpoint], runAs);
+}
+
+/** Unmounts a writable disk whose daemon was killed: it goes, and the caller learns what that may mean. */
+export function umountOfKilled(mountpoint: string): void {
+  const { status, stderr } = qcow2fs(['umount', mountpoint]);
+  expect(stderr).to.match(
+    /: unmounted, but the last writes may be lost: its daemon \(process \d+\) was killed\n$/,
+  );
+  expect(status).to.equal(3);
 }
 
 /** Whatever is left of a mount and its daemon goes. */

@@ -75,7 +75,9 @@ describe('the state of a mount', () => {
       writeState(DEVICE, state({ pid }));
       writeState(DEVICE, state({ pid: failed, since: 2, failure: 'no space' }));
       writeState(DEVICE, state({ since: 0 }));
-      expect(readState(DEVICE, userId)?.pid).to.equal(failed);
+      expect(readState(DEVICE, userId)?.pid).to.equal(process.pid);
+      expect(readFailure(DEVICE, userId, pid)).to.equal(undefined);
+      expect(readFailure(DEVICE, userId, failed)).to.equal('no space');
       removeState(DEVICE, userId, failed);
       expect(readState(DEVICE, userId)?.pid).to.equal(process.pid);
     } finally {

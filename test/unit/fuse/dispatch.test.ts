@@ -191,7 +191,10 @@ describe('a FUSE request', () => {
     expect(data.body.readBigUInt64LE(0)).to.equal(4096n);
     expect(ask(OP3.LSEEK, 2, seekBody(5, 4)).body.readBigUInt64LE(0)).to.equal(1000n);
     expect(ask(OP3.LSEEK, 2, seekBody(4096, 4)).body.readBigUInt64LE(0)).to.equal(4608n);
-    for (const whence of [3, 4]) expect(ask(OP3.LSEEK, 2, seekBody(4608, whence)).error).to.equal(E.ENXIO);
+    for (const whence of [3, 4]) {
+      expect(ask(OP3.LSEEK, 2, seekBody(4608, whence)).error).to.equal(E.ENXIO);
+      expect(ask(OP3.LSEEK, 2, seekBody(2 ** 60, whence)).error).to.equal(E.ENXIO);
+    }
     expect(ask(OP3.LSEEK, 2, seekBody(-1, 3)).error).to.equal(E.ENXIO);
     expect(ask(OP3.LSEEK, 2, seekBody(0, 0)).error).to.equal(E.EINVAL);
   });

@@ -299,6 +299,14 @@ describe('a FUSE request to a disk that can be written', () => {
     expect(ask(OP.GETATTR, Buffer.alloc(16)).body.readBigUInt64LE(16 + 8)).to.equal(4096n);
   });
 
+  it('WRITE, SETATTR and FALLOCATE beyond what a number can hold are too large', () => {
+    use(4096, true);
+    expect(write(2 ** 60, 'x').error).to.equal(E.EFBIG);
+    expect(setattr(8, 2 ** 60).error).to.equal(E.EFBIG);
+    expect(fallocate(0, 2 ** 60, 1)).to.equal(E.EFBIG);
+    expect(disk.size).to.equal(4096);
+  });
+
   it('WRITE that lies about its length or is for the directory does no harm', () => {
     const body = Buffer.alloc(45);
     body.writeUInt32LE(6, 16);
