@@ -51,6 +51,18 @@ export const snapshots: Base = (dir) => {
   return image;
 };
 
+/** A zero cluster that keeps its place, where the backing file has data. */
+export const zerosAbove: Base = (dir) => {
+  const base = filled(dir, { ...small, name: 'base.qcow2' }, 1, richGuest);
+  const image = createImage(dir, { ...small, backing: { file: base.name, format: 'qcow2' } });
+  const range = { offset: 0, length: 64 * KiB };
+  writeSteps(image, 2, [
+    { do: 'data', ...range },
+    { do: 'zero', ...range },
+  ]);
+  return image;
+};
+
 export const bitmaps: Base = (dir) => {
   const image = createImage(dir, small);
   for (const name of ['first', 'second']) addBitmap(image, name);

@@ -62,10 +62,12 @@ describe('qcow2fs check, beside qemu-img check', () => {
       it(`is ${repair === 'remains' ? 'told, and left alone' : 'repaired'} by --repair all`, async () => {
         const damaged = readFileSync(imagePath(image));
         const mended = copyOf(image);
+        const before = kindsOf(await checked(image));
         const report = await checked(mended, 'all');
         const reference = qemuCheck(mended);
         if (repair === 'remains') {
           expect(report.totals.corruption).to.be.above(0);
+          expect(before, 'nothing new is wrong').to.include.members(kindsOf(report));
           if (report.repair?.refusal != null) {
             expect(readFileSync(imagePath(mended)).equals(damaged)).to.equal(true);
           }

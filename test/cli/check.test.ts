@@ -12,11 +12,13 @@ import {
   readL2,
   readNumber,
   setFeatureBit,
+  snapshotEntryOffset,
   truncateImage,
 } from '../support/damage.js';
 import { addBitmaps } from '../support/directories.js';
 import { createImage, GiB, type Image, imagePath, KiB, MiB, qemuImg, writeSteps } from '../support/images.js';
 import { runInProcess } from '../support/in-process.js';
+import { overlayWithFormat } from '../support/naming.js';
 import { BIN, type Outcome, qcow2fs } from '../support/qcow2fs.js';
 import { run } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
@@ -105,6 +107,35 @@ describe('qcow2fs check on the command line', () => {
     );
   });
 
+  it('finds with --read-data also what only a snapshot has', async () => {
+    const image = createImage(scratch.subdir(), { size: MiB });
+    writeSteps(image, 1, [{ do: 'compressed', offset: 0, length: 64 * KiB }]);
+    const start = Number(readL2(imagePath(image), 0) & 0xffff_ffffn);
+    qemuImg(image.dir, ['snapshot', '-c', 'old', image.name]);
+    writeSteps(image, 2, [{ do: 'data', offset: 0, length: 64 * KiB }]);
+    expect((await check(image, '--read-data')).status).to.equal(0);
+    patchBytes(imagePath(image), start, Buffer.alloc(64, 0xff));
+    const { status, stdout } = await check(image, '--read-data');
+    expect(status).to.equal(4);
+    expect(stdout).to.match(/the compressed cluster at 0x[0-9a-f]+ does not inflate/);
+  });
+
+  it('says that two snapshots have one ID', async () => {
+    const image = makeImage();
+    for (const name of ['first', 'second']) qemuImg(image.dir, ['snapshot', '-c', name, image.name]);
+    const path = imagePath(image);
+    expect((await check(image)).stdout).to.include('image.qcow2: sound\n');
+    // The ID comes behind the extra data.
+    const [first, second] = [0, 1].map((index) => {
+      const entry = snapshotEntryOffset(path, index);
+      return entry + 40 + Number(readNumber(path, entry + 36, 4));
+    });
+    patchNumber(path, second!, 1, readNumber(path, first!, 1));
+    const { status, stdout } = await check(image);
+    expect(status).to.equal(0);
+    expect(stdout).to.include('snapshot 1 (second): another snapshot has the same ID');
+  });
+
   describe('of a chain', () => {
     function makeChain(): { base: Image; top: Image } {
       const dir = scratch.subdir();
@@ -148,6 +179,14 @@ describe('qcow2fs check on the command line', () => {
       expect(refused.status).to.equal(6);
       expect(refused.stdout).to.include('--allow-dir');
       expect((await check(top, '--allow-dir', path.dirname(elsewhere))).status).to.equal(0);
+    });
+
+    it('ends with 6 where a backing file has a format that is not supported', async () => {
+      const dir = scratch.subdir();
+      fs.writeFileSync(path.join(dir, 'base.vmdk'), Buffer.alloc(MiB));
+      const { status, stdout } = await runInProcess(['check', overlayWithFormat(dir, 'base.vmdk', 'vmdk')]);
+      expect(status).to.equal(6);
+      expect(stdout).to.include('has the format vmdk; only qcow2 and raw are supported');
     });
 
     it('warns of a data file that is shorter than the disk', async () => {
@@ -221,6 +260,20 @@ describe('qcow2fs check on the command line', () => {
     expect((await check(image)).stdout).to.include('sound, but 1 warning');
     expect((await check(image, '--repair', 'all')).stdout).to.include('repaired: the image is marked sound');
     expect((await check(image)).stdout).not.to.include('warning');
+  });
+
+  it('leaves the mark of an image in which something corrupt remains', async () => {
+    const image = makeImage();
+    setFeatureBit(imagePath(image), 'incompatibleFeatures', 1);
+    damage(image);
+    patchL2(imagePath(image), 64 * KiB, (1n << 63n) | (1n << 40n));
+    const { status, stdout } = await check(image, '--repair', 'all');
+    expect(status).to.equal(4);
+    expect(stdout)
+      .to.include('repaired: ')
+      .and.to.include('marked corrupt')
+      .and.not.to.include('marked sound');
+    expect(readNumber(imagePath(image), 72, 8)).to.equal(2n);
   });
 
   it('does not let names write on the terminal', async () => {

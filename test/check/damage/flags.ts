@@ -50,6 +50,12 @@ export const flags: Readonly<Record<string, Damage>> = {
     kinds: ['reserved-bits'],
     repair: 'mended',
   },
+  'the lowest reserved bit of an L2 entry': {
+    base: plain,
+    damage: setL2((entry) => entry | 2n),
+    kinds: ['reserved-bits'],
+    repair: 'mended',
+  },
   "reserved bits in a snapshot's L1 entry": {
     base: snapshots,
     damage: (path) => {

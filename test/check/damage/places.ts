@@ -11,7 +11,17 @@ import {
   truncateImage,
 } from '../../support/damage.js';
 import { refcountBlocks } from '../../support/dirty-images.js';
-import { compressed, externalData, luks, plain, snapshots, sparse, version2 } from '../bases.js';
+import {
+  compressed,
+  externalData,
+  luks,
+  plain,
+  refcountsOf,
+  snapshots,
+  sparse,
+  version2,
+  zerosAbove,
+} from '../bases.js';
 import {
   CLUSTER,
   COMPRESSED,
@@ -48,6 +58,12 @@ export const places: Readonly<Record<string, Damage>> = {
     damage: (path) => patchL2(path, GUEST, (readL2(path, GUEST) + 512n) | 1n),
     kinds: ['misplaced-zeros'],
     repair: 'changed',
+  },
+  'a zero cluster that is not aligned, above a backing file': {
+    base: zerosAbove,
+    damage: setL2((entry) => entry + 512n),
+    kinds: ['misplaced-zeros'],
+    repair: 'mended',
   },
   'two entries that name one data cluster': {
     base: plain,
@@ -163,6 +179,12 @@ export const places: Readonly<Record<string, Damage>> = {
   'a file that was cut in the middle': {
     base: plain,
     damage: (path) => truncateImage(path, Math.floor(fileLength(path) / 2)),
+    kinds: ['outside-file'],
+    repair: 'remains',
+  },
+  'a file that ends where its last cluster began': {
+    base: refcountsOf(16),
+    damage: (path) => truncateImage(path, (Math.ceil(fileLength(path) / CLUSTER) - 1) * CLUSTER),
     kinds: ['outside-file'],
     repair: 'remains',
   },

@@ -78,6 +78,12 @@ export const refcounts: Readonly<Record<string, Damage>> = {
     kinds: ['refcount-too-low'],
     repair: 'mended',
   },
+  'a refcount block full of zeros, a bit each': {
+    base: refcountsOf(1),
+    damage: (path) => patchBytes(path, refcountBlocks(path)[0]!.offset, Buffer.alloc(CLUSTER)),
+    kinds: ['refcount-too-low'],
+    repair: 'mended',
+  },
   'a refcount block full of ones': {
     base: refcountsOf(16),
     damage: (path) => patchBytes(path, refcountBlocks(path)[0]!.offset, Buffer.alloc(CLUSTER, 0xff)),
