@@ -125,7 +125,12 @@ describe('holes and zeros', () => {
     // libfuse 2 has no fallocate(2), so a disk that it serves is such a host.
     const outer = createImage(dir, { name: 'outer.qcow2', size: SIZE });
     const host = mountWritable(imagePath(outer), dir, ['--transport', 'libfuse']);
-    const image = createImage(dir, { size: SIZE, options: ['data_file=data.raw', 'data_file_raw=on'] });
+    // Such a cluster takes several writes.
+    const image = createImage(dir, {
+      size: SIZE,
+      clusterSize: MiB,
+      options: ['data_file=data.raw', 'data_file_raw=on'],
+    });
     fs.rmSync(path.join(dir, 'data.raw'));
     fs.symlinkSync(host.disk, path.join(dir, 'data.raw'));
     const { disk, unmount } = mountWritable(imagePath(image), dir);

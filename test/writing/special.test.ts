@@ -4,9 +4,11 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
 import type { Disk } from '../../src/disk.js';
+import { Qcow2fsError } from '../../src/errors.js';
 import { openDisk } from '../../src/qcow2/chain.js';
 import { DAMAGE } from '../check/damage.js';
 import { CrashingFile } from '../support/crash/disk.js';
+import { MemoryFile, type Witness, WitnessedStorage } from '../support/crash/files.js';
 import { record } from '../support/crash/recording.js';
 import {
   checkImage,
@@ -19,6 +21,7 @@ import {
   MiB,
   qemuImg,
   qemuIo,
+  resize,
   takeSnapshot,
 } from '../support/images.js';
 import { expectInProcess } from '../support/in-process.js';
@@ -139,6 +142,46 @@ describe('writes that take turns with QEMU', () => {
   });
 });
 
+describe('an image on a block device', () => {
+  const scratch = useScratch();
+  it('takes no cluster into use that the device has only a part of', async () => {
+    const image = createImage(scratch.dir, { size: 4 * MiB });
+    const [start, room] = [fs.readFileSync(imagePath(image)), MiB + 32 * KiB];
+    const device = new MemoryFile(Buffer.concat([start, Buffer.alloc(room - (start.length % (64 * KiB)))]));
+    const end = device.size;
+    const refuseBeyond: Witness = (call) => {
+      if (call.do === 'write' && call.position + call.bytes.length > end)
+        throw new Error('beyond the device');
+    };
+    const disk = await openDisk(
+      imagePath(image),
+      { writable: true },
+      ({ path, fd }) =>
+        new WitnessedStorage(path, device, refuseBeyond, {
+          extensible: false,
+          close: () => fs.closeSync(fd),
+        }),
+    );
+    const cluster = Buffer.alloc(64 * KiB, 0x55);
+    const begun: number[] = [];
+    const begin = (): void => {
+      for (let offset = 0; offset < disk.size; offset += cluster.length) {
+        disk.write(cluster, 0, 512, offset);
+        begun.push(offset);
+      }
+    };
+    expect(begin).to.throw(Qcow2fsError, 'the device is full').with.property('kind', 'no-space');
+    // What was begun can be finished.
+    expect(begun.length).to.be.above(10);
+    for (const offset of begun) disk.write(cluster, 0, cluster.length, offset);
+    disk.close();
+    fs.writeFileSync(imagePath(image), device.content);
+    const shadow = Buffer.alloc(4 * MiB);
+    for (const offset of begun) cluster.copy(shadow, offset);
+    expectContent(image, shadow);
+  });
+});
+
 describe('a disk that grows', () => {
   const scratch = useScratch();
   for (const [name, spec] of [
@@ -212,6 +255,19 @@ describe('a disk that grows', () => {
     await refused(old, 'version 2 images with snapshots cannot grow');
   });
 
+  it('is refused where the state of a virtual machine lies behind its end', async () => {
+    const image = createImage(scratch.subdir(), { size: 2 * MiB, clusterSize: 512 });
+    // As QEMU does for savevm: behind the end of the disk, in an L1 table that grows.
+    qemuIo(image, ['write -q -b -P 0x55 0 64k']);
+    for (const size of [2 * MiB + 64 * KiB, 8 * MiB]) {
+      const before = fs.readFileSync(imagePath(image));
+      const grow = (disk: Disk): void =>
+        void expect(() => disk.resize(size)).to.throw('the state of a virtual machine');
+      await writing(image, grow, true);
+      expect(fs.readFileSync(imagePath(image)).equals(before), 'the image is untouched').to.equal(true);
+    }
+  });
+
   it('is refused with a snapshot that would grow along, because it does not tell its size', async () => {
     const { base, damage } = DAMAGE['snapshots that do not tell their disk size']!;
     const image = base(scratch.subdir());
@@ -219,6 +275,23 @@ describe('a disk that grows', () => {
     await refused(image, 'a snapshot that has no disk size of its own cannot grow');
     await expectInProcess(['check', '--repair', 'all', imagePath(image)]);
     await writing(image, (disk) => disk.resize(8 * MiB), true);
+  });
+
+  it('shows nothing of earlier writes when QEMU makes it grow', async () => {
+    const size = 8 * 64 * KiB + 1024;
+    const image = createImage(scratch.subdir(), { size });
+    await writing(image, (disk) => {
+      const cluster = Buffer.alloc(64 * KiB, 0x55);
+      for (const offset of [0, 64 * KiB]) disk.write(cluster, 0, cluster.length, offset);
+      disk.discard(0, 2 * cluster.length);
+      disk.flush();
+      // Two clusters that held something before are filled up around what is written.
+      disk.write(cluster, 0, cluster.length - 512, 64 * KiB);
+      disk.write(cluster, 0, 512, size - 1024);
+    });
+    const shadow = fs.readFileSync(convertToRaw(image));
+    resize(image, 2 * size);
+    expectContent(image, Buffer.concat([shadow, Buffer.alloc(size)]));
   });
 
   it('shows nothing of a longer raw data file, whenever the power goes', async () => {
