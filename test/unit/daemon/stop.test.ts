@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
 
@@ -30,6 +30,13 @@ function stopTwice(mode: 'flush' | 'fail'): Promise<End> {
     child.once('close', (status) => resolve({ status, told: told.trim().split('\n'), log }));
   });
 }
+
+describe('a daemon that is told to stop while it mounts', () => {
+  it('unmounts as soon as the disk is mounted', () => {
+    const { status, stdout, stderr } = spawnSync(process.execPath, [SCRIPT, 'early'], { encoding: 'utf8' });
+    expect({ status, stdout, stderr }).to.deep.equal({ status: 0, stdout: 'unmount\n', stderr: '' });
+  });
+});
 
 describe('a daemon that cannot end in order', () => {
   it('saves what was written first', async () => {
