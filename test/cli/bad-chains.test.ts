@@ -116,6 +116,16 @@ const recursive: readonly Refusal[] = [
     words: ['image.qcow2', 'already part of the chain'],
   },
   {
+    title: 'an image on top of itself by another name, read as raw',
+    make: (dir) => {
+      const image = overlay(dir, 'link.raw', 'raw');
+      fs.linkSync(image, path.join(dir, 'link.raw'));
+      return image;
+    },
+    kind: 'named-file',
+    words: ['link.raw', 'already part of the chain'],
+  },
+  {
     title: 'a chain of 300 images',
     make: (dir) => longChain(dir, 300),
     kind: 'named-file',

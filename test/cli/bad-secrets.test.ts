@@ -1,7 +1,13 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { EXTENSION, patchNumber, readExtensions } from '../support/damage.js';
-import { luksHeader, patchLuks, patchLuksPointer, patchLuksSlot } from '../support/damage-luks.js';
+import {
+  luksHeader,
+  patchLuks,
+  patchLuksPointer,
+  patchLuksSlot,
+  readLuksSlot,
+} from '../support/damage-luks.js';
 import { createImage, imagePath, KiB, MiB, takeSnapshot, writeSecret } from '../support/images.js';
 import { type Attempt, describeRefusals, type Refusal } from '../support/refusals.js';
 
@@ -207,6 +213,15 @@ describeRefusals('LUKS headers', [
   {
     title: 'key material outside the LUKS header',
     make: luks((image) => patchLuksSlot(image, 0, 'keyMaterialOffset', 0x7fffffff)),
+    kind: 'corrupt',
+    words: ['image.qcow2', 'key slot 0', 'outside the LUKS header'],
+  },
+  {
+    title: 'key material that ends outside the LUKS header',
+    make: luks((image) => {
+      const start = 512 * Number(readLuksSlot(image, 0, 'keyMaterialOffset'));
+      patchLuksPointer(image, luksHeader(image).offset, start + 512);
+    }),
     kind: 'corrupt',
     words: ['image.qcow2', 'key slot 0', 'outside the LUKS header'],
   },

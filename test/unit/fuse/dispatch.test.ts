@@ -199,6 +199,15 @@ describe('a FUSE request', () => {
     expect(ask(OP3.LSEEK, 2, seekBody(0, 0)).error).to.equal(E.EINVAL);
   });
 
+  it('STATFS gives the size of the disk, and as free what holds no data', () => {
+    const { body } = ask(OP.STATFS, 1);
+    expect(body.length).to.equal(80);
+    const blockSize = body.readUInt32LE(48);
+    const blocks = Math.ceil(SIZE / blockSize);
+    const [total, free, available] = [0, 8, 16].map((at) => Number(body.readBigUInt64LE(at)));
+    expect([total, free, available]).to.deep.equal([blocks, blocks - 1, blocks - 1]);
+  });
+
   it('that would change something is EROFS', () => {
     for (const [opcode, size] of [
       [OP.SETATTR, 88],

@@ -80,6 +80,15 @@ describe('a file of the host', () => {
     });
   });
 
+  it('says when the host cannot bring it to stable storage', () => {
+    // fdatasync(2): "fd is bound to a special file which does not support synchronization."
+    const fd = fs.openSync('/dev/null', 'r');
+    const identity = { device: 0n, inode: 0n, gid: 0, mode: 0, mtimeMs: 0 };
+    const storage = new FileStorage({ fd, path: '/dev/null', blockDevice: false, ...identity });
+    expectError('host-io', ['/dev/null', 'sync failed', 'EINVAL'], () => storage.sync());
+    storage.close();
+  });
+
   if (process.getuid?.() === 0) {
     it('may be a block device, which has a size too', () => {
       const path = scratch.path('loop');
