@@ -1,5 +1,7 @@
 /** New overlays: what they share with what lies below, and whether they have a name. */
+import crypto from 'node:crypto';
 import fs from 'node:fs';
+import { syncBuiltinESMExports } from 'node:module';
 import path from 'node:path';
 import { expect } from 'chai';
 import { FileStorage, openReadOnly } from '../../../../src/host/file-storage.js';
@@ -14,6 +16,8 @@ import { useScratch } from '../../../support/scratch.js';
 const SIZE = 2 * MiB;
 const CLUSTER = 64 * KiB;
 const BLOCK = 16;
+/** Of AES-256 in XTS mode. */
+const KEY_BYTES = 64;
 const SECRET = 'correct horse';
 const [A, B] = [0x41, 0x42];
 
@@ -99,6 +103,28 @@ describe('an overlay of an encrypted image', () => {
     expect(above!.keySlots[0]!.iterations).to.equal(Math.max(1000, below!.keySlots[0]!.iterations));
     expect(above!.keySlots.filter(({ active }) => active)).to.have.length(1);
     expect(above!.masterKeyDigest.equals(below!.masterKeyDigest)).to.equal(false);
+  });
+
+  it('has its key where all threads find it, and nowhere else', () => {
+    const base = makeBase(luks);
+    const made: Buffer[] = [];
+    const { randomBytes } = crypto;
+    const remember = (size: number): Buffer => {
+      const bytes = randomBytes(size);
+      made.push(bytes);
+      return bytes;
+    };
+    Object.assign(crypto, { randomBytes: remember });
+    syncBuiltinESMExports();
+    try {
+      const layers = openLayers(imagePath(base), { secret: secret(), writable: true, overlay: 'temp' });
+      for (const layer of layers) new FileStorage(layer.file).close();
+    } finally {
+      Object.assign(crypto, { randomBytes });
+      syncBuiltinESMExports();
+    }
+    const keys = made.filter(({ length }) => length === KEY_BYTES);
+    expect(keys).to.deep.equal([Buffer.alloc(KEY_BYTES)]);
   });
 
   it('opens with no secret when it is temporary', () => {
