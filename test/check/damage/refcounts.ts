@@ -10,6 +10,7 @@ import {
   dataOf,
   field,
   GUEST,
+  NEXT,
   SHARED,
   setRefcount,
 } from './surgery.js';
@@ -153,6 +154,17 @@ export const refcounts: Readonly<Record<string, Damage>> = {
     },
     kinds: ['refcount-too-low', 'leak'],
     repair: 'mended',
+  },
+  'a data cluster beyond the end of the file, where new refcounts would be': {
+    base: tinyClusters,
+    damage: (path) => {
+      const far = 9 * MiB;
+      patchBytes(path, far, readBytes(path, dataOf(path), 512));
+      patchL2(path, GUEST, COPIED | BigInt(far));
+      patchL2(path, NEXT, COPIED | BigInt(far + 512));
+    },
+    kinds: ['outside-file', 'refcount-too-low', 'leak'],
+    repair: 'changed',
   },
   'a refcount table outside the file': {
     base: plain,

@@ -22,6 +22,7 @@ describe('a secret file', () => {
   it('that is base64 may be broken into lines', () => {
     expect(read('c2Vj\ncmV0\n', 'base64').toString()).to.equal('secret');
     expect(read('/+8=', 'base64')).to.deep.equal(Buffer.from([0xff, 0xef]));
+    expect(read('/w==', 'base64')).to.deep.equal(Buffer.from([0xff]));
     expect(read('', 'base64').length).to.equal(0);
   });
 
