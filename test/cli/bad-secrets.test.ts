@@ -71,6 +71,12 @@ describeRefusals('secrets', [
     words: ['image.qcow2', 'not encrypted', '--secret-file'],
   },
   {
+    title: 'a secret for an image that a plain chain does not have',
+    make: plain((dir) => ['--secret-file', `base.qcow2=${writeSecret(dir, PASSPHRASE).file}`]),
+    kind: 'secret',
+    words: ['image.qcow2', 'no encrypted image base.qcow2', '--secret-file base.qcow2='],
+  },
+  {
     title: 'a secret file that is missing',
     make: luks((_, secret) => ['--secret-file', `${secret}-missing`]),
     kind: 'secret',

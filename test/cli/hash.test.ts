@@ -146,6 +146,15 @@ describe('qcow2fs hash', () => {
     expect(await hash('--verify', scratch.path('tagged'), file)).to.equal('disk.raw: OK\n');
   });
 
+  it('--verify finds a piece that differs in only one of several digests', async () => {
+    const output = await hash('--piecewise', '4M', '--algorithm', 'sha1,md5', file);
+    const wrong = output.replace(/^MD5 (.*) = \w+$/m, (_, name) => `MD5 ${name} = ${'0'.repeat(32)}`);
+    fs.writeFileSync(scratch.path('wrong'), wrong);
+    const { status, stdout } = await runInProcess(['hash', '--verify', scratch.path('wrong'), file]);
+    expect(stdout).to.equal(`disk.raw offset 0-${4 * MiB - 1}: FAILED\ndisk.raw: FAILED\n`);
+    expect(status).to.equal(14);
+  });
+
   it('hashes a snapshot', async () => {
     const own = createImage(scratch.subdir(), { size: 2 * MiB });
     writeSteps(own, 1, [{ do: 'data', offset: 0, length: MiB }]);

@@ -40,6 +40,7 @@ function reference(image: Image): unknown {
   return {
     version: data.compat === '0.10' ? 2 : 3,
     virtualSize: said['virtual-size'],
+    fileSize: fs.statSync(imagePath(image)).size,
     diskUsage: said['actual-size'],
     clusterSize: said['cluster-size'],
     compressionType: data['compression-type'],
@@ -88,6 +89,7 @@ function comparable(found: ImageInfo): unknown {
   return {
     version: found.version,
     virtualSize: found.virtualSize,
+    fileSize: found.fileSize,
     diskUsage: found.diskUsage,
     clusterSize: found.clusterSize,
     compressionType: found.compressionType,

@@ -67,7 +67,7 @@ describe('the words of -o', () => {
 
   it('that the kernel is to know reach it, and the last of two that contradict each other counts', () => {
     expect(parse('noexec,noatime,sync')).to.deep.equal({ mountWords: ['noexec', 'noatime', 'sync'] });
-    expect(parse('noexec,sync,noexec,async').mountWords).to.deep.equal(['noexec']);
+    expect(parse('noexec,sync,dirsync,noexec,async').mountWords).to.deep.equal(['noexec']);
     expect(parse('exec,noexec').mountWords).to.deep.equal(['noexec']);
     expect(parse('noexec,exec,noatime,atime').mountWords).to.deep.equal([]);
   });

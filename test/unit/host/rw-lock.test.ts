@@ -70,17 +70,17 @@ describe('the reader/writer lock', () => {
     expect(await Promise.all(others)).to.deep.equal(['done', 'done']);
   });
 
+  it('that is poisoned lets nobody in any more', () => {
+    lock.poison();
+    expectError('internal', ['unmount and mount again'], () => lock.acquireShared());
+    expectError('internal', ['unmount and mount again'], () => lock.acquireExclusive());
+  });
+
   it('that is poisoned wakes all who wait, and fails them', async () => {
     lock.acquireExclusive();
     const others = [run('acquire-shared'), run('acquire-exclusive'), run('acquire-shared')];
     await asleep(3);
     lock.poison();
     expect(await Promise.all(others)).to.deep.equal(['internal', 'internal', 'internal']);
-  });
-
-  it('that is poisoned lets nobody in any more', () => {
-    lock.poison();
-    expectError('internal', ['unmount and mount again'], () => lock.acquireShared());
-    expectError('internal', ['unmount and mount again'], () => lock.acquireExclusive());
   });
 });
