@@ -7,7 +7,7 @@ export const CLI_FAULTS: readonly Fault[] = [
     file: 'src/cli/check.ts',
     find: 'return totals.leak > 0 ? EXIT_LEAKS : 0;',
     replace: 'return totals.leak > 1 ? EXIT_LEAKS : 0;',
-    suspects: ['check/leaks', 'cli/check'],
+    suspects: ['cli/check'],
   },
   {
     name: 'cli-locked-exits-11',
@@ -42,14 +42,14 @@ export const CLI_FAULTS: readonly Fault[] = [
     file: 'src/cli/mount-options.ts',
     find: "async: ['sync', 'dirsync']",
     replace: "async: ['sync']",
-    suspects: ['unit/cli/mount-options', 'mount/mountpoints', 'system/mount8'],
+    suspects: ['unit/cli/mount-options'],
   },
   {
     name: 'cli-force-share-writes',
     file: 'src/cli/mount-options.ts',
     find: 'if (forceShare && writes)',
     replace: 'if (forceShare && writes && overlay !== undefined)',
-    suspects: ['unit/cli/mount-options', 'mount/locks'],
+    suspects: ['cli/command-line'],
   },
   {
     name: 'cli-umount-does-not-wait',
@@ -63,7 +63,7 @@ export const CLI_FAULTS: readonly Fault[] = [
     file: 'src/cli/list.ts',
     find: "isAlive(state) ? 'mounted' : 'dead'",
     replace: "isAlive(state) ? 'mounted' : 'mounted'",
-    suspects: ['mount/list', 'mount/kill'],
+    suspects: ['mount/ends', 'mount/memory'],
   },
   {
     name: 'cli-list-without-log',

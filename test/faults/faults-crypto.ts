@@ -70,7 +70,7 @@ export const CRYPTO_FAULTS: readonly Fault[] = [
     file: 'src/qcow2/unlock.ts',
     find: 'cipher.key.fill(0);',
     replace: '',
-    suspects: ['mount/memory'],
+    suspects: ['unit/qcow2/writing/overlay'],
   },
   {
     name: 'luks-first-slots-only',

@@ -69,15 +69,15 @@ export const DAEMON_FAULTS: readonly Fault[] = [
     name: 'daemon-state-of-others',
     file: 'src/daemon/state-directory.ts',
     find: ': stat.uid !== userId',
-    replace: ': stat.uid < 0',
-    suspects: ['unit/daemon/state'],
+    replace: ': userId === 0 && stat.uid !== userId',
+    suspects: ['mount/users'],
   },
   {
     name: 'daemon-lost-writes-untold',
     file: 'src/daemon/daemon.ts',
     find: 'keepState(session.device, { ...state, failure });',
     replace: 'keepState(session.device, state);',
-    suspects: ['mount/umount', 'mount/trouble'],
+    suspects: ['mount/space'],
   },
   {
     name: 'daemon-loop-after-lazy-unmount',
@@ -112,7 +112,7 @@ export const DAEMON_FAULTS: readonly Fault[] = [
     file: 'src/daemon/log.ts',
     find: 'O_WRONLY | O_APPEND | O_CREAT',
     replace: 'O_WRONLY | fs.constants.O_TRUNC | O_CREAT',
-    suspects: ['mount/launch', 'mount/syslog'],
+    suspects: ['unit/daemon/log', 'mount/launch', 'mount/syslog'],
   },
   {
     name: 'daemon-log-repeats',
@@ -133,7 +133,7 @@ export const DAEMON_FAULTS: readonly Fault[] = [
     file: 'src/daemon/daemon.ts',
     find: 'config.secret?.fill(0);',
     replace: '',
-    suspects: ['mount/memory'],
+    suspects: ['mount/secrets'],
   },
   {
     name: 'daemon-failed-mount-leaves-overlay',
@@ -155,13 +155,6 @@ export const DAEMON_FAULTS: readonly Fault[] = [
     find: 'search.others & SEARCH ? granted.others : 0',
     replace: 'granted.others',
     suspects: ['mount/grants', 'mount/users'],
-  },
-  {
-    name: 'daemon-dead-thread-holds-lock',
-    file: 'src/qcow2/parameters.ts',
-    find: 'return writing === undefined ? locks : [...locks, writing.flushLock];',
-    replace: 'return writing === undefined ? [] : [...locks, writing.flushLock];',
-    suspects: ['mount/dying-thread'],
   },
   {
     name: 'daemon-broken-thread-stays-mounted',

@@ -140,14 +140,14 @@ export const FUSE_FAULTS: readonly Fault[] = [
     file: 'src/fuse/mount-linux.ts',
     find: "readOnly ? 'ro' : 'rw'",
     replace: "readOnly ? 'rw' : 'rw'",
-    suspects: ['mount/users', 'mount/transports'],
+    suspects: ['system/mount8'],
   },
   {
     name: 'fuse-libfuse-full-disk',
     file: 'src/fuse/libfuse.ts',
     find: 'diskFs.write(buffer, 0, length, offset) || -Errno.ENOSPC',
     replace: 'diskFs.write(buffer, 0, length, offset)',
-    suspects: ['matrix', 'mount/conformance', 'mount/transports', 'mount/space'],
+    suspects: ['mount/resizable', 'mount/space'],
   },
   {
     name: 'fuse-libfuse-read-only-opened',

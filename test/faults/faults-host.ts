@@ -94,11 +94,18 @@ export const HOST_FAULTS: readonly Fault[] = [
     suspects: ['unit/host/file-storage', 'matrix'],
   },
   {
+    name: 'host-poisoned-lock-lets-in',
+    file: 'src/host/rw-lock.ts',
+    find: 'if (Atomics.load(this.#words, POISONED) !== 0) {',
+    replace: 'if (Atomics.load(this.#words, POISONED) > 1) {',
+    suspects: ['unit/host/rw-lock'],
+  },
+  {
     name: 'host-zeros-at-one-place',
     file: 'src/host/file-storage.ts',
     find: 'Math.min(zeros.length, length - done), position + done);',
     replace: 'Math.min(zeros.length, length - done), position);',
-    suspects: ['unit/host/file-storage', 'writing/no-holes'],
+    suspects: ['mount/holes'],
   },
   {
     name: 'host-sync-does-nothing',
