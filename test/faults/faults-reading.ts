@@ -83,7 +83,7 @@ export const READING_FAULTS: readonly Fault[] = [
     name: 'reading-corrupt-entry-passes',
     file: 'src/qcow2/reader.ts',
     find: "throw new Qcow2fsError('corrupt', `",
-    replace: "if (offset > 0) throw new Qcow2fsError('corrupt', `",
+    replace: "if (this.#backing) throw new Qcow2fsError('corrupt', `",
     suspects: ['unit/qcow2/chain', 'mount/damage', 'cli/hash-damage'],
   },
   {
