@@ -76,7 +76,7 @@ export const FUSE_FAULTS: readonly Fault[] = [
     name: 'fuse-reserves-nothing',
     file: 'src/fuse/disk-fs.ts',
     find: 'if (what === 0 && !grows) return false;',
-    replace: 'if (what === 1 && !grows) return false;',
+    replace: 'if (what === 0 && !grows && end === 0) return false;',
     suspects: ['unit/fuse/disk-fs', 'unit/fuse/writing', 'mount/writing'],
   },
   {

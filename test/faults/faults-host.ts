@@ -55,7 +55,7 @@ export const HOST_FAULTS: readonly Fault[] = [
     name: 'host-format-assumed-for-writing',
     file: 'src/cli/mount-options.ts',
     find: 'backingFormat !== undefined && writes && overlay === undefined',
-    replace: 'false',
+    replace: "backingFormat === '' && writes && overlay === undefined",
     suspects: ['cli/command-line', 'cli/backing-format'],
   },
   {

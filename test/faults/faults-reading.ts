@@ -40,8 +40,8 @@ export const READING_FAULTS: readonly Fault[] = [
   {
     name: 'reading-inflated-key-by-offset',
     file: 'src/qcow2/inflated-clusters.ts',
-    find: 'keys[2 * slot] === hostOffset && keys[2 * slot + 1] === bytes',
-    replace: 'keys[2 * slot] === hostOffset && bytes > 0',
+    find: 'keys[2 * slot] === hostOffset && keys[2 * slot + 1] === bytesAndImage',
+    replace: 'keys[2 * slot] === hostOffset && bytesAndImage > 0',
     suspects: ['unit/qcow2/inflated-clusters', 'unit/qcow2/compressed'],
   },
   {
