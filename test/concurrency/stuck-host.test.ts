@@ -212,6 +212,8 @@ describe('a write that hangs', () => {
         size: 1024 * MiB,
         backing: { file: 'image.qcow2', format: 'qcow2' },
       });
+      // Clusters that held something before are filled up around what is written.
+      qemuIo(image, ['write 8M 1M', 'write 16M 64k', 'write -z -u 8M 1M']);
       const use = (disk: Disk): void => {
         if (erased) disk.discard(0, CLUSTER);
         disk.flush();

@@ -138,8 +138,8 @@ export const WRITING_FAULTS: readonly Fault[] = [
   {
     name: 'writing-pinned-content-is-always-current',
     file: 'src/qcow2/old-content.ts',
-    find: 'if (edge.offset !== offset || length > edge.length || kind !== edge.run.kind) return undefined;',
-    replace: 'if (edge.offset !== offset) return undefined;',
+    find: 'length > edge.length || kind !== edge.run.kind) return undefined;\n    return kind === RunKind.unallocated || hostOffset === edge.run.hostOffset ? edge : undefined;',
+    replace: 'length > edge.length || kind < 0 || hostOffset < 0) return undefined;\n    return edge;',
     suspects: ['concurrency/stuck-host'],
   },
   {
