@@ -5,6 +5,7 @@ import path from 'node:path';
 import { expect } from 'chai';
 import { ROOT } from '../support/qcow2fs.js';
 import { sources } from '../support/sources.js';
+import { headingsOf, linksOf } from './links.js';
 
 const read = (name: string): string => fs.readFileSync(path.join(ROOT, name), 'utf8');
 const pagesIn = (directory: string): string[] =>
@@ -62,11 +63,16 @@ describe('the pages', () => {
     // SECURITY.md: "Each promise names the test or the code that keeps it."
     it(`name files that exist, and link to such: ${page}`, () => {
       const text = read(page);
-      const links = [...text.matchAll(/\]\(([^)\s]+)\)/g)]
-        .map(([, link]) => link!.split('#')[0]!)
-        .filter((link) => link !== '' && !/^[a-z]+:/.test(link))
-        .map((link) => path.join(path.dirname(page), link));
+      const links = linksOf(text).map(({ file }) => path.join(path.dirname(page), file));
       expect([...links, ...namedFiles(text)].filter((name) => !exists(name))).to.deep.equal([]);
+    });
+
+    it(`link to headings that exist: ${page}`, () => {
+      const missing = linksOf(read(page)).filter(({ file, heading }) => {
+        if (heading === '') return false;
+        return !headingsOf(read(path.join(path.dirname(page), file))).includes(heading);
+      });
+      expect(missing).to.deep.equal([]);
     });
 
     it(`name rules of the Makefile that exist: ${page}`, () => {
