@@ -1,4 +1,4 @@
-/** Exit statuses: a published contract, listed in README.md. */
+/** Exit statuses: a published contract, listed in qcow2fs(1). */
 import type { ErrorKind } from '../errors.js';
 
 export const EXIT_SUCCESS = 0;

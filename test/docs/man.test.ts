@@ -4,7 +4,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
 import type { Command, Option } from 'commander';
-import { EXIT_MEANINGS } from '../../src/cli/exit-status.js';
+import { EXIT_MEANINGS, EXIT_STATUS } from '../../src/cli/exit-status.js';
 import {
   applyOptionLists,
   FLAG_WORDS,
@@ -66,7 +66,7 @@ const LINKS = [
 const pages = [PROGRAM, ...commandPages, MOUNT_HELPER, UNIT].map(readPage);
 const pageCalled = (file: string): ManPage => pages.find((page) => page.file === file)!;
 
-// README.md: "The manual pages say all of it"
+// README.md: "The manual pages describe every command, option and exit status"
 describe('the manual pages', () => {
   it('are there for each command and alias, and for nothing else', () => {
     const files = fs.readdirSync(MANUALS, { withFileTypes: true });
@@ -154,6 +154,8 @@ function synopsisForms(page: ManPage): string[] {
   });
 }
 
+// CONTRIBUTING.md: "For an option: its help, its entry in `contrib/man`, the word of `-o` in
+// `src/cli/mount-options.ts`. Tests compare them."
 describe('the OPTIONS of a manual page', () => {
   for (const command of [program, ...program.commands]) {
     const page = pageCalled(command === program ? PROGRAM : pageOf(command));
@@ -186,7 +188,10 @@ describe('the EXIT STATUS of a manual page', () => {
       status,
       text.replaceAll('`', ''),
     ]);
-    expect(statuses(pageCalled(PROGRAM))).to.deep.equal(meanings);
+    const listed = statuses(pageCalled(PROGRAM));
+    expect(listed).to.deep.equal(meanings);
+    const used = Object.values(EXIT_STATUS).filter((status) => status !== EXIT_STATUS['read-only']);
+    expect(listed.map(([status]) => Number(status))).to.include.members(used);
   });
 
   for (const file of commandPages) {

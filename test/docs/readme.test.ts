@@ -1,16 +1,16 @@
-/** Every command of README.md, run as written, in a directory with the files that it speaks of. */
+/** Every command of README.md and of the guide, run as written, in a directory with the files that they name. */
 
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
-import { EXIT_MEANINGS, EXIT_STATUS } from '../../src/cli/exit-status.js';
+import { applyOptionLists, parseAccess } from '../../src/cli/mount-options.js';
 import { mountTable } from '../../src/host/mounts.js';
 import { BIN, expectQcow2fs, ROOT } from '../support/qcow2fs.js';
 import { run } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
 
-const README = fs.readFileSync(path.join(ROOT, 'README.md'), 'utf8');
+const PAGES = ['README.md', 'contrib/docs/guide.md'];
 const EXAMPLE = path.join(ROOT, 'contrib', 'example');
 
 /** Kernels that are built without partition tables scan none: partx tells them. */
@@ -20,89 +20,82 @@ case " $* " in *" --partscan "*) [ -e "\${loop}p1" ] || partx --add "$loop" >&2 
 [ -z "$loop" ] || echo "$loop"
 `;
 
-describe('README.md', () => {
-  const scratch = useScratch();
-  const work = scratch.subdir();
-  const env = { ...process.env, PATH: `${scratch.path('bin')}:${process.env['PATH']}:/usr/sbin:/sbin` };
+for (const page of PAGES)
+  describe(page, () => {
+    const text = fs.readFileSync(path.join(ROOT, page), 'utf8');
+    const scratch = useScratch();
+    const work = scratch.subdir();
+    const env = {
+      ...process.env,
+      LC_ALL: 'C',
+      PATH: `${scratch.path('bin')}:${process.env['PATH']}:/usr/sbin:/sbin`,
+    };
 
-  // Blocks follow each other in one directory; a failed one must not stop the next.
-  afterEach(() => {
-    spawnSync('umount', ['-q', path.join(work, 'inside')]);
-    for (const { mountpoint } of mountTable().filter((entry) => entry.mountpoint.startsWith(work))) {
-      for (const loop of run('losetup', ['-n', '-O', 'NAME', '-j', `${mountpoint}/disk.raw`]).split('\n')) {
-        if (loop !== '') spawnSync('losetup', ['--detach', loop]);
+    // Blocks follow each other in one directory; a failed one must not stop the next.
+    afterEach(() => {
+      spawnSync('umount', ['-q', path.join(work, 'inside')]);
+      for (const { mountpoint } of mountTable().filter((entry) => entry.mountpoint.startsWith(work))) {
+        for (const loop of run('losetup', ['-n', '-O', 'NAME', '-j', `${mountpoint}/disk.raw`]).split('\n')) {
+          if (loop !== '') spawnSync('losetup', ['--detach', loop]);
+        }
+        expectQcow2fs(['umount', mountpoint]);
       }
-      expectQcow2fs(['umount', mountpoint]);
-    }
-  });
-
-  before(() => {
-    fs.mkdirSync(scratch.path('bin'));
-    fs.symlinkSync(BIN, scratch.path('bin/qcow2fs'));
-    fs.writeFileSync(scratch.path('bin/losetup'), LOSETUP, { mode: 0o755 });
-    fs.copyFileSync(path.join(EXAMPLE, 'example.qcow2'), path.join(work, 'luks.qcow2'));
-    makePlainImage(work);
-    fs.writeFileSync(path.join(work, 'new-boot-sector.bin'), Buffer.alloc(440, 0x90));
-    const bases = path.join(scratch.dir, 'bases');
-    fs.mkdirSync(bases);
-    run('qemu-img', ['create', '-q', '-f', 'qcow2', path.join(bases, 'base.qcow2'), '1M']);
-    run(
-      'qemu-img',
-      ['create', '-q', '-f', 'qcow2', '-b', '../bases/base.qcow2', '-F', 'qcow2', 'overlay.qcow2'],
-      {
-        cwd: work,
-      },
-    );
-  });
-
-  for (const block of README.matchAll(/^```sh\n(.*?)^```$/gms)) {
-    const script = block[1]!;
-    it(`runs: ${script
-      .trim()
-      .split('\n')
-      .find((line) => line.includes('qcow2fs'))}`, () => {
-      const output = run('sh', ['-eux'], { cwd: work, env, input: script });
-      if (script.includes('\nls ')) expect(output).to.match(/disk\.raw|welcome\.txt/);
-      if (script.includes('fdisk -l')) expect(output).to.contain('Linux filesystem');
     });
-  }
 
-  // CONTRIBUTING.md: "For an option: its help, the table in README.md, the word of `-o` in
-  // `src/cli/mount-options.ts`. Tests compare them."
-  it('lists every option of mount, and no other', () => {
-    const options = (text: string): string[] => [...new Set(text.match(/(?<=[\s`,])--[a-z][a-z-]+/g))].sort();
-    const table = README.slice(README.indexOf('| option of `mount`'), README.indexOf('| exit status'));
-    const help = expectQcow2fs(['mount', '--help']).split('Examples:')[0]!;
-    expect(options(table)).to.deep.equal(
-      options(help).filter((option) => !['--help', '--option'].includes(option)),
-    );
+    before(() => {
+      fs.mkdirSync(scratch.path('bin'));
+      fs.symlinkSync(BIN, scratch.path('bin/qcow2fs'));
+      fs.writeFileSync(scratch.path('bin/losetup'), LOSETUP, { mode: 0o755 });
+      fs.copyFileSync(path.join(EXAMPLE, 'example.qcow2'), path.join(work, 'luks.qcow2'));
+      makePlainImage(work);
+      fs.writeFileSync(path.join(work, 'new-boot-sector.bin'), Buffer.alloc(440, 0x90));
+      const bases = path.join(scratch.dir, 'bases');
+      fs.mkdirSync(bases);
+      run('qemu-img', ['create', '-q', '-f', 'qcow2', path.join(bases, 'base.qcow2'), '1M']);
+      run(
+        'qemu-img',
+        ['create', '-q', '-f', 'qcow2', '-b', '../bases/base.qcow2', '-F', 'qcow2', 'overlay.qcow2'],
+        {
+          cwd: work,
+        },
+      );
+    });
+
+    for (const [, language, block] of text.matchAll(/^```(\w*)\n(.*?)^```$/gms)) {
+      const title = block!.split('\n').find((line) => line.includes('qcow2fs'));
+      if (language === 'console') {
+        it(`shows what is printed by: ${title}`, () => {
+          expect(replay(block!, work, env)).to.equal(oneBlank(block!));
+        });
+      } else {
+        it(`runs: ${title}`, () => {
+          const output = run('sh', ['-eux'], { cwd: work, env, input: block! });
+          if (block!.includes('\nls ')) expect(output).to.match(/disk\.raw|welcome\.txt/);
+          if (block!.includes('fdisk -l')) expect(output).to.contain('Linux filesystem');
+        });
+      }
+    }
+
+    it('has words of -o that the program understands', () => {
+      const lists = [...text.matchAll(/^ {4}(?:\S+ +\S+ +fuse\.qcow2fs +|OPTIONS=)(\S+)/gm)];
+      expect(lists).to.not.have.lengthOf(0);
+      for (const [, list] of lists) parseAccess(applyOptionLists({ option: [list!] }));
+    });
   });
 
-  it('lists every exit status with its meaning', () => {
-    const table = README.slice(README.indexOf('| exit status |'));
-    const listed = [...table.matchAll(/^\| (\d+) +\| (.*?) +\|$/gm)].map(([, status, meaning]) => [
-      status,
-      meaning,
-    ]);
-    expect(listed).to.deep.equal(Object.entries(EXIT_MEANINGS));
-    const used = Object.values(EXIT_STATUS).filter((status) => status !== EXIT_STATUS['read-only']);
-    expect(listed.map(([status]) => Number(status))).to.include.members(used);
-  });
+/** Runs the commands of a session, which are behind `$`, and returns the session with what they print now. */
+function replay(session: string, cwd: string, env: NodeJS.ProcessEnv): string {
+  const commands = [...session.matchAll(/^\$ (.*)$/gm)].map(([, command]) => command!);
+  const printed = commands.map(
+    (command) => `$ ${command}\n${run('sh', ['-euc', `exec 2>&1; ${command}`], { cwd, env })}`,
+  );
+  return oneBlank(printed.join(''));
+}
 
-  // README.md: "`DEBUG=qcow2fs:*` traces what the program does; the areas are"
-  it('names every area of traces', () => {
-    const sources = path.join(ROOT, 'src');
-    const areas = fs
-      .readdirSync(sources, { recursive: true, encoding: 'utf8' })
-      .filter((name) => name.endsWith('.ts'))
-      .flatMap((name) => [
-        ...fs.readFileSync(path.join(sources, name), 'utf8').matchAll(/createTrace\('([a-z]+)'\)/g),
-      ])
-      .map(([, area]) => area!);
-    const said = /the areas are ([^.]*)\./.exec(README)![1]!.match(/[a-z]+(?=`)/g)!;
-    expect(said).to.deep.equal([...new Set(areas)].sort());
-  });
-});
+/** Columns are separated by tabs in some programs, and by blanks in the page. */
+function oneBlank(text: string): string {
+  return text.replaceAll(/[ \t]+/g, ' ');
+}
 
 /** vm.qcow2: the disk of the example image, unencrypted, with a snapshot. */
 function makePlainImage(directory: string): void {

@@ -49,8 +49,8 @@ function expectValid(name: string, output: string): void {
   expect((value as { schema: string }).schema).to.equal(`qcow2fs/${name}/1`);
 }
 
-// README.md: "All but `mount`, `umount` and `help` have `--json`; [contrib/schema](contrib/schema) describes
-// what they print, in JSON Schema."
+// contrib/docs/guide.md: "`list`, `info`, `check`, `map` and `hash` have `--json`; [JSON schemas](../schema)
+// describe the output."
 describe('the JSON schemas', () => {
   const scratch = useScratch();
 
@@ -63,8 +63,8 @@ describe('the JSON schemas', () => {
     for (const name of withJson) expect(schemaOf(name).$id).to.equal(`urn:qcow2fs:schema:${name}:1`);
   });
 
-  // README.md: "It finds all that `qemu-img check` finds, and more ([all kinds of
-  // findings](contrib/docs/check.md))."
+  // contrib/docs/guide.md: "`check` finds all that `qemu-img check` finds, and more; [check.md](check.md)
+  // explains every kind of finding."
   it('have their findings explained in contrib/docs/check.md', () => {
     const text = fs.readFileSync(path.join(ROOT, 'contrib/docs/check.md'), 'utf8');
     const rows = [...text.matchAll(/^\| `([a-z0-9-]+)` \| (\w+) \| (?:-|`--repair (\w+)`) \| (.*?) \|/gm)];

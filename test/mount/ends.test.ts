@@ -159,8 +159,8 @@ describe('the end of a mount', () => {
         await expectEnded(mountpoint, daemon, log);
       });
 
-      // README.md: "SIGTERM takes a busy disk away at once and gives its users five seconds to finish." The
-      // kernel transport waits the five seconds.
+      // contrib/docs/guide.md: "SIGTERM removes a busy disk at once, and its users have five seconds to finish."
+      // The kernel transport waits the five seconds.
       it('comes to a reader who does not finish after SIGTERM', async () => {
         const env = transport === 'kernel' ? process.env : hurried;
         const { mountpoint, disk } = mountOn(defer, image, scratch.subdir(), args, { env });
