@@ -6,6 +6,7 @@ import { expect } from 'chai';
 import { ROOT } from '../support/qcow2fs.js';
 import { run } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
+import { linksOf } from './links.js';
 
 // README.md: "for npm install -g, and the sources"
 describe('the npm package', function () {
@@ -22,6 +23,18 @@ describe('the npm package', function () {
     fs.writeFileSync(path.join(home, 'package.json'), '{}');
     const quiet = ['--no-audit', '--no-fund', '--loglevel=error', '--prefer-offline'];
     run('npm', ['install', '--ignore-scripts', ...quiet, `./${tarball}`], { cwd: home });
+  });
+
+  it('has everything that README.md and the pages for users link to', () => {
+    const installed = path.join(home, 'node_modules', 'qcow2fs');
+    const pages = fs.readdirSync(path.join(installed, 'contrib/docs')).map((name) => `contrib/docs/${name}`);
+    const missing = ['README.md', ...pages.filter((name) => name.endsWith('.md'))].flatMap((page) =>
+      linksOf(fs.readFileSync(path.join(installed, page), 'utf8'))
+        .map(({ file }) => path.join(path.dirname(page), file))
+        .filter((name) => !fs.existsSync(path.join(installed, name))),
+    );
+    expect(pages).to.include('contrib/docs/guide.md');
+    expect(missing).to.deep.equal([]);
   });
 
   for (const transport of ['kernel', 'libfuse']) {

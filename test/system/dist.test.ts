@@ -63,7 +63,7 @@ describe('make install, deb and dist', function () {
       .split('\n')
       .sort();
     const expected =
-      /^package\/(bin\/qcow2fs|dist\/app\/.*|dist\/completion\/[^/]*qcow2fs[^/]*|contrib\/(docs|man|mount|schema|systemd)\/.*|package\.json|LICENSE|README\.md|CHANGELOG\.md)$/;
+      /^package\/(bin\/qcow2fs|dist\/app\/.*|dist\/completion\/[^/]*qcow2fs[^/]*|contrib\/(docs|man|mount|schema|systemd)\/.*|package\.json|LICENSE|(README|ARCHITECTURE|CHANGELOG|CONTRIBUTING|SECURITY)\.md)$/;
     expect(packed.filter((name) => !expected.test(name))).to.deep.equal([]);
     expect(packed).to.include.members([
       'package/bin/qcow2fs',
