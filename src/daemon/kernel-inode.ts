@@ -40,9 +40,7 @@ export class KernelInode {
     this.#name = name;
     this.#fs = diskFs;
     this.#failures = failures;
-    setInterval(() => {
-      if (diskFs.inode.takeOwedTime()) void this.#tell();
-    }, INTERVAL).unref();
+    setInterval(() => this.#tellOwed(), INTERVAL).unref();
   }
 
   /** Those of the root of a file system are zero in a kernel that caches writes, until they are set. */
@@ -66,23 +64,38 @@ export class KernelInode {
     if (!this.#isRestoring) void this.#restore();
   };
 
-  /** Tells the modification time, and then sends the reply that waited for it: a close has to end. */
+  /** Sends the reply that waits for the modification time, when that is told: a close has to end. */
   readonly sendLater = (fd: number, reply: Uint8Array): void => {
-    void Promise.race([this.#tell(), delay(PATIENCE, undefined, { ref: false })]).then(() => send(fd, reply));
+    this.#tellOwed();
+    void Promise.race([this.#telling, delay(PATIENCE, undefined, { ref: false })]).then(() =>
+      send(fd, reply),
+    );
   };
 
-  /** The time is now: the kernel's own may be later than the write. A program that sets a time in between wins. */
-  #tell(): Promise<void> {
+  /**
+   * The time is now: the kernel's own may be later than the write. A program that sets a time in between wins, for the
+   * kernel hands over one after the other.
+   */
+  #tellOwed(): void {
     const { inode } = this.#fs;
-    const { settings } = inode;
-    // One after the other.
-    this.#telling = this.#telling.then(() =>
-      this.#change(async (root) => {
-        const now = BigInt(Date.now()) * 1_000_000n;
-        if (inode.settings === settings) await setModificationTime(root, this.#name, now);
-      }),
-    );
-    return this.#telling;
+    if (!inode.awaitsTime) return;
+    this.#telling = this.#telling.then(async () => {
+      const now = BigInt(Date.now()) * 1_000_000n;
+      inode.beginTelling(now);
+      try {
+        if (inode.takeOwedTime()) await this.#change((root) => this.#tell(root, now));
+      } finally {
+        inode.endTelling();
+      }
+    });
+  }
+
+  async #tell(root: Held, mtime: bigint): Promise<void> {
+    try {
+      await setModificationTime(root, this.#name, mtime);
+    } catch (error) {
+      if (!this.#fs.inode.isOutdated(mtime)) throw error;
+    }
   }
 
   async #restore(): Promise<void> {
@@ -96,11 +109,11 @@ export class KernelInode {
   }
 
   async #change(action: (root: Held) => Promise<void>): Promise<void> {
-    const { entry } = this.#mount;
-    // Nobody can look any more.
-    if (entry === undefined) return;
     let root: Held | undefined;
     try {
+      const { entry } = this.#mount;
+      // Nobody can look any more.
+      if (entry === undefined) return;
       root = openRoot(entry);
       await action(root);
     } catch (error) {

@@ -8,7 +8,7 @@
  * about to mount (`mount at:` and the path in base64), then what it has mounted (`mount 43 0:39 2147`: see `MountName`),
  * and the launcher unmounts that.
  */
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { hostReason, Qcow2fsError } from '../errors.js';
 import fs from '../fs.js';
@@ -33,6 +33,8 @@ let inherited: readonly Inherited[] = [];
 /** The mount of a daemon that has died: what the shell script starts the program for. */
 const LOST_MOUNT = 'QCOW2FS_LOST_MOUNT';
 const AT = 'at:';
+/** Milliseconds. */
+const ASKING = 2000;
 
 /** To be called first of all. @returns whether this process was only to unmount what a daemon left */
 export function unmountLost(): boolean {
@@ -54,12 +56,23 @@ function unmountLazily(lost: string): void {
 
 function findLost(lost: string): MountEntry | undefined {
   if (lost.startsWith(AT)) {
-    // Nothing was mounted there when the daemon claimed the place, and nobody else could claim it.
     const entry = mountedAt(Buffer.from(lost.slice(AT.length), 'base64').toString());
-    return entry?.userId === process.getuid?.() ? entry : undefined;
+    // Another daemon of this user may have mounted there since.
+    return entry?.userId === process.getuid?.() && isDead(entry!) ? entry : undefined;
   }
   const [id = '', device = '', unique] = lost.split(' ');
   return mountOf({ id, device, unique });
+}
+
+/** Whether nobody serves the mount any more: a program asks, for one that is served may hang. */
+function isDead({ mountpoint }: MountEntry): boolean {
+  const env = { ...process.env, LC_ALL: 'C' };
+  const asked = spawnSync(...commandLine('stat', ['--', mountpoint]), {
+    env,
+    timeout: ASKING,
+    encoding: 'utf8',
+  });
+  return /not connected|connection abort/.test(asked.stderr);
 }
 
 /** To be called before anything else is opened. @returns whether a launcher waits for this process */

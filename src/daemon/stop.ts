@@ -120,13 +120,17 @@ export class StopOnSignal {
 
   /** A bug: nothing of the mount may outlive it. */
   #crash(error: Error): void {
-    log(`${this.#image}: internal error: ${error.stack ?? error.message}`);
-    if (this.#session !== undefined) {
-      this.#detach(this.#session);
-      this.#session.abort();
-      removeOwnState(this.#session.device);
+    try {
+      log(`${this.#image}: internal error: ${error.stack ?? error.message}`);
+      if (this.#session !== undefined) {
+        this.#tryFlush();
+        this.#detach(this.#session);
+        this.#session.abort();
+        removeOwnState(this.#session.device);
+      }
+    } finally {
+      exitAtOnce(1);
     }
-    exitAtOnce(1);
   }
 }
 

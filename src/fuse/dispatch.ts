@@ -153,7 +153,7 @@ export class Dispatcher {
         // A descriptor that cannot write has nothing to lose, and no business with the failures of others.
         if (length >= HANDLE_END && request.readUInt32LE(HANDLE) === Handle.reader) return 0;
         this.#fs.disk.flush();
-        this.#awaitsTime = this.#fs.inode.takeOwedTime();
+        this.#awaitsTime = this.#fs.inode.awaitsTime;
         return 0;
       case Opcode.FSYNC:
       case Opcode.SYNCFS:
@@ -253,7 +253,11 @@ export class Dispatcher {
       if (!this.#fs.isDisk(inode)) return -Errno.EISDIR;
       this.#fs.truncate(wanted.size);
     }
-    if (this.#fs.isDisk(inode)) this.#fs.inode.setTimes(timesIn(wanted));
+    if (this.#fs.isDisk(inode)) {
+      const times = timesIn(wanted);
+      if (times.mtime !== undefined && this.#fs.inode.isOutdated(times.mtime)) return -Errno.ECANCELED;
+      this.#fs.inode.setTimes(times);
+    }
     return this.#getattr(inode, reply);
   }
 

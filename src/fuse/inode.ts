@@ -26,6 +26,8 @@
  *     44  owed: 1 when the kernel does not know the latest modification time
  *     48  generation: bumped whenever what is stored may have changed
  *     52  settings: bumped whenever times are set
+ *     56  told: the time that the kernel is being told, nanoseconds since 1970; 0 while it is not
+ *     64  settings when that began
  */
 import { AllocationCount, type Disk, estimateAllocated } from '../disk.js';
 
@@ -38,7 +40,9 @@ const WRITERS = 10;
 const OWED = 11;
 const GENERATION = 12;
 const SETTINGS = 13;
-const BYTES = 56;
+const TOLD = 7;
+const TOLD_SETTINGS = 16;
+const BYTES = 72;
 
 const NOT_COUNTED = -1;
 const BLOCK = 512;
@@ -99,7 +103,7 @@ export class DiskInode {
   constructor(memory: SharedArrayBuffer, disk: Disk) {
     this.#disk = disk;
     this.#numbers = new Float64Array(memory, 0, 2);
-    this.#bits = new BigInt64Array(memory, 0, CTIME + 1);
+    this.#bits = new BigInt64Array(memory, 0, TOLD + 1);
     this.#words = new Int32Array(memory);
   }
 
@@ -179,8 +183,29 @@ export class DiskInode {
     return this.#isOwed && Atomics.exchange(this.#words, OWED, 0) === 1;
   }
 
-  /** How often times have been set. */
-  get settings(): number {
+  /** The kernel is about to be told this time: whoever closes the disk waits until that has ended. */
+  beginTelling(mtime: bigint): void {
+    Atomics.store(this.#words, TOLD_SETTINGS, this.#settings);
+    Atomics.store(this.#bits, TOLD, mtime);
+  }
+
+  endTelling(): void {
+    Atomics.store(this.#bits, TOLD, 0n);
+  }
+
+  /** Whether a close has to wait for the modification time. */
+  get awaitsTime(): boolean {
+    return this.#isOwed || Atomics.load(this.#bits, TOLD) !== 0n;
+  }
+
+  /** Whether this is the time that the kernel is being told, and a program has set another one since that began. */
+  isOutdated(mtime: bigint): boolean {
+    return (
+      mtime === Atomics.load(this.#bits, TOLD) && Atomics.load(this.#words, TOLD_SETTINGS) !== this.#settings
+    );
+  }
+
+  get #settings(): number {
     return Atomics.load(this.#words, SETTINGS);
   }
 

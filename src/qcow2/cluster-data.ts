@@ -9,6 +9,9 @@ import { Encryption, type EncryptionState } from './encryption.js';
 import { guest, type HostOffset, hex, host, SECTOR_SIZE } from './format/units.js';
 import type { ImageState } from './image-state.js';
 
+/** How long a write of a part of an encrypted sector waits for reads: milliseconds. A host may hang. */
+const PATIENCE = 1000;
+
 export class ClusterData {
   /** The image, or its external data file. */
   readonly storage: Storage;
@@ -68,6 +71,8 @@ export class ClusterData {
   /** As `read`, the other way; `source` stays as it is. Partial encrypted sectors need the exclusive lock. */
   write(source: Buffer, at: number, length: number, offset: number, position: HostOffset): void {
     const encryption = this.#encryption;
+    // Who reads other bytes of an encrypted sector while it is written would decrypt two halves that do not go together.
+    if (this.isPartial(offset, length)) this.#state.drainPins(PATIENCE);
     if (encryption === undefined) {
       this.storage.write(source, at, length, position);
       this.#state.wrote(length);

@@ -37,7 +37,8 @@ const TOUCHED = 2;
 const FROZEN = 3;
 const PINS = 4;
 const DRAINING = 5;
-const FLAGS = 6;
+const SETTLED = 6;
+const FLAGS = 7;
 
 const CORRUPT = 1;
 const LOST = 2;
@@ -59,8 +60,6 @@ export function allocateImageState(initial: InitialState): SharedImageState {
 export class ImageState {
   readonly #numbers: Float64Array;
   readonly #flags: Int32Array;
-  /** Of this thread. */
-  #ownPins = 0;
 
   constructor(shared: SharedImageState) {
     this.#numbers = new Float64Array(shared.numbers);
@@ -199,18 +198,17 @@ export class ImageState {
    * released then. What the disk gives up from now on is not used for anything else until `unpin`.
    */
   pin(): void {
-    this.#ownPins++;
     Atomics.add(this.#flags, PINS, 1);
   }
 
   unpin(): void {
-    this.#ownPins--;
     Atomics.sub(this.#flags, PINS, 1);
     if (Atomics.load(this.#flags, DRAINING) !== 0) Atomics.notify(this.#flags, PINS);
   }
 
   /**
-   * Waits until no other thread has pinned anything; none does while the caller has the exclusive lock.
+   * Waits until nothing is pinned; nobody pins anything while the caller has the exclusive lock. Only reads and writes
+   * of the host are pinned, never what waits for a lock.
    * @param patience milliseconds
    * @returns false when they take longer
    */
@@ -220,7 +218,7 @@ export class ImageState {
     try {
       for (;;) {
         const pins = Atomics.load(this.#flags, PINS);
-        if (pins === this.#ownPins) return true;
+        if (pins === 0) return true;
         const left = deadline - Date.now();
         if (left <= 0) return false;
         Atomics.wait(this.#flags, PINS, pins, left);
@@ -228,6 +226,15 @@ export class ImageState {
     } finally {
       Atomics.store(this.#flags, DRAINING, 0);
     }
+  }
+
+  /** How often what the disk gave up has been released for other uses. */
+  get settled(): number {
+    return Atomics.load(this.#flags, SETTLED);
+  }
+
+  settle(): void {
+    Atomics.add(this.#flags, SETTLED, 1);
   }
 
   /** The image turned out to be damaged: nothing more is written. */

@@ -109,6 +109,7 @@ export class Qcow2Disk implements Disk {
   write(source: Buffer, sourceOffset: number, length: number, offset: number): void {
     const writer = this.#writable();
     writer.mark(offset, length);
+    this.#old.forget();
     for (let done = 0; done < length; ) {
       const at = offset + done;
       const left = length - done;
@@ -211,21 +212,33 @@ export class Qcow2Disk implements Disk {
     return this.#writer;
   }
 
-  /** @returns bytes written where they lie already; 0 when the beginning of the range needs more than that */
+  /**
+   * Of an encrypted image under the shared lock: a change of a part of a sector, which needs the exclusive one, reads and
+   * writes all of the sector.
+   * @returns bytes written where they lie already; 0 when the beginning of the range needs more than that
+   */
   #writeInPlace(writer: ImageWriter, source: Buffer, at: number, length: number, offset: number): number {
     const run = this.#run;
+    const data = this.#data;
     for (;;) {
       const metadata = this.#metadata.enterShared();
-      const found = this.#mapping.find(metadata, offset, length, run);
-      const inPlace = found && writer.canWriteInPlace(run, offset, run.length);
-      if (inPlace) this.#metadata.state.pin();
-      this.#metadata.leaveShared();
-      if (inPlace) break;
-      if (found) return 0;
+      try {
+        if (this.#mapping.find(metadata, offset, length, run)) {
+          if (!writer.canWriteInPlace(run, offset, run.length)) return 0;
+          if (data.isEncrypted) {
+            data.write(source, at, run.length, offset, run.hostOffset);
+            return run.length;
+          }
+          this.#metadata.state.pin();
+          break;
+        }
+      } finally {
+        this.#metadata.leaveShared();
+      }
       this.#reader.fill(offset);
     }
     try {
-      this.#data.write(source, at, run.length, offset, run.hostOffset);
+      data.write(source, at, run.length, offset, run.hostOffset);
       return run.length;
     } finally {
       this.#reader.unpin();
@@ -235,6 +248,7 @@ export class Qcow2Disk implements Disk {
   #erase(how: Erasure, offset: number, length: number): void {
     const writer = this.#writable();
     writer.mark(offset, length);
+    this.#old.forget();
     for (let done = 0; done < length; ) {
       const at = offset + done;
       done += this.#change(at, length - done, () => writer.erase(how, at, length - done));
@@ -243,12 +257,8 @@ export class Qcow2Disk implements Disk {
 
   /** The beginning of a range under the exclusive lock. @returns bytes changed */
   #change(offset: number, length: number, action: () => number): number {
-    try {
-      this.#old.prefetch(offset, length);
-      return this.#exclusively(action);
-    } finally {
-      this.#old.release();
-    }
+    this.#old.prefetch(offset, length);
+    return this.#exclusively(action);
   }
 
   #exclusively<T>(action: () => T): T {

@@ -47,8 +47,8 @@ export const DAEMON_FAULTS: readonly Fault[] = [
   {
     name: 'daemon-ends-without-flush',
     file: 'src/daemon/stop.ts',
-    find: '    this.#tryFlush();\n',
-    replace: '    if (this.#signal === undefined) this.#tryFlush();\n',
+    find: '    this.#tryFlush();\n    log(',
+    replace: '    if (this.#signal === undefined) this.#tryFlush();\n    log(',
     suspects: ['unit/daemon/stop', 'mount/ends'],
   },
   {

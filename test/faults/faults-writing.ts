@@ -131,15 +131,15 @@ export const WRITING_FAULTS: readonly Fault[] = [
   {
     name: 'writing-frees-what-is-read',
     file: 'src/qcow2/image-state.ts',
-    find: 'if (pins === this.#ownPins) return true;',
-    replace: 'if (pins >= this.#ownPins) return true;',
+    find: 'if (pins === 0) return true;',
+    replace: 'if (pins >= 0) return true;',
     suspects: ['concurrency/stuck-host'],
   },
   {
     name: 'writing-pinned-content-is-always-current',
     file: 'src/qcow2/old-content.ts',
-    find: 'length > edge.length || kind !== edge.run.kind) return undefined;\n    return kind === RunKind.unallocated || hostOffset === edge.run.hostOffset ? edge : undefined;',
-    replace: 'length > edge.length || kind < 0 || hostOffset < 0) return undefined;\n    return edge;',
+    find: 'if (run.kind !== piece.run.kind) return false;',
+    replace: 'if (run.kind !== piece.run.kind) return true;',
     suspects: ['concurrency/stuck-host'],
   },
   {

@@ -170,6 +170,7 @@ export class Allocator {
       else this.#state.changed = true;
       return;
     }
+    this.#state.settle();
     try {
       this.#lowerCounts();
       this.#refcounts.writeDirtySlices();

@@ -17,8 +17,6 @@ import type { ClusterWriter } from './writer.js';
 /** Whether the host gets its space back, or keeps it for later writes. */
 export type Erasure = 'discard' | 'zero';
 
-const ZEROS_BYTES = 64 * 1024;
-
 export class Eraser {
   readonly #geometry: Geometry;
   readonly #metadata: MetadataCache;
@@ -184,11 +182,11 @@ export class Eraser {
     if (entry.data === 0) entry.drop();
   }
 
-  /** Zeros where the disk does not read as zeros already. */
+  /** Zeros in a part of a cluster that does not read as zeros already. */
   #writeZeros(from: number, to: number): void {
-    if (this.#zeros.length === 0) this.#zeros = Buffer.alloc(ZEROS_BYTES);
+    if (this.#zeros.length === 0) this.#zeros = Buffer.alloc(this.#geometry.clusterSize);
     for (let at = from; at < to; ) {
-      const length = Math.min(ZEROS_BYTES, to - at);
+      const length = Math.min(this.#zeros.length, to - at);
       if (this.#old.isZero(at, length)) {
         at += length;
         continue;

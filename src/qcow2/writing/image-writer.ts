@@ -28,9 +28,6 @@ import { ClusterWriter } from './writer.js';
 /** More unsynced data than this would keep the lock for long. */
 const MUCH_KIB = 4096;
 
-/** How long a write of a part of an encrypted sector waits for others: milliseconds. A host may hang. */
-const PATIENCE = 50;
-
 /** Plain data: it travels to the threads. */
 export interface WriteParameters {
   readonly header: Pick<Header, 'version' | 'incompatibleFeatures' | 'refcountBits'>;
@@ -167,10 +164,7 @@ export class ImageWriter {
     if (!geometry.externalData) {
       this.#corruption.refuseMetadata(`guest offset ${hex(offset)} is mapped to`, run.hostOffset, run.length);
     }
-    const { data, metadata } = this.#parts;
-    // Who reads other bytes of an encrypted sector while it is written would decrypt two halves that do not go together.
-    if (data.isPartial(offset, run.length)) metadata.state.drainPins(PATIENCE);
-    data.write(source, at, run.length, offset, run.hostOffset);
+    this.#parts.data.write(source, at, run.length, offset, run.hostOffset);
     return run.length;
   }
 

@@ -2,13 +2,23 @@ import { expect } from 'chai';
 import { Qcow2fsError } from '../../../src/errors.js';
 import { DiskFs } from '../../../src/fuse/disk-fs.js';
 import { Dispatcher, REPLY_BYTES } from '../../../src/fuse/dispatch.js';
-import { allocateInode } from '../../../src/fuse/inode.js';
+import { allocateInode, DiskInode } from '../../../src/fuse/inode.js';
 import { WritableDisk } from '../support/writable-disk.js';
 
 // Linux include/uapi/linux/fuse.h and errno(3), independent of src/.
 const OP = { GETATTR: 3, SETATTR: 4, OPEN: 14, WRITE: 16, FSYNC: 20, FLUSH: 25, INIT: 26 };
 const [RELEASE, FALLOCATE, LSEEK, SYNCFS] = [18, 43, 46, 50];
-const E = { EPERM: 1, EIO: 5, ENXIO: 6, EISDIR: 21, EINVAL: 22, EFBIG: 27, ENOSPC: 28, EOPNOTSUPP: 95 };
+const E = {
+  ECANCELED: 125,
+  EPERM: 1,
+  EIO: 5,
+  ENXIO: 6,
+  EISDIR: 21,
+  EINVAL: 22,
+  EFBIG: 27,
+  ENOSPC: 28,
+  EOPNOTSUPP: 95,
+};
 const KEEP = 1;
 const PUNCH = 2;
 const ZERO = 16;
@@ -195,11 +205,30 @@ describe('a FUSE request to a disk that can be written', () => {
     expect(isLater(), 'it would wait for itself').to.equal(false);
     askOf(OP.FLUSH, direct);
     expect(isLater()).to.equal(true);
+    const told = new DiskInode(inode, disk);
+    told.beginTelling(1n);
+    expect(told.takeOwedTime()).to.equal(true);
+    askOf(OP.FLUSH, direct);
+    expect(isLater(), 'it is being told').to.equal(true);
+    told.endTelling();
     askOf(OP.FLUSH, direct);
     expect(isLater(), 'it was told').to.equal(false);
     write(0, 'x', WRITE_CACHE);
     askOf(OP.FLUSH, direct);
     expect(isLater(), 'the kernel knows of what it cached').to.equal(false);
+  });
+
+  it('SETATTR of the time that is told is refused when a program has set one in between', () => {
+    const told = new DiskInode(inode, disk);
+    const seconds = 1_700_000_001;
+    told.beginTelling(BigInt(seconds) * 10n ** 9n);
+    expect(setTimes(MTIME, seconds - 1, 0)).to.equal(0);
+    expect(mtime()).to.equal(seconds);
+    setTimes(ATIME | MTIME, 1000);
+    expect(setTimes(MTIME, seconds - 1, 0)).to.equal(E.ECANCELED);
+    expect(mtime()).to.equal(1001);
+    told.endTelling();
+    expect(setTimes(MTIME, seconds - 1, 0)).to.equal(0);
   });
 
   it('SETATTR of an older time by the kernel does not take back that of a WRITE that it does not know', () => {
