@@ -94,7 +94,7 @@ describe('the pages', () => {
     expect(namedFiles(ARCHITECTURE).length).to.be.above(50);
   });
 
-  // ARCHITECTURE.md: "holds it to the directories, the files and the imports that there are."
+  // ARCHITECTURE.md: "compares this page with the actual directories, files and imports."
   it('show every directory of the sources and of the tests', () => {
     expect([...rowsOf('src').keys()]).to.have.members(directoriesOf('src', 2));
     expect([...rowsOf('test').keys()]).to.have.members(directoriesOf('test', 1));
