@@ -22,8 +22,7 @@ const CANARY = 'what the guest wrote';
 const PASSPHRASE = 'open sesame';
 const TRACE = { ...process.env, DEBUG: 'qcow2fs:*' };
 
-// CONTRIBUTING.md: "An image that may not be shared is no obstacle: none of these prints anything that a
-// guest wrote, or a key."
+// CONTRIBUTING.md: "none of these commands prints anything that a guest wrote, or a key."
 describe('a bug report', () => {
   const scratch = useScratch();
   const defer = useCleanUp();
