@@ -63,7 +63,7 @@ function expectSameOutside(bytes: Buffer, expected: Buffer, [start, end]: readon
   expect(bytes.subarray(end).equals(expected.subarray(end)), 'what lies behind').to.equal(true);
 }
 
-// SECURITY.md: "damage is an error for its range, and the rest of the disk can be read"
+// SECURITY.md: "damage causes an error for its range, and the rest of the disk can be read"
 describe('a damaged image', () => {
   const scratch = useScratch();
   const defer = useCleanUp();

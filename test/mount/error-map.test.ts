@@ -44,7 +44,7 @@ function mapOf([start, end]: readonly [number, number]): [number, number, string
   return parts.filter(([from, to]) => from < to);
 }
 
-// SECURITY.md: "`--error-map` keeps the ranges that failed."
+// SECURITY.md: "`--error-map` records the ranges that failed."
 describe('mount --error-map', () => {
   const scratch = useScratch();
   const defer = useCleanUp();

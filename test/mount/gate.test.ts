@@ -21,7 +21,7 @@ import { expectRefused } from '../support/refusals.js';
 import { tool } from '../support/run.js';
 import { useScratch } from '../support/scratch.js';
 
-// SECURITY.md: "It reaches no file outside of its directory, unless you allow one by `--allow-dir`"
+// SECURITY.md: "It reaches no file outside its directory, unless you allow one with `--allow-dir`"
 describe('a file that an image names', () => {
   const scratch = useScratch();
   const defer = useCleanUp();

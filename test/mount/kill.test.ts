@@ -92,7 +92,7 @@ async function kill(pid: number): Promise<void> {
   await waitUntil(`daemon ${pid} has ended`, () => !isRunning(pid));
 }
 
-// SECURITY.md: "After a crash of the program or of the machine the image has no corruption, and what fsync(2)
+// SECURITY.md: "After a crash of the program or the machine the image has no corruption, and what fsync(2)
 // acknowledged is there"
 describe('a daemon killed with -9', () => {
   const scratch = useScratch();

@@ -18,7 +18,7 @@ import { waitUntil } from '../support/wait.js';
 const SIZE = 4 * MiB;
 const LOCKED = 12;
 
-// SECURITY.md: "or be given the image by two daemons at once: the locks of QEMU are taken"
+// SECURITY.md: "two daemons cannot serve the image at once: QEMU's locks are taken"
 describe('the lock of an image', () => {
   const scratch = useScratch();
   const defer = useCleanUp();
@@ -139,7 +139,7 @@ describe('the lock of an image', () => {
     qemuIo(image, ['write 0 4k']);
   });
 
-  // SECURITY.md: "`--ignore-locks` is the way out, for reading"
+  // SECURITY.md: "`--ignore-locks` gets around that, for reading"
   it('is not asked for with --ignore-locks, of any file of the chain, by any command that only reads', async () => {
     const expected = qcow2fsHash();
     const backing = { file: image.name, format: 'qcow2' } as const;

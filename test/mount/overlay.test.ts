@@ -83,7 +83,7 @@ function write(disk: string): void {
   withFile(disk, 'r+', (fd) => fs.writeSync(fd, DATA, 0, DATA.length, OFFSET));
 }
 
-// SECURITY.md: "With `--overlay` the same holds for all that lies below the overlay"
+// SECURITY.md: "With `--overlay` the same holds for everything below the overlay"
 describe('an overlay', () => {
   const scratch = useScratch();
   const defer = useCleanUp();
@@ -111,7 +111,7 @@ describe('an overlay', () => {
         return { dir, name: file, ...opened };
       }
 
-      // SECURITY.md: "The overlay that `--overlay` makes above an encrypted image is a LUKS image"
+      // SECURITY.md: "The overlay that `--overlay` creates above an encrypted image is a LUKS image"
       it('takes all writes and is an image of its own, and what lies below stays as it was', () => {
         const file = `${base.dir}.qcow2`;
         const options = ['--overlay', file, ...keyOptions(base)];

@@ -16,8 +16,8 @@ import { NOBODY, useOrdinaryUser } from '../support/users.js';
 
 const LUKS = ['encrypt.format=luks', 'encrypt.iter-time=10'];
 
-// SECURITY.md: "A secret comes from a file, a descriptor or a credential of systemd, never from an argument,
-// the environment or a prompt."
+// SECURITY.md: "A secret comes from a file, a descriptor or a systemd credential, never from an argument, the
+// environment or a prompt."
 describe('secrets', () => {
   const scratch = useScratch();
   const defer = useCleanUp();
@@ -146,7 +146,7 @@ describe('secrets', () => {
     );
   });
 
-  // SECURITY.md: "You are warned of a file that everybody may read"
+  // SECURITY.md: "You are warned about a file that everyone may read"
   it('are read with a word of warning from a file that everybody may read', () => {
     fs.copyFileSync(`${dir}/base.key`, `${dir}/open.key`);
     fs.chmodSync(`${dir}/open.key`, 0o644);
@@ -155,7 +155,8 @@ describe('secrets', () => {
     expect(status).to.equal(0);
   });
 
-  // SECURITY.md: "it is found nowhere in the memory of the daemon, its log, its list and its environment"
+  // SECURITY.md: "it is found nowhere in the daemon's memory, its log, its entry in `list` or its
+  // environment"
   it('are nowhere afterwards: not in the memory of the daemon, its log, its list and its environment', () => {
     for (const format of ['raw', 'base64']) {
       const text = format === 'raw' ? passphrase : Buffer.from(passphrase).toString('base64');

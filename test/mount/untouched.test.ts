@@ -109,7 +109,7 @@ function expectAllRefused(disk: string, dir: string): void {
 }
 
 // SECURITY.md: "Mounted with `-r`, no byte and no time stamp of the image, its backing files and its data
-// file changes, whatever is tried, by root too: they are opened for reading alone"
+// file changes, whatever is tried, even by root: they are opened read-only"
 for (const [kind, make] of [
   ['a chain with an external data file and a raw base', plainChain],
   ['a chain with a LUKS base', luksChain],

@@ -123,7 +123,7 @@ describe('an ordinary user', () => {
     expect(entry).to.include({ userId: NOBODY.uid, pid: null, state: 'unknown', size: null });
   });
 
-  // SECURITY.md: "You are told when there is no other one."
+  // SECURITY.md: "You are warned when there is no other directory."
   it('is told at mount and at umount when somebody else has taken the directory of its state', () => {
     const taken = `/tmp/qcow2fs-${NOBODY.uid}`;
     fs.rmSync(taken, { recursive: true, force: true });
@@ -158,7 +158,7 @@ describe('an ordinary user', () => {
     fs.rmSync(file, { force: true });
   });
 
-  // SECURITY.md: "Only who mounted a disk can open it, not even root without `--allow-other`;"
+  // SECURITY.md: "Without `--allow-other`, nobody but the user who mounted a disk can open it, not even root."
   it('keeps everybody else out', () => {
     succeed(asUser(['mount', '-r', image, mountpoint]));
     const disk = path.join(mountpoint, 'disk.raw');
@@ -167,7 +167,7 @@ describe('an ordinary user', () => {
     expect(spawnSync('ls', [mountpoint], { ...STRANGER, stdio: 'ignore' }).status).to.not.equal(0);
   });
 
-  // SECURITY.md: "Nobody else but root can unmount"
+  // SECURITY.md: "No other user except root can unmount"
   it('cannot unmount what somebody else mounted', () => {
     mountOn(defer, image, fs.mkdtempSync(path.join(dir, 'mnt-')));
     const [other] = mountsAt(dir);
@@ -236,7 +236,7 @@ describe('an ordinary user', () => {
     expect(outcome.stdout.split(' ')[0]).to.equal(expected);
   });
 
-  // SECURITY.md: "with that, nobody but root and the user who mounted it, unless `--mode` says otherwise"
+  // SECURITY.md: "With it, only root and that user can, unless `--mode` says otherwise."
   describe('and a mount of root', () => {
     const member = { uid: STRANGER.uid, gid: NOBODY.gid } as const;
     let base: string;

@@ -27,7 +27,7 @@ const PLACES = [
 ] as const;
 
 // SECURITY.md: "Mounted with `-r`, no byte and no time stamp of the image, its backing files and its data
-// file changes, whatever is tried, by root too: they are opened for reading alone"
+// file changes, whatever is tried, even by root: they are opened read-only"
 describe('a read-only disk', () => {
   const scratch = useScratch();
   const defer = useCleanUp();
