@@ -127,7 +127,7 @@ describe('a transport', () => {
       });
     });
 
-    // contrib/docs/transports.md: "no: all is data; `cp --sparse=auto` reads everything"
+    // contrib/docs/transports.md: "no: everything is data; `cp --sparse=auto` reads all of it"
     it('shows no holes', () => {
       const { disk } = mountTraced('libfuse');
       withFile(disk, 'r', (fd) => {
