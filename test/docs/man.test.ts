@@ -154,7 +154,7 @@ function synopsisForms(page: ManPage): string[] {
   });
 }
 
-// CONTRIBUTING.md: "For an option: its help, its entry in `contrib/man`, the word of `-o` in
+// CONTRIBUTING.md: "For an option: its help, its entry in `contrib/man`, and its `-o` form in
 // `src/cli/mount-options.ts`. Tests compare them."
 describe('the OPTIONS of a manual page', () => {
   for (const command of [program, ...program.commands]) {
