@@ -18,7 +18,7 @@ import { waitUntil } from '../support/wait.js';
 const SIZE = 4 * MiB;
 const LOCKED = 12;
 
-// SECURITY.md: "two daemons cannot serve the image at once: QEMU's locks are taken"
+// SECURITY.md: "two daemons cannot write the image at once: QEMU's locks are taken"
 describe('the lock of an image', () => {
   const scratch = useScratch();
   const defer = useCleanUp();
