@@ -1,5 +1,6 @@
 /** One request that the host does not answer holds up nothing else, and does in the end what it is for. */
 import { once } from 'node:events';
+import fs from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { expect } from 'chai';
 import type { Disk } from '../../src/disk.js';
@@ -14,9 +15,11 @@ import {
   MiB,
   qemuIo,
   removeLeaks,
+  writeSecret,
 } from '../support/images.js';
 import { useScratch } from '../support/scratch.js';
 import { GATED_BYTE, type GatedUse } from './gated-worker.js';
+import type { PartWriter } from './part-writer.js';
 
 const CLUSTER = 64 * KiB;
 const L2_SLICE = 4096;
@@ -29,6 +32,15 @@ function build(dir: string): Image {
   return image;
 }
 
+/** Lets the host go on when somebody waits for the exclusive lock of the image (`RwLock`, word 1). */
+const OPENER = `
+  const { lock, gate } = require('node:worker_threads').workerData;
+  const [words, open] = [new Int32Array(lock), new Int32Array(gate)];
+  while (Atomics.load(open, 0) === 0 && Atomics.load(words, 1) === 0) Atomics.wait(open, 0, 0, 1);
+  Atomics.store(open, 0, 1);
+  Atomics.notify(open, 0);
+`;
+
 type Gated = Pick<GatedUse, 'use' | 'length' | 'hangs'>;
 
 const READ: Gated = { use: 'read', length: CLUSTER, hangs: { call: 'read', length: CLUSTER } };
@@ -40,8 +52,10 @@ async function besideStuck(
   gated: Gated,
   use: (disk: Disk) => void,
   after: (disk: Disk) => void = () => {},
+  until: 'use has ended' | 'somebody waits' = 'use has ended',
 ): Promise<Buffer> {
-  const layers = openLayers(imagePath(image), { writable });
+  const secret = image.secret && fs.readFileSync(image.secret.file);
+  const layers = openLayers(imagePath(image), { writable, ...(secret && { secret }) });
   const disk = await attachDisk(layers);
   // What comes before the first change needs the lock.
   if (gated.use === 'write') disk.write(Buffer.alloc(512, 3), 0, 512, FAR);
@@ -51,6 +65,10 @@ async function besideStuck(
   const exit = once(worker, 'exit');
   await once(worker, 'message');
   const answer = once(worker, 'message');
+  if (until === 'somebody waits') {
+    const { lock } = layers[0].parameters.metadata;
+    await once(new Worker(OPENER, { eval: true, workerData: { lock, gate } }), 'online');
+  }
   try {
     use(disk);
   } finally {
@@ -146,6 +164,41 @@ describe('a read that hangs while thousands of clusters are given up', () => {
   });
 });
 
+describe('a host that answers', () => {
+  const scratch = useScratch();
+  afterEach(() => onNotice(() => {}));
+
+  it('is not taken for one that hangs by threads that wait for each other', async () => {
+    const clusterSize = 512;
+    const dir = scratch.subdir();
+    qemuIo(createImage(dir, { name: 'base', size: 48 * MiB, clusterSize }), ['write -P 1 0 48M']);
+    const backing = { file: 'base', format: 'qcow2' } as const;
+    const image = createImage(dir, { size: 48 * MiB, clusterSize, backing });
+    qemuIo(image, ['write -P 2 0 20M']);
+    const notices: string[] = [];
+    onNotice((message) => notices.push(message));
+    const layers = openLayers(imagePath(image), { writable: true });
+    const disk = await attachDisk(layers);
+    const stop = new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT);
+    const ends = [20, 34].map(async (start) => {
+      const [from, to] = [start * MiB, (start + 14) * MiB];
+      const workerData: PartWriter = { layers, stop, from, to, clusterSize };
+      const worker = new Worker(new URL('./part-writer.js', import.meta.url), { workerData });
+      const exit = once(worker, 'exit');
+      await once(worker, 'message');
+      return { exit };
+    });
+    const workers = await Promise.all(ends);
+    for (let at = 0; at < 20 * MiB; at += 2 * clusterSize) disk.discard(at, clusterSize);
+    disk.flush();
+    Atomics.store(new Int32Array(stop), 0, 1);
+    for (const { exit } of workers) await exit;
+    disk.close();
+    expect(notices).to.deep.equal([]);
+    checkImage(image);
+  });
+});
+
 describe('a write that hangs', () => {
   const scratch = useScratch();
 
@@ -171,6 +224,26 @@ describe('a write that hangs', () => {
       },
     );
     checkImage(image);
+  });
+
+  it('to an encrypted sector is not undone by a change of a part of it', async () => {
+    const encryption = ['encrypt.format=aes'];
+    const dir = scratch.subdir();
+    const secret = writeSecret(dir, 'key');
+    const image = createImage(dir, { size: 1024 * MiB, encryption, secret });
+    qemuIo(image, ['write -P 1 0 64k', `write -P 3 ${FAR} 64k`]);
+    await besideStuck(
+      image,
+      true,
+      { use: 'write', length: 512, hangs: { call: 'write', length: 512 } },
+      (disk) => disk.zero(0, 100),
+      (disk) => {
+        const bytes = Buffer.alloc(512);
+        disk.read(bytes, 0, 512, 0);
+        expect(bytes.subarray(100).equals(Buffer.alloc(412, GATED_BYTE))).to.equal(true);
+      },
+      'somebody waits',
+    );
   });
 
   const TAIL: Gated = { use: 'write', length: 512, hangs: { call: 'read', length: CLUSTER - 512 } };

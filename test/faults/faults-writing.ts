@@ -143,6 +143,21 @@ export const WRITING_FAULTS: readonly Fault[] = [
     suspects: ['concurrency/stuck-host'],
   },
   {
+    name: 'writing-encrypted-beside-lock',
+    file: 'src/qcow2/qcow2-disk.ts',
+    find: 'if (data.isEncrypted) {',
+    replace: 'if (data.isEncrypted && length < 0) {',
+    suspects: ['concurrency/stuck-host'],
+  },
+  {
+    name: 'writing-waits-for-the-waiting',
+    file: 'src/qcow2/qcow2-disk.ts',
+    find: '    return this.#exclusively(action);\n',
+    replace:
+      '    this.#metadata.state.pin();\n    return this.#exclusively(() => {\n      this.#metadata.state.unpin();\n      return action();\n    });\n',
+    suspects: ['concurrency/stuck-host'],
+  },
+  {
     name: 'writing-reads-edges-under-lock',
     file: 'src/qcow2/qcow2-disk.ts',
     find: 'this.#old.prefetch(offset, length);',
