@@ -46,6 +46,9 @@ const FAILURE_LIFETIME = 10 * 60_000;
 
 const FRESH = '.new';
 
+/** What this process wrote last: it is removed by its name, for there may be no free descriptor. */
+let ownFile: string | undefined;
+
 function fileName(device: string, pid: number): string {
   return `${prefix(device)}${pid}.json`;
 }
@@ -63,6 +66,7 @@ export function writeState(device: string, state: MountState): void {
     try {
       fs.writeFileSync(fresh, `${JSON.stringify(state)}\n`, { mode: 0o600 });
       fs.renameSync(fresh, file);
+      ownFile = fs.realpathSync(file);
     } catch (error) {
       fs.rmSync(fresh, { force: true });
       throw error;
@@ -137,6 +141,7 @@ export function removeState(device: string, userId: number, pid: number): void {
 
 /** As `removeState`, for the calling process. */
 export function removeOwnState(device: string): void {
+  if (ownFile !== undefined) fs.rmSync(ownFile, { force: true });
   removeState(device, process.getuid!(), process.pid);
 }
 

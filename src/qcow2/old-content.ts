@@ -8,6 +8,7 @@ import type { Geometry } from './geometry.js';
 import { Run, RunKind } from './mapping.js';
 import type { MetadataCache } from './metadata.js';
 import type { Reader } from './reader.js';
+import type { Erasure } from './writing/eraser.js';
 
 /** A run that was read, or could not be. */
 class Piece {
@@ -57,21 +58,24 @@ export class OldContent {
   /**
    * Reads what a change of `[offset, offset + length)` may want, until `forget`. Needs no lock, and must not have the
    * exclusive one. What cannot be read fails when it is wanted.
+   * @param how an erasure copies the other subclusters only where it covers a part of one
    */
-  prefetch(offset: number, length: number): void {
+  prefetch(offset: number, length: number, how: 'write' | Erasure): void {
     const { unitSize, clusterSize } = this.#geometry;
     const end = offset + length;
     if (this.#head.of !== offset) {
       const unit = offset - (offset % unitSize);
       this.#restart(this.#head, offset);
-      this.#prefetch(this.#head, offset - (offset % clusterSize), unit, false);
+      if (how === 'write' || unit < offset)
+        this.#prefetch(this.#head, offset - (offset % clusterSize), unit, false);
       this.#prefetch(this.#head, unit, offset, true);
     }
     if (this.#tail.of !== end) {
       this.#restart(this.#tail, end);
       const unitEnd = this.#roundUp(end, unitSize);
       this.#prefetch(this.#tail, end, unitEnd, true);
-      this.#prefetch(this.#tail, unitEnd, this.#roundUp(end, clusterSize), false);
+      if (how === 'write' || unitEnd > end)
+        this.#prefetch(this.#tail, unitEnd, this.#roundUp(end, clusterSize), false);
     }
   }
 

@@ -117,7 +117,7 @@ export class Qcow2Disk implements Disk {
       done +=
         written > 0
           ? written
-          : this.#change(at, left, () => writer.write(source, sourceOffset + done, left, at));
+          : this.#change('write', at, left, () => writer.write(source, sourceOffset + done, left, at));
     }
   }
 
@@ -251,13 +251,13 @@ export class Qcow2Disk implements Disk {
     this.#old.forget();
     for (let done = 0; done < length; ) {
       const at = offset + done;
-      done += this.#change(at, length - done, () => writer.erase(how, at, length - done));
+      done += this.#change(how, at, length - done, () => writer.erase(how, at, length - done));
     }
   }
 
   /** The beginning of a range under the exclusive lock. @returns bytes changed */
-  #change(offset: number, length: number, action: () => number): number {
-    this.#old.prefetch(offset, length);
+  #change(how: 'write' | Erasure, offset: number, length: number, action: () => number): number {
+    this.#old.prefetch(offset, length, how);
     return this.#exclusively(action);
   }
 

@@ -160,7 +160,7 @@ export const WRITING_FAULTS: readonly Fault[] = [
   {
     name: 'writing-reads-edges-under-lock',
     file: 'src/qcow2/qcow2-disk.ts',
-    find: 'this.#old.prefetch(offset, length);',
+    find: 'this.#old.prefetch(offset, length, how);',
     replace: '',
     suspects: ['concurrency/stuck-host'],
   },

@@ -5,7 +5,14 @@ import { expect } from 'chai';
 import { useCleanUp } from '../support/clean-up.js';
 import { withFile } from '../support/files.js';
 import { createImage, expectNoCorruption, imagePath, MiB } from '../support/images.js';
-import { daemonOf, daemonsOf, isRunning, mountsAt, mountWritableOn } from '../support/mounts.js';
+import {
+  daemonOf,
+  daemonsOf,
+  isRunning,
+  mountsAt,
+  mountWritableOn,
+  umountOfKilled,
+} from '../support/mounts.js';
 import { withNodeOptions } from '../support/node-options.js';
 import { expectQcow2fs } from '../support/qcow2fs.js';
 import { tool, tryTool } from '../support/run.js';
@@ -56,7 +63,7 @@ describe('a daemon that runs out of memory', () => {
       const entry = listed.find((candidate) => candidate['mountpoint'] === mountpoint);
       if (entry !== undefined) {
         expect(entry).to.include({ state: 'dead', pid: daemon });
-        expectQcow2fs(['umount', mountpoint]);
+        umountOfKilled(mountpoint);
       }
       expect(mountsAt(mountpoint)).to.deep.equal([]);
       expect(daemonsOf(mountpoint)).to.deep.equal([]);

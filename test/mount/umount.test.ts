@@ -8,6 +8,7 @@ import { expect } from 'chai';
 import { useCleanUp } from '../support/clean-up.js';
 import { withFile } from '../support/files.js';
 import { createImage, imagePath, MiB } from '../support/images.js';
+import { LET_GO_OF_OTHERS } from '../support/mount-namespace.js';
 import { daemonOf, endMount, isRunning, mountOn, mountsAt, mountWritableOn } from '../support/mounts.js';
 import { BIN, expectQcow2fs, qcow2fs } from '../support/qcow2fs.js';
 import { tool } from '../support/run.js';
@@ -89,8 +90,8 @@ describe('qcow2fs umount and list', () => {
   it('name the process whose mount namespace still has the disk, and no command to run in it', async () => {
     const { mountpoint } = mountOn(defer, makeImage(), scratch.subdir());
     const daemon = daemonOf(mountpoint);
-    const script = 'echo; exec sleep 1000';
-    const user = spawn('unshare', ['-m', '--propagation', 'private', 'sh', '-c', script], {
+    const script = `${LET_GO_OF_OTHERS}\necho; exec sleep 1000`;
+    const user = spawn('unshare', ['-m', '--propagation', 'private', 'sh', '-c', script, 'sh', mountpoint], {
       stdio: ['ignore', 'pipe', 'ignore'],
     });
     defer(() => user.kill('SIGKILL'));
@@ -108,7 +109,8 @@ describe('qcow2fs umount and list', () => {
 
   it('name a program, and no thread of the kernel, where the first mount namespace still has the disk', () => {
     const { mountpoint } = mountOn(defer, makeImage(), scratch.subdir());
-    const elsewhere = ['-m', '--propagation', 'private', BIN, 'umount', mountpoint];
+    const script = `${LET_GO_OF_OTHERS}\nexec "$2" umount "$1"`;
+    const elsewhere = ['-m', '--propagation', 'private', 'sh', '-c', script, 'sh', mountpoint, BIN];
     const { status, stderr } = spawnSync('unshare', elsewhere, { encoding: 'utf8' });
     expect(status).to.equal(9);
     const pid = /namespace of process (\d+)/.exec(stderr)?.[1];

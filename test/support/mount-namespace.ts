@@ -16,6 +16,12 @@ sed -nE 's|^([^ ]+ ){4}([^ ]*/qcow2fs-test-[^ ]*) .*|\2|p' /proc/self/mountinfo 
 umount --no-mtab --internal-only --lazy --all --types fuse.qcow2fs
 } 2>/dev/null || :`;
 
+/** As LET_GO, but for the mount on `$1`. */
+export const LET_GO_OF_OTHERS = String.raw`
+sed -nE 's|^([^ ]+ ){4}([^ ]*/qcow2fs-test-[^ ]*) .*|\2|p' /proc/self/mountinfo | grep -vxF "$1" |
+  xargs -rd '\n' umount --no-mtab --no-canonicalize --internal-only --lazy 2>/dev/null || :
+`;
+
 /**
  * As LET_GO, for namespaces in which root mounts disks: also gives them their own directory of mount states. A mount
  * removes the states of dead mounts that are not in its namespace, and other tests need theirs.
