@@ -35,10 +35,15 @@ const CHANGED = 0;
 const UNSYNCED = 1;
 const TOUCHED = 2;
 const FROZEN = 3;
-const PINS = 4;
+const UNPINNED = 4;
 const DRAINING = 5;
 const SETTLED = 6;
-const FLAGS = 7;
+const THREADS = 7;
+/** From here on: counts of pins, each thread's in a cache line of its own, as long as there are not more threads. */
+const PINS = 16;
+const LINE = 16;
+const LINES = 64;
+const FLAGS = PINS + LINES * LINE;
 
 const CORRUPT = 1;
 const LOST = 2;
@@ -60,10 +65,13 @@ export function allocateImageState(initial: InitialState): SharedImageState {
 export class ImageState {
   readonly #numbers: Float64Array;
   readonly #flags: Int32Array;
+  /** Where this thread counts what it has pinned. */
+  readonly #pins: number;
 
   constructor(shared: SharedImageState) {
     this.#numbers = new Float64Array(shared.numbers);
     this.#flags = new Int32Array(shared.flags);
+    this.#pins = PINS + LINE * (Atomics.add(this.#flags, THREADS, 1) % LINES);
   }
 
   /** Bytes of the guest disk. */
@@ -198,12 +206,14 @@ export class ImageState {
    * released then. What the disk gives up from now on is not used for anything else until `unpin`.
    */
   pin(): void {
-    Atomics.add(this.#flags, PINS, 1);
+    Atomics.add(this.#flags, this.#pins, 1);
   }
 
   unpin(): void {
-    Atomics.sub(this.#flags, PINS, 1);
-    if (Atomics.load(this.#flags, DRAINING) !== 0) Atomics.notify(this.#flags, PINS);
+    Atomics.sub(this.#flags, this.#pins, 1);
+    if (Atomics.load(this.#flags, DRAINING) === 0) return;
+    Atomics.add(this.#flags, UNPINNED, 1);
+    Atomics.notify(this.#flags, UNPINNED);
   }
 
   /**
@@ -217,11 +227,11 @@ export class ImageState {
     Atomics.store(this.#flags, DRAINING, 1);
     try {
       for (;;) {
-        const pins = Atomics.load(this.#flags, PINS);
-        if (pins === 0) return true;
+        const unpinned = Atomics.load(this.#flags, UNPINNED);
+        if (!this.#isPinned()) return true;
         const left = deadline - Date.now();
         if (left <= 0) return false;
-        Atomics.wait(this.#flags, PINS, pins, left);
+        Atomics.wait(this.#flags, UNPINNED, unpinned, left);
       }
     } finally {
       Atomics.store(this.#flags, DRAINING, 0);
@@ -269,6 +279,13 @@ export class ImageState {
         'a sync of the image failed: what was written since the last one may be lost, and nothing more is written; unmount it and mount it again',
       );
     }
+  }
+
+  #isPinned(): boolean {
+    for (let line = 0; line < LINES; line++) {
+      if (Atomics.load(this.#flags, PINS + line * LINE) !== 0) return true;
+    }
+    return false;
   }
 
   #get(flag: number): boolean {

@@ -131,8 +131,8 @@ export const WRITING_FAULTS: readonly Fault[] = [
   {
     name: 'writing-frees-what-is-read',
     file: 'src/qcow2/image-state.ts',
-    find: 'if (pins === 0) return true;',
-    replace: 'if (pins >= 0) return true;',
+    find: 'if (!this.#isPinned()) return true;',
+    replace: 'if (!this.#isPinned() || patience > 0) return true;',
     suspects: ['concurrency/stuck-host'],
   },
   {
