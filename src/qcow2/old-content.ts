@@ -135,7 +135,7 @@ export class OldContent {
       try {
         if (this.#isWanted(run, offset, inUnit)) this.#keep(edge, piece, offset);
       } finally {
-        this.#reader.unpin();
+        this.#reader.unpin(run);
       }
       offset += run.length;
     }

@@ -56,7 +56,15 @@ export class Qcow2Disk implements Disk {
     this.#backing = backing;
     this.#mapping = new Mapping(geometry);
     const compressed = new CompressedClusters(image, compression);
-    this.#reader = new Reader(image.path, this.#metadata, this.#mapping, this.#data, compressed, backing);
+    this.#reader = new Reader(
+      image.path,
+      !this.readOnly,
+      this.#metadata,
+      this.#mapping,
+      this.#data,
+      compressed,
+      backing,
+    );
     this.#old = new OldContent(geometry, this.#metadata, this.#reader);
     this.#writer =
       writing &&
@@ -90,7 +98,7 @@ export class Qcow2Disk implements Disk {
         if (run.kind === RunKind.corrupt) this.#writer?.noteCorruption();
         this.#reader.read(run, target, targetOffset + done, at);
       } finally {
-        this.#reader.unpin();
+        this.#reader.unpin(run);
       }
       done += run.length;
     }
@@ -203,7 +211,7 @@ export class Qcow2Disk implements Disk {
     } catch {
       // Nothing is kept of it.
     } finally {
-      this.#reader.unpin();
+      this.#reader.unpin(run);
     }
   }
 
@@ -241,7 +249,7 @@ export class Qcow2Disk implements Disk {
       data.write(source, at, run.length, offset, run.hostOffset);
       return run.length;
     } finally {
-      this.#reader.unpin();
+      this.#reader.unpin(run);
     }
   }
 

@@ -12,14 +12,19 @@ const MAX_BACKING_STEPS = 64;
 export class Reader {
   readonly compressed: CompressedClusters;
   readonly #path: string;
+  readonly #isWritten: boolean;
   readonly #metadata: MetadataCache;
   readonly #mapping: Mapping;
   readonly #data: ClusterData;
   readonly #backing: Disk | undefined;
 
-  /** @param path of the image, for messages */
+  /**
+   * @param path of the image, for messages
+   * @param isWritten whether a place can be given up
+   */
   constructor(
     path: string,
+    isWritten: boolean,
     metadata: MetadataCache,
     mapping: Mapping,
     data: ClusterData,
@@ -27,6 +32,7 @@ export class Reader {
     backing: Disk | undefined,
   ) {
     this.#path = path;
+    this.#isWritten = isWritten;
     this.#metadata = metadata;
     this.#mapping = mapping;
     this.#data = data;
@@ -39,8 +45,9 @@ export class Reader {
     while (!this.#tryPin(offset, length, run)) this.fill(offset);
   }
 
-  unpin(): void {
-    this.#metadata.state.unpin();
+  /** @param run of `pin` */
+  unpin(run: Run): void {
+    if (this.#hasPlace(run)) this.#metadata.state.unpin();
   }
 
   /** Caches the L2 slice of `offset`, beside the lock. */
@@ -94,9 +101,14 @@ export class Reader {
   #tryPin(offset: number, length: number, run: Run): boolean {
     const metadata = this.#metadata.enterShared();
     const found = this.#mapping.find(metadata, offset, length, run);
-    if (found) this.#metadata.state.pin();
+    if (found && this.#hasPlace(run)) this.#metadata.state.pin();
     this.#metadata.leaveShared();
     return found;
+  }
+
+  /** Whether the run has a place that may be used for something else later. */
+  #hasPlace({ kind }: Run): boolean {
+    return this.#isWritten && (kind === RunKind.data || kind === RunKind.compressed);
   }
 
   #readBacking(target: Buffer, at: number, length: number, offset: number): void {
