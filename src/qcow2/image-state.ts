@@ -32,18 +32,19 @@ const TOLD_SIZE = 10;
 const CLEARED_TO = 11;
 
 const CHANGED = 0;
+const TOUCHED = 1;
+const FROZEN = 2;
+const UNPINNED = 3;
+const DRAINING = 4;
+const SETTLED = 5;
+const THREADS = 6;
+/** What each thread counts, in a cache line of its own as long as there are not more threads: words of a line. */
+const PINS = 0;
 const UNSYNCED = 1;
-const TOUCHED = 2;
-const FROZEN = 3;
-const UNPINNED = 4;
-const DRAINING = 5;
-const SETTLED = 6;
-const THREADS = 7;
-/** From here on: counts of pins, each thread's in a cache line of its own, as long as there are not more threads. */
-const PINS = 16;
 const LINE = 16;
+const FIRST_LINE = 16;
 const LINES = 64;
-const FLAGS = PINS + LINES * LINE;
+const FLAGS = FIRST_LINE + LINES * LINE;
 
 const CORRUPT = 1;
 const LOST = 2;
@@ -65,13 +66,13 @@ export function allocateImageState(initial: InitialState): SharedImageState {
 export class ImageState {
   readonly #numbers: Float64Array;
   readonly #flags: Int32Array;
-  /** Where this thread counts what it has pinned. */
-  readonly #pins: number;
+  /** Of this thread. */
+  readonly #line: number;
 
   constructor(shared: SharedImageState) {
     this.#numbers = new Float64Array(shared.numbers);
     this.#flags = new Int32Array(shared.flags);
-    this.#pins = PINS + LINE * (Atomics.add(this.#flags, THREADS, 1) % LINES);
+    this.#line = FIRST_LINE + LINE * (Atomics.add(this.#flags, THREADS, 1) % LINES);
   }
 
   /** Bytes of the guest disk. */
@@ -180,17 +181,20 @@ export class ImageState {
 
   /** KiB of data that were written since the last sync, roughly; 0 only when there is none. */
   get unsyncedKib(): number {
-    return Atomics.load(this.#flags, UNSYNCED) >>> 0;
+    let sum = 0;
+    for (let line = FIRST_LINE; line < FLAGS; line += LINE)
+      sum += Atomics.load(this.#flags, line + UNSYNCED) >>> 0;
+    return sum;
   }
 
   /** To be told after a write of data, so that a flush that did not see it did not have to. */
   wrote(bytes: number): void {
-    Atomics.add(this.#flags, UNSYNCED, 1 + (bytes >>> 10));
+    Atomics.add(this.#flags, this.#line + UNSYNCED, 1 + (bytes >>> 10));
   }
 
   /** To be told before a sync. */
   syncing(): void {
-    Atomics.store(this.#flags, UNSYNCED, 0);
+    for (let line = FIRST_LINE; line < FLAGS; line += LINE) Atomics.store(this.#flags, line + UNSYNCED, 0);
   }
 
   /** The disk was changed since it was opened: whatever must not outlive that says so in the file. */
@@ -206,11 +210,11 @@ export class ImageState {
    * released then. What the disk gives up from now on is not used for anything else until `unpin`.
    */
   pin(): void {
-    Atomics.add(this.#flags, this.#pins, 1);
+    Atomics.add(this.#flags, this.#line + PINS, 1);
   }
 
   unpin(): void {
-    Atomics.sub(this.#flags, this.#pins, 1);
+    Atomics.sub(this.#flags, this.#line + PINS, 1);
     if (Atomics.load(this.#flags, DRAINING) === 0) return;
     Atomics.add(this.#flags, UNPINNED, 1);
     Atomics.notify(this.#flags, UNPINNED);
@@ -282,8 +286,8 @@ export class ImageState {
   }
 
   #isPinned(): boolean {
-    for (let line = 0; line < LINES; line++) {
-      if (Atomics.load(this.#flags, PINS + line * LINE) !== 0) return true;
+    for (let line = FIRST_LINE; line < FLAGS; line += LINE) {
+      if (Atomics.load(this.#flags, line + PINS) !== 0) return true;
     }
     return false;
   }
