@@ -179,9 +179,9 @@ export const DAEMON_FAULTS: readonly Fault[] = [
   },
   {
     name: 'daemon-lost-mount-stays',
-    file: 'src/daemon/session.ts',
-    find: 'if (this.#name !== undefined) announceMount(this.#name);',
-    replace: "if (this.#name?.device === '') announceMount(this.#name);",
+    file: 'src/daemon/launch.ts',
+    find: 'if (entry !== undefined) unmount(entry, true);',
+    replace: "if (entry?.device === '') unmount(entry, true);",
     suspects: ['mount/starting'],
   },
   {

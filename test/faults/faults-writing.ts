@@ -323,7 +323,7 @@ export const WRITING_FAULTS: readonly Fault[] = [
     file: 'src/qcow2/writing/commit.ts',
     find: 'state.freezeLost();',
     replace: 'state.syncing();',
-    suspects: ['writing/fault', 'mount/trouble'],
+    suspects: ['writing/crash', 'writing/fault', 'mount/trouble'],
   },
   {
     name: 'commit-clusters-freed-twice',
