@@ -18,6 +18,7 @@ import { closeDescriptors, type Inherited, inheritedDescriptors, isOpen } from '
 import { keepFromChildren } from '../host/libc.js';
 import { type MountEntry, type MountName, mountedAt, mountOf, unmount } from '../host/mounts.js';
 import { isRunning } from '../host/processes.js';
+import { decodeName, encodeName } from '../names.js';
 
 const PROGRAM = fileURLToPath(new URL('../cli/main.js', import.meta.url));
 
@@ -56,7 +57,7 @@ function unmountLazily(lost: string): void {
 
 function findLost(lost: string): MountEntry | undefined {
   if (lost.startsWith(AT)) {
-    const entry = mountedAt(Buffer.from(lost.slice(AT.length), 'base64').toString());
+    const entry = mountedAt(decodeName(Buffer.from(lost.slice(AT.length), 'base64')));
     // Another daemon of this user may have mounted there since.
     return entry?.userId === process.getuid?.() && isDead(entry!) ? entry : undefined;
   }
@@ -104,7 +105,7 @@ export function letGoOfCaller(kept?: number): void {
 
 /** Tells the launcher where to unmount when this process dies before it can tell what. */
 export function announceMountpoint(path: string): void {
-  announce(`${AT}${Buffer.from(path).toString('base64')}`);
+  announce(`${AT}${encodeName(path).toString('base64')}`);
 }
 
 /** Tells the launcher what to unmount when this process dies before the disk is ready. */

@@ -40,7 +40,7 @@ const THREAD_BYTES = 600_000 * 1024;
  */
 export function startThreads({ transport, threads, log, errorMap }: DaemonConfig): ThreadPool {
   const more = transport === 'kernel' ? threads - (early === undefined ? 0 : 1) : 0;
-  if (more > 0) assertRoom(more * THREAD_DESCRIPTORS, more * THREAD_BYTES);
+  if (more > 0) assertRoom(more * THREAD_DESCRIPTORS, 0, more * THREAD_BYTES);
   return new ThreadPool(transport === 'kernel' ? threads : 0, log !== undefined, errorMap !== undefined);
 }
 

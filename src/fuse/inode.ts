@@ -26,7 +26,7 @@
  *     44  owed: 1 when the kernel does not know the latest modification time
  *     48  generation: bumped whenever what is stored may have changed
  *     52  settings: bumped whenever times are set
- *     56  told: the time that the kernel is being told, nanoseconds since 1970; 0 while it is not
+ *     56  told: the time that the kernel is being told, nanoseconds since 1970; `NOT_TOLD` while it is not
  *     64  settings when that began
  */
 import { AllocationCount, type Disk, estimateAllocated } from '../disk.js';
@@ -43,6 +43,9 @@ const SETTINGS = 13;
 const TOLD = 7;
 const TOLD_SETTINGS = 16;
 const BYTES = 72;
+
+/** No program sets this time. */
+const NOT_TOLD = -(2n ** 63n);
 
 const NOT_COUNTED = -1;
 const BLOCK = 512;
@@ -75,7 +78,9 @@ export function allocateInode(size: number, mtimeMs: number): SharedArrayBuffer 
   const memory = new SharedArrayBuffer(BYTES);
   new Float64Array(memory, 0, 2).set([size, NOT_COUNTED]);
   const time = BigInt(Math.round(mtimeMs * 1000)) * 1000n;
-  new BigInt64Array(memory, 0, CTIME + 1).fill(time, ATIME);
+  const bits = new BigInt64Array(memory, 0, TOLD + 1);
+  bits.fill(time, ATIME, CTIME + 1);
+  bits[TOLD] = NOT_TOLD;
   return memory;
 }
 
@@ -190,12 +195,12 @@ export class DiskInode {
   }
 
   endTelling(): void {
-    Atomics.store(this.#bits, TOLD, 0n);
+    Atomics.store(this.#bits, TOLD, NOT_TOLD);
   }
 
   /** Whether a close has to wait for the modification time. */
   get awaitsTime(): boolean {
-    return this.#isOwed || Atomics.load(this.#bits, TOLD) !== 0n;
+    return this.#isOwed || Atomics.load(this.#bits, TOLD) !== NOT_TOLD;
   }
 
   /** Whether this is the time that the kernel is being told, and a program has set another one since that began. */

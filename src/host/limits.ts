@@ -5,22 +5,27 @@ import os from 'node:os';
 import { hostReason, Qcow2fsError } from '../errors.js';
 import fs from '../fs.js';
 
+const ADDRESS_SPACE = 'Max address space';
 /** Limits in bytes, how /proc/self/status counts what is used, and who sets them. */
 const MEMORY_LIMITS = [
-  { limit: 'Max address space', used: 'VmSize', option: 'ulimit -v' },
+  { limit: ADDRESS_SPACE, used: 'VmSize', option: 'ulimit -v' },
   { limit: 'Max data size', used: 'VmData', option: 'ulimit -d' },
 ] as const;
 
-/** @throws Qcow2fsError `host-io` when fewer descriptors or bytes of memory are left */
-export function assertRoom(descriptors: number, bytes: number): void {
+/**
+ * @param reserved bytes of address space that need no memory, besides
+ * @throws Qcow2fsError `host-io` when fewer descriptors or bytes of memory are left
+ */
+export function assertRoom(descriptors: number, bytes: number, reserved = 0): void {
   const missing = descriptors - countFree(descriptors);
   if (missing > 0) {
     throw new Qcow2fsError('host-io', `${missing} file descriptors too few: raise the limit: ulimit -n`);
   }
   for (const { limit, used, option } of MEMORY_LIMITS) {
     const left = limitOf(limit) - usedOf(used);
-    if (left >= bytes) continue;
-    const wanted = Math.ceil((bytes - left) / 1024);
+    const needed = limit === ADDRESS_SPACE ? bytes + reserved : bytes;
+    if (left >= needed) continue;
+    const wanted = Math.ceil((needed - left) / 1024);
     throw new Qcow2fsError(
       'host-io',
       `memory is limited to ${wanted} KiB too little: raise the limit: ${option}`,

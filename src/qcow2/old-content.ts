@@ -183,6 +183,8 @@ export class OldContent {
   #isSame(run: Run, piece: Piece, skip: number): boolean {
     if (run.kind !== piece.run.kind) return false;
     if (run.kind === RunKind.unallocated) return true;
+    // What belongs to this disk alone may have been written in place.
+    if (run.owned) return false;
     const moved = run.kind === RunKind.data ? skip : 0;
     return run.hostOffset === piece.run.hostOffset + moved && piece.settled === this.#metadata.state.settled;
   }
