@@ -1,6 +1,6 @@
 /**
- * Brings size and times to the kernel where it does not ask for them: see fuse/inode.ts for who owns what. By
- * the identity of the mount, never by its path.
+ * Sets size and times in the kernel where it does not ask for them: see fuse/inode.ts for who owns what. Finds the mount
+ * by its ID, never by its path.
  */
 
 import { setTimeout as delay } from 'node:timers/promises';
@@ -64,7 +64,7 @@ export class KernelInode {
     if (!this.#isRestoring) void this.#restore();
   };
 
-  /** Sends the reply that waits for the modification time, when that is told: a close has to end. */
+  /** Sends a reply once the modification time is set, or after `PATIENCE`: a close has to end. */
   readonly sendLater = (fd: number, reply: Uint8Array): void => {
     this.#tellOwed();
     void Promise.race([this.#telling, delay(PATIENCE, undefined, { ref: false })]).then(() =>

@@ -1,4 +1,4 @@
-/** A thread that writes parts of clusters that have a backing file, one after the other, until it is told to stop. */
+/** A thread that writes parts of clusters over a backing file, one after another, until it is stopped. */
 import { parentPort, workerData } from 'node:worker_threads';
 import { attachDisk, type Layers } from '../../src/qcow2/chain.js';
 

@@ -31,7 +31,7 @@ function stopTwice(mode: 'flush' | 'fail'): Promise<End> {
   });
 }
 
-describe('a daemon that is told to stop while it mounts', () => {
+describe('a daemon that is stopped while it mounts', () => {
   it('unmounts as soon as the disk is mounted', () => {
     const { status, stdout, stderr } = spawnSync(process.execPath, [SCRIPT, 'early'], { encoding: 'utf8' });
     expect({ status, stdout, stderr }).to.deep.equal({ status: 0, stdout: 'unmount\n', stderr: '' });

@@ -4,7 +4,7 @@
  *
  *     node stopped-process.js flush|fail|early
  *
- * With `early` it is told to stop before its disk is mounted, and the disk is not in use.
+ * With `early` it is stopped before its disk is mounted, and the disk is not in use.
  */
 import fs from 'node:fs';
 import { StopOnSignal } from '../../../src/daemon/stop.js';

@@ -218,7 +218,7 @@ describe('a FUSE request to a disk that can be written', () => {
     expect(isLater(), 'the kernel knows of what it cached').to.equal(false);
   });
 
-  it('SETATTR of the time that is told is refused when a program has set one in between', () => {
+  it('SETATTR by the daemon is refused if a program has set another time in between', () => {
     const told = new DiskInode(inode, disk);
     const seconds = 1_700_000_001;
     told.beginTelling(BigInt(seconds) * 10n ** 9n);
